@@ -1,0 +1,1 @@
+"""Stage 2: name and segment what matters in each recorded frame, once, into the knowledge cache."""

@@ -1,0 +1,1 @@
+"""Describers: frames to noun phrases."""

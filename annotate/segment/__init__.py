@@ -1,0 +1,1 @@
+"""Segmenters: frames and phrases to soft masks."""

@@ -1,0 +1,1 @@
+"""Stage 1: drive a world and record what the camera saw, as rollouts in Zarr."""

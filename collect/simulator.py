@@ -1,0 +1,125 @@
+"""The seam every world stands behind: `reset` and `step` give a Snapshot. Implementations: embedded (here), carla."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.scenarios import Scenario, Weather
+from datasets.errors import SemoreError
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the ego's driver asks for: steer in [−1, 1] (right positive), throttle and brake in [0, 1]."""
+
+    steer: float = 0.0
+    throttle: float = 0.0
+    brake: float = 0.0
+
+
+@dataclass(frozen=True)
+class Images:
+    """One camera pass: rgb (H,W,3) uint8, semantic (H,W) uint8 of SemanticClass, instance (H,W) uint16 actor ids
+    (0 = no actor), depth (H,W) float32 metres along the ray (1e6 in the sky)."""
+
+    rgb: NDArray[np.uint8]
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+    depth: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The driving lane under the ego: unit travel direction, offset from its centre (m, positive to the right of
+    travel), width (m), OpenDRIVE road and lane id, s (m)."""
+
+    dx: float
+    dy: float
+    offset: float
+    width: float
+    road: int
+    lane: int
+    s: float
+
+
+@dataclass(frozen=True)
+class Collision:
+    """One collision event of the step: ‖impulse‖ in N·s, the other actor's id (0 = scenery) and its name."""
+
+    impulse: float
+    other: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Ego:
+    """Pose (m, rad), velocity (m/s) and the control applied in the step; frame as in datasets.schema.ACTOR_FIELDS."""
+
+    x: float
+    y: float
+    z: float
+    yaw: float
+    vx: float
+    vy: float
+    vz: float
+    control: Control
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The world after one step. Arrays are fresh and belong to the receiver; `actors` (A, 13) float32 has the columns
+    of ACTOR_FIELDS and keeps its row order within an episode. Privileged: everything but `images.rgb`.
+
+    `lane` is None when the ego stands on no driving lane; `road_ends` when none lies ahead.
+    Pictures are drawn when first asked for, so steps nobody looks at cost no rendering.
+    """
+
+    tick: int
+    ego: Ego
+    lane: Lane | None
+    road_ends: bool
+    collisions: tuple[Collision, ...]
+    actors: NDArray[np.float32]
+    draw: Callable[[], Images]
+
+    @cached_property
+    def images(self) -> Images:
+        """The camera's pictures at this moment; later steps do not change them."""
+        return self.draw()
+
+    @property
+    def impulse(self) -> float:
+        """Sum of the step's collision impulses, N·s."""
+        return sum(collision.impulse for collision in self.collisions)
+
+
+class Simulator(Protocol):
+    """A driving world in synchronous 0.05 s steps. Same scenario, weather, seed and controls: same snapshots."""
+
+    name: str
+    version: str
+    renderer_version: str
+
+    def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Snapshot:
+        """Start an episode: actors placed, no warm-up steps taken."""
+
+    def step(self, control: Control) -> Snapshot:
+        """Advance 0.05 s under `control`."""
+
+    def close(self) -> None:
+        """Give back whatever the simulator holds; harmless twice."""
+
+
+def make_simulator(name: str, size: int) -> Simulator:
+    """The simulator called `name` with a square camera of `size` pixels; SemoreError naming the choices otherwise."""
+    if name == "embedded":
+        from collect.embedded.world import EmbeddedSimulator
+
+        return EmbeddedSimulator(size)
+    raise SemoreError(f"unknown simulator {name!r}; this version has: embedded")

@@ -1,0 +1,104 @@
+"""Durable files: temp + fsync + rename, one digest, one advisory lock. Every write that matters goes through here."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasets.errors import SemoreError
+
+
+def digest16(*parts: bytes | memoryview) -> bytes:
+    """BLAKE2b-128 of the concatenated parts: the one digest of the project (design.md §3)."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        state.update(part)
+    return state.digest()
+
+
+def digest_json(value: Any) -> bytes:
+    """BLAKE2b-128 of a JSON value in canonical form (sorted keys, no spaces)."""
+    return digest16(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it into place, on error remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        fsync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value atomically, readable by people."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; SemoreError naming it when it is missing or torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SemoreError(f"{path} does not exist") from None
+    except json.JSONDecodeError as error:
+        raise SemoreError(f"{path} is not valid JSON ({error}); delete it to have it made again") from None
+
+
+def sweep_temporary(folder: Path) -> int:
+    """Remove what a killed writer left in `folder` (names starting with .tmp-); returns how many. Call under a lock."""
+    leftovers = list(folder.glob(".tmp-*")) if folder.is_dir() else []
+    for leftover in leftovers:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+    return len(leftovers)
+
+
+@contextmanager
+def exclusive_lock(path: Path, purpose: str) -> Iterator[None]:
+    """Hold `path` as a lock for this process; SemoreError naming the holder when another process has it.
+
+    The kernel drops the lock when the process dies, so a crash never leaves a stale one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            holder = handle.read().strip() or "an unknown process"
+            raise SemoreError(f"{path}: {purpose} is already running as {holder}; wait for it or stop it") from None
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        handle.flush()
+        yield

@@ -1,0 +1,48 @@
+"""Which code, packages and machine produced a file: saved with every rollout, cache record and run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("torch", "numpy", "numba", "zarr", "h5py", "gymnasium", "pytorch-lightning", "transformers")
+
+
+@cache
+def code_version() -> str:
+    """Package version plus git revision, with `+dirty` when the tree has uncommitted changes."""
+    root = Path(__file__).resolve().parent.parent
+    version = _version("semore")
+    try:
+        revision = _git(root, "rev-parse", "--short=12", "HEAD")
+        dirty = "+dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
+    except (OSError, subprocess.CalledProcessError):
+        return version
+    return f"{version}@{revision}{dirty}"
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the provenance file of a run."""
+    return {
+        "semore": code_version(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **{package: _version(package) for package in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()

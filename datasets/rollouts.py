@@ -1,0 +1,204 @@
+"""Recorded episodes in Zarr v3: a group per episode, written whole under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+
+from datasets.errors import SemoreError
+from datasets.files import digest16, digest_json, exclusive_lock, fsync_folder, sweep_temporary, write_json
+from datasets.schema import FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
+
+CHUNK_FRAMES = 128
+ROOT_ATTRIBUTES = {"format": "semore-rollouts", "schema_version": SCHEMA_VERSION}
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A complete episode's name and attributes (scenario, weather, seed, split, policy, ending, steps, checksum, …)."""
+
+    name: str
+    path: Path
+    attributes: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Simulator steps T; the frame arrays have T + 1 rows."""
+        return int(self.attributes["steps"])
+
+    def read(self, *names: str) -> dict[str, NDArray[Any]]:
+        """The named arrays whole and in order (layouts: datasets.schema); SemoreError when one is torn or missing."""
+        try:
+            group = zarr.open_group(self.path, mode="r", zarr_format=3)
+            return {name: np.asarray(group[name][:]) for name in names}  # type: ignore[index]
+        except (KeyError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
+            raise SemoreError(
+                f"{self.path} is damaged ({type(error).__name__}: {error}); delete this folder and run `make collect` "
+                "again: only this episode is recorded anew"
+            ) from None
+
+    def verify(self) -> None:
+        """Re-compute the checksum over every array; SemoreError when it differs from the recorded one."""
+        found = checksum(self.read(*FRAME_ARRAYS, *STEP_ARRAYS))
+        if found != self.attributes["checksum"]:
+            raise SemoreError(
+                f"{self.path}: checksum {found}, expected {self.attributes['checksum']}; delete this folder and run "
+                "`make collect` again"
+            )
+
+
+def checksum(arrays: Arrays) -> str:
+    """BLAKE2b-128 (hex) over every array's name, shape, dtype and bytes, in name order."""
+    parts: list[bytes] = []
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        parts += [f"{name}{array.shape}{array.dtype}".encode(), digest16(array.data)]
+    return digest16(*parts).hex()
+
+
+def row_digests(*arrays: NDArray[Any]) -> NDArray[np.uint8]:
+    """(N, 16) uint8: BLAKE2b-128 of each row's bytes and shapes, the arrays sharing their first dimension N."""
+    shapes = str([(array.shape[1:], str(array.dtype)) for array in arrays]).encode()
+    rows = [np.ascontiguousarray(array) for array in arrays]
+    digests = [digest16(*(row[index].tobytes() for row in rows), shapes) for index in range(len(rows[0]))]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 16)
+
+
+class Rollouts:
+    """A folder `<name>.zarr` of episodes. Many may read it; writers each write whole episodes of distinct names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> None:
+        """Make the root group if there is none; SemoreError when the folder holds something else."""
+        if (self.path / "zarr.json").exists():
+            self._check_root()
+            return
+        if self.path.exists() and any(entry.name[0] != "." for entry in self.path.iterdir()):
+            raise SemoreError(f"{self.path} exists and is no rollouts folder; choose another name or move it away")
+        self.path.mkdir(parents=True, exist_ok=True)
+        root = {"zarr_format": 3, "node_type": "group", "attributes": ROOT_ATTRIBUTES}
+        write_json(self.path / "zarr.json", root)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """One collector per folder: a second one is refused by name."""
+        return exclusive_lock(self.path.parent / f".{self.path.name}.lock", f"recording into {self.path}")
+
+    def sweep(self) -> int:
+        """Remove half-written episodes of killed writers; call under `lock`."""
+        return sweep_temporary(self.path)
+
+    def names(self) -> list[str]:
+        """Names of the complete episodes, sorted; temporary ones are never seen."""
+        if not self.path.is_dir():
+            return []
+        return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and entry.name[0] != ".")
+
+    def episode(self, name: str) -> Episode:
+        """One episode by name; SemoreError when it is missing, incomplete or of another schema version."""
+        path = self.path / name
+        try:
+            attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        except (FileNotFoundError, json.JSONDecodeError, KeyError):
+            raise SemoreError(f"{path} is not a recorded episode; delete it and run `make collect` again") from None
+        _check_version(path, attributes)
+        if not attributes.get("complete"):
+            raise SemoreError(f"{path} is not marked complete; delete it and run `make collect` again")
+        return Episode(name, path, attributes)
+
+    def episodes(self) -> Iterator[Episode]:
+        """Every complete episode in name order; SemoreError when the folder is missing or of another version."""
+        self._check_root()
+        return (self.episode(name) for name in self.names())
+
+    def write(self, name: str, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
+        """Write an episode whole: temporary folder, fsync, rename. `arrays` must be exactly those of the schema.
+
+        SemoreError on a wrong set of arrays or a full disk; then nothing of the episode stays behind.
+        """
+        expected = {**FRAME_ARRAYS, **STEP_ARRAYS}
+        if {key: str(value.dtype) for key, value in arrays.items()} != expected:
+            raise SemoreError(f"episode {name}: arrays {sorted(arrays)} do not follow the schema {sorted(expected)}")
+        temporary = self.path / f".tmp-{os.getpid()}-{name}"
+        try:
+            self._write_group(temporary, arrays, attributes)
+            os.rename(temporary, self.path / name)
+            fsync_folder(self.path)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise SemoreError(
+                    f"{self.path}: the disk is full; episode {name} was not kept. Free some space and run the same "
+                    "command again: finished episodes stay"
+                ) from None
+            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def fingerprint(self, names: Iterable[str] | None = None) -> str:
+        """BLAKE2b-128 (hex) over the names and checksums of the named (default: all) episodes."""
+        chosen = self.names() if names is None else sorted(names)
+        return digest_json([[name, self.episode(name).attributes["checksum"]] for name in chosen]).hex()
+
+    def _write_group(self, folder: Path, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
+        steps = len(arrays["action"])
+        group = zarr.create_group(
+            folder,
+            zarr_format=3,
+            attributes={
+                **attributes,
+                "schema_version": SCHEMA_VERSION,
+                "steps": steps,
+                "checksum": checksum(arrays),
+                "complete": True,
+            },
+        )
+        for key, value in arrays.items():
+            length = min(CHUNK_FRAMES, len(value))
+            array = group.create_array(
+                key,
+                shape=value.shape,
+                dtype=value.dtype,
+                chunks=(length, *value.shape[1:]),
+                compressors=ZstdCodec(level=1),
+            )
+            array[:] = value
+        for parent, _, files in os.walk(folder):
+            for file in files:
+                handle = os.open(os.path.join(parent, file), os.O_RDONLY)
+                os.fsync(handle)
+                os.close(handle)
+
+    def _check_root(self) -> None:
+        try:
+            attributes = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        except FileNotFoundError:
+            raise SemoreError(f"{self.path} does not exist; run `make collect` first") from None
+        except (json.JSONDecodeError, KeyError):
+            raise SemoreError(f"{self.path}/zarr.json is torn; move {self.path} away and run `make collect`") from None
+        if attributes.get("format") != ROOT_ATTRIBUTES["format"]:
+            raise SemoreError(f"{self.path} is a Zarr folder, but not of Semore rollouts; choose another name")
+        _check_version(self.path, attributes)
+
+
+def _check_version(path: Path, attributes: Mapping[str, Any]) -> None:
+    found = attributes.get("schema_version")
+    if found != SCHEMA_VERSION:
+        raise SemoreError(
+            f"{path} has schema version {found}, this code reads {SCHEMA_VERSION}; record it again with this version "
+            "or read it with the code that wrote it"
+        )

@@ -1,0 +1,98 @@
+"""Settings: one frozen dataclass per stage, filled from the stage's section of a preset and from the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from datasets.errors import SemoreError
+
+PRESETS = Path(__file__).resolve().parent.parent / "presets"
+OPEN_MAPPINGS = ("policies",)
+"""Settings whose value is itself a mapping, not a nested group."""
+
+T = TypeVar("T")
+
+
+def preset_path(preset: str) -> Path:
+    """`presets/<preset>.yaml`, or `preset` itself when it is a file; SemoreError naming the choices otherwise."""
+    named = PRESETS / f"{preset}.yaml"
+    if named.is_file():
+        return named
+    if Path(preset).is_file():
+        return Path(preset)
+    known = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+    raise SemoreError(f"unknown preset {preset!r}; choose one of {known}, or give a YAML file")
+
+
+def preset_section(preset: str, stage: str) -> dict[str, Any]:
+    """The `stage:` section of a preset; SemoreError when the file has no such section or is not YAML."""
+    path = preset_path(preset)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SemoreError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict) or not isinstance(content.get(stage), dict):
+        raise SemoreError(f"{path} has no section {stage!r}; see presets/laptop.yaml for the layout")
+    section: dict[str, Any] = content[stage]
+    return section
+
+
+def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None = None) -> T:
+    """Fill the dataclass `settings` from a preset (`--preset NAME`, default laptop) and dotted overrides
+    such as `--agent.lr 1e-4`. `--print_config` shows the resolved settings, `--help` explains each one.
+
+    Unknown keys and values of the wrong type end the program with the parser's message (exit code 2).
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=f"python -m {stage}", description=sys.modules[settings.__module__].__doc__)
+    parser.add_argument("--preset", default="laptop", help="a file of presets/ by name, or a path to a YAML file")
+    parser.add_argument("--config", action="config", help="a YAML file of this stage's settings, over the preset")
+    parser.add_class_arguments(settings)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser.set_defaults(dict(_flat(preset_section(_chosen_preset(given), stage))))
+    parsed = parser.parse_args(given)
+    ready = parser.instantiate_classes(parsed)
+    return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain YAML/JSON values (tuples become lists)."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    return plain
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run a command line: a SemoreError becomes one line and exit code 1, Ctrl-C exit code 130."""
+    try:
+        command()
+    except SemoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _chosen_preset(arguments: Sequence[str]) -> str:
+    for index, word in enumerate(arguments):
+        if word.startswith("--preset="):
+            return word.partition("=")[2]
+        if word == "--preset" and index + 1 < len(arguments):
+            return arguments[index + 1]
+    return "laptop"
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in section.items():
+        if isinstance(value, dict) and key not in OPEN_MAPPINGS:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,1 @@
+"""Stage 3: the Semore agent, trained on recorded frames and their knowledge, refreshed online."""

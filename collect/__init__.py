@@ -1,1 +1,11 @@
-"""Stage 1: drive a world and record what the camera saw, as rollouts in Zarr."""
+"""Stage 1: drive a world and record what the camera saw, as rollouts in Zarr.
+
+Importing this package registers `semore/JayWalk-v0`, `semore/HighBeam-v0` and `semore/HighWay-v0` with Gymnasium.
+"""
+
+import gymnasium
+
+for _name in ("JayWalk", "HighBeam", "HighWay"):
+    if f"semore/{_name}-v0" not in gymnasium.registry:
+        # No TimeLimit wrapper: it would count decisions where the limit counts simulator steps (design.md §7.9).
+        gymnasium.register(f"semore/{_name}-v0", entry_point="collect.driving:DrivingEnv", kwargs={"scenario": _name})

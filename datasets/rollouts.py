@@ -78,6 +78,11 @@ def row_digests(*arrays: NDArray[Any]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 16)
 
 
+def rollouts_path(data: str, name: str, scenario: str, preset: str) -> Path:
+    """`<data>/rollouts/<name>.zarr`, the name defaulting to `<scenario>-<preset>`."""
+    return Path(data) / "rollouts" / f"{name or f'{scenario}-{Path(preset).stem}'}.zarr"
+
+
 class Rollouts:
     """A folder `<name>.zarr` of episodes. Many may read it; writers each write whole episodes of distinct names."""
 

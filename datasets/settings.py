@@ -53,7 +53,6 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog=f"python -m {stage}", description=sys.modules[settings.__module__].__doc__)
-    parser.add_argument("--preset", default="laptop", help="a file of presets/ by name, or a path to a YAML file")
     parser.add_argument("--config", action="config", help="a YAML file of this stage's settings, over the preset")
     parser.add_class_arguments(settings)
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -1,0 +1,40 @@
+"""Record rollouts of a scenario into data/rollouts: whole episodes, in parallel, resuming where it stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from collect.plan import CollectSettings
+from collect.workers import collect
+from datasets.rollouts import Rollouts
+from datasets.settings import load_settings, run_command
+
+
+def _summary(rollouts: Rollouts) -> Table:
+    rows: dict[tuple[str, str], list[Any]] = {}
+    for episode in rollouts.episodes():
+        rows.setdefault((episode.attributes["policy"], episode.attributes["split"]), []).append(episode)
+    table = Table("behaviour", "split", "episodes", "steps", "mean reward", "endings", title=str(rollouts.path))
+    for (policy, split), episodes in sorted(rows.items()):
+        endings: dict[str, int] = {}
+        for episode in episodes:
+            endings[episode.attributes["ending"]] = endings.get(episode.attributes["ending"], 0) + 1
+        reward = sum(episode.attributes["total_reward"] for episode in episodes) / len(episodes)
+        steps = sum(episode.steps for episode in episodes)
+        ends = ", ".join(f"{ending} {count}" for ending, count in sorted(endings.items()))
+        table.add_row(policy, split, str(len(episodes)), str(steps), f"{reward:.1f}", ends)
+    return table
+
+
+def main() -> None:
+    settings = load_settings(CollectSettings, "collect")
+    rollouts = collect(settings)
+    Console().print(_summary(rollouts))
+    print("next: make annotate")
+
+
+if __name__ == "__main__":
+    run_command(main)

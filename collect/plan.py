@@ -1,0 +1,116 @@
+"""What `collect` is asked to record: its settings, and the deterministic plan of episodes they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from collect.behaviour import make_policy
+from collect.driving import DrivingEnv
+from collect.scenarios import scenario as find_scenario
+from collect.scenarios import weather as find_weather
+from datasets.errors import SemoreError
+from datasets.reward import IMPULSE_WEIGHT
+from datasets.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """What to record, and where."""
+
+    preset: str = "laptop"
+    """A file of presets/ by name, or a path to a YAML file."""
+    scenario: str = "JayWalk"
+    """JayWalk, HighBeam or HighWay."""
+    rollouts: str = ""
+    """Name of the rollouts folder under <data>/rollouts; default <scenario>-<preset>."""
+    data: str = "data"
+    """Folder of all recorded data."""
+    weather: str = ""
+    """Weather preset; default the scenario's own."""
+    simulator: str = "embedded"
+    """The world to drive in."""
+    episodes: int = 60
+    """Episodes with training seeds."""
+    validation_episodes: int = 10
+    """Noisy-driver episodes with validation seeds, never trained on: they measure the student mask."""
+    first_seed: int = 0
+    """Seed of the first training episode; the others follow."""
+    policies: dict[str, float] = field(default_factory=lambda: {"noisy_driver": 0.5, "wander": 0.5})
+    """Share of episodes each behaviour drives."""
+    action_repeat: int = 2
+    """Simulator steps a behaviour holds each action; every step is recorded."""
+    reward: str = "published"
+    """published, or safety (impulses weigh ten times)."""
+    jitter: bool = True
+    """Jitter the start pose; false gives the published fixed start."""
+    max_episode_steps: int = MAX_EPISODE_STEPS
+    """Simulator steps after which an episode is truncated."""
+    camera: int = RECORDING_SIZE
+    """Side of a recorded frame in pixels."""
+    workers: int = 2
+    """Worker processes."""
+
+    def validate(self) -> None:
+        """SemoreError naming the first setting that makes no sense."""
+        find_scenario(self.scenario)
+        find_weather(self.weather or find_scenario(self.scenario).weather)
+        if self.reward not in IMPULSE_WEIGHT:
+            raise SemoreError(f"unknown reward {self.reward!r}; choose one of {', '.join(IMPULSE_WEIGHT)}")
+        if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:
+            raise SemoreError(f"policies {self.policies} must be non-negative shares, not all zero")
+        for name in self.policies:
+            make_policy(name)
+        for name in ("episodes", "action_repeat", "max_episode_steps", "camera", "workers"):
+            if getattr(self, name) < 1:
+                raise SemoreError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        last = self.first_seed + self.episodes - 1
+        if self.first_seed not in SEED_SPLITS["train"] or last not in SEED_SPLITS["train"]:
+            raise SemoreError(f"seeds {self.first_seed}..{last} leave the training split {SEED_SPLITS['train']}")
+
+    def env(self) -> DrivingEnv:
+        """The environment the behaviours drive in."""
+        return DrivingEnv(
+            self.scenario, self.weather, self.simulator, self.camera, self.camera, self.action_repeat,
+            reward=self.reward, jitter=self.jitter, max_episode_steps=self.max_episode_steps,
+        )  # fmt: skip
+
+
+def plan(settings: CollectSettings) -> list[tuple[int, str]]:
+    """(seed, behaviour) of every episode. Shares are dealt evenly, so a longer plan begins with the shorter one."""
+    total = sum(settings.policies.values())
+    dealt = dict.fromkeys(settings.policies, 0)
+    episodes = []
+    for index in range(settings.episodes):
+        # The behaviour furthest behind its share goes next.
+        behind = {name: (index + 1) * share / total - dealt[name] for name, share in settings.policies.items()}
+        chosen = max(behind, key=behind.__getitem__)
+        dealt[chosen] += 1
+        episodes.append((settings.first_seed + index, chosen))
+    validation = SEED_SPLITS["validation"].start
+    return episodes + [(validation + index, "noisy_driver") for index in range(settings.validation_episodes)]
+
+
+def identity(settings: CollectSettings, policy: str) -> Mapping[str, Any]:
+    """What must agree for an episode on disk to be the planned one."""
+    scenario = find_scenario(settings.scenario)
+    start = (scenario if settings.jitter else scenario.published_start()).ego
+    return {
+        "scenario": scenario.name,
+        "weather": settings.weather or scenario.weather,
+        "simulator": settings.simulator,
+        "start_jitter": [start.jitter_offset, start.jitter_yaw],
+        **policy_attributes(settings, policy),
+    }
+
+
+def policy_attributes(settings: CollectSettings, policy: str) -> dict[str, Any]:
+    """Episode attributes that come from the settings."""
+    return {
+        "policy": policy,
+        "action_repeat": settings.action_repeat,
+        "reward": settings.reward,
+        "camera": settings.camera,
+        "max_episode_steps": settings.max_episode_steps,
+    }

@@ -106,8 +106,10 @@ def _safe_speed(
     reach = 1.1 + actors[:, ACTOR["width"]] / 2
     in_path = (np.abs(side) < reach) | (np.abs(side + across * arrival) < reach)
     matters = in_path & (gap > -1.0) & (gap < 6.0 + 0.5 * speed + speed**2 / 9.0) & (actors[:, ACTOR["down"]] == 0)
-    allowed = np.maximum(along, 0.0) + 0.4 * (gap - 5.0)
-    return float(np.min(np.maximum(allowed, 0.0), initial=math.inf, where=matters))
+    # Creeping while there is room: standing still at a hundredth step counts as stuck.
+    creep = np.where(gap > 1.0, 0.3, 0.0)
+    allowed = np.maximum(np.maximum(along, 0.0) + 0.4 * (gap - 5.0), creep)
+    return float(np.min(allowed, initial=math.inf, where=matters))
 
 
 def _wrap(angle: float) -> float:
@@ -209,8 +211,6 @@ BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {
     "wander": lambda: PerSlot(Wander),
     "full_throttle": lambda: PerSlot(lambda _: Constant((0.0, 1.0))),
 }
-RANDOM_BEHAVIOURS: Final = ("random", "wander")
-"""Behaviours that count as the method's initial random steps (method.md §4)."""
 
 
 def make_policy(name: str) -> Policy:

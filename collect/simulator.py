@@ -102,9 +102,17 @@ class Snapshot:
 class Simulator(Protocol):
     """A driving world in synchronous 0.05 s steps. Same scenario, weather, seed and controls: same snapshots."""
 
-    name: str
-    version: str
-    renderer_version: str
+    @property
+    def name(self) -> str:
+        """`embedded` or `carla`."""
+
+    @property
+    def version(self) -> str:
+        """Version of the world's physics."""
+
+    @property
+    def renderer_version(self) -> str:
+        """Version of its pictures: a policy or mask holds for the renderer it was made with."""
 
     def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Snapshot:
         """Start an episode: actors placed, no warm-up steps taken."""

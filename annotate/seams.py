@@ -1,0 +1,107 @@
+"""The seams of annotate: Describer (frame → phrases), Segmenter (phrase → soft mask), Judge (action → verdict)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text
+
+MAX_PHRASES: Final = 8
+"""Phrases per frame at most (method.md §8)."""
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """B frames of one episode, as recorded (layouts: datasets.schema).
+
+    rgb (B, H, W, 3) uint8 is all a learned producer may look at; frames and states (B, 16) are the digests that key the
+    cache. Privileged: semantic (B, H, W) uint8, instance (B, H, W) uint16, actors (B, A, 13), ego (B, 17) float32.
+    """
+
+    rgb: NDArray[np.uint8]
+    frames: Digests
+    states: Digests
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+    actors: NDArray[np.float32]
+    ego: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    def take(self, rows: Any) -> FrameBatch:
+        """The frames at `rows` (indices or a boolean mask); views where they lie side by side."""
+        chosen: Any = np.arange(len(self))[rows]
+        if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen) and (np.diff(chosen) == 1).all():
+            chosen = slice(int(chosen[0]), int(chosen[-1]) + 1)
+        return FrameBatch(
+            self.rgb[chosen],
+            self.frames[chosen],
+            self.states[chosen],
+            self.semantic[chosen],
+            self.instance[chosen],
+            self.actors[chosen],
+            self.ego[chosen],
+        )
+
+
+class Verdict(NamedTuple):
+    """A judge's answer: 1 reasonable, 0 not (or uncertain), INVALID (255) with status EMPTY or FAILED and a reason."""
+
+    value: int
+    status: Status = Status.OK
+    reason: str = ""
+
+    @staticmethod
+    def invalid(reason: str, status: Status = Status.EMPTY) -> Verdict:
+        """An answer that is neither 1 nor 0."""
+        return Verdict(INVALID, status, reason)
+
+
+class Describer(Protocol):
+    """Names what matters for driving in each frame."""
+
+    @property
+    def identity(self) -> Identity:
+        """Everything that can change an answer; `privileged: True` when it looks at more than rgb."""
+
+    def describe(self, batch: FrameBatch) -> Sequence[Text]:
+        """B answers: at most MAX_PHRASES distinct phrases each. Status OK without phrases: nothing relevant in view;
+        EMPTY: no usable answer; FAILED: with a reason. An exception fails only the frame that causes it."""
+
+
+class Segmenter(Protocol):
+    """Finds what a phrase names."""
+
+    @property
+    def identity(self) -> Identity:
+        """As Describer.identity."""
+
+    def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
+        """(M, H, W) uint8 soft masks, 0–255 for [0, 1], frame by frame, each frame's phrases in order; M is the number
+        of phrases. All zeros where the phrase names nothing in view."""
+
+
+class Judge(Protocol):
+    """Says whether an action is reasonable (method.md §6.1)."""
+
+    @property
+    def identity(self) -> Identity:
+        """As Describer.identity."""
+
+    def judge(self, batch: FrameBatch, actions: Sequence[str]) -> Sequence[Verdict]:
+        """B verdicts on the B actions in words (annotate.action_words)."""
+
+
+@dataclass(frozen=True)
+class Producers:
+    """Who annotates; judge None: no verdicts."""
+
+    describer: Describer
+    segmenter: Segmenter
+    judge: Judge | None

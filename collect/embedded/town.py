@@ -1,0 +1,196 @@
+"""The two maps as data: roads, paint, and what stands beside them; `town(name)` builds one to draw and to hit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.embedded.road import LaneSpec, Road
+from collect.embedded.shapes import BOX, PART_FIELDS
+from datasets.errors import SemoreError
+from datasets.schema import SemanticClass
+
+Colour = tuple[float, float, float]
+
+WHITE: Final[Colour] = (0.86, 0.86, 0.84)
+YELLOW: Final[Colour] = (0.85, 0.68, 0.22)
+SURFACES: Final[dict[str, tuple[SemanticClass, Colour]]] = {
+    "driving": (SemanticClass.ROAD, (0.250, 0.250, 0.260)),
+    "shoulder": (SemanticClass.ROAD, (0.330, 0.325, 0.315)),
+    "sidewalk": (SemanticClass.SIDEWALK, (0.560, 0.540, 0.510)),
+    "terrain": (SemanticClass.TERRAIN, (0.200, 0.330, 0.130)),
+}
+"""Pixel class and albedo of every lane type, and of the land beside the road."""
+
+
+@dataclass(frozen=True)
+class Marking:
+    """A painted line at offset `t`: `dash` and `gap` in metres, dash 0 = solid."""
+
+    t: float
+    colour: Colour
+    width: float = 0.15
+    dash: float = 0.0
+    gap: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Boxes repeated along the road on both sides, facing it.
+
+    `left`, `right`: t of the row's middle; `every`: spacing (m); length, width, height: box sizes (m), the height
+    uniform in its range; `colours` are drawn from; `lift`: height of the box's foot (m); `solid` False: the ego
+    passes through (something else stands before it)."""
+
+    semantic: SemanticClass
+    left: float
+    right: float
+    every: float
+    length: float
+    width: float
+    height: tuple[float, float]
+    colours: tuple[Colour, ...]
+    lift: float = 0.0
+    solid: bool = True
+
+
+@dataclass(frozen=True)
+class TownSpec:
+    """All that tells one map from another."""
+
+    road: Road
+    markings: tuple[Marking, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Scenery:
+    """Static boxes in order of s: `parts` (n, 13) float32 as shapes.PART_FIELDS, `tags` (n, 2) int32 (instance 0,
+    class), `boxes` (n, 6) float64 as contact.BOX_FIELDS (infinitely far away unless solid), `s` (n,) float64."""
+
+    parts: NDArray[np.float32]
+    tags: NDArray[np.int32]
+    boxes: NDArray[np.float64]
+    s: NDArray[np.float64]
+
+    def between(self, low: float, high: float) -> slice:
+        """The boxes whose s lies in [low, high]."""
+        start, stop = np.searchsorted(self.s, (low, high))
+        return slice(int(start), int(stop))
+
+
+@dataclass(frozen=True)
+class Town:
+    """A map ready for use. `strips` (n, 5) float64: right edge t, class, r, g, b, from left to right, the last endless.
+    `marks` (m, 7) float64: t, half width, dash, gap, r, g, b."""
+
+    name: str
+    road: Road
+    strips: NDArray[np.float64]
+    marks: NDArray[np.float64]
+    scenery: Scenery
+
+
+_STONE = ((0.62, 0.52, 0.42), (0.66, 0.60, 0.52), (0.52, 0.36, 0.30), (0.58, 0.58, 0.60), (0.70, 0.66, 0.54))
+_STEEL = ((0.62, 0.64, 0.66),)
+_IRON = ((0.22, 0.23, 0.24),)
+
+SPECS: Final[dict[str, TownSpec]] = {
+    "Town01": TownSpec(
+        Road(
+            id=12,
+            limit=30.0,
+            line=(
+                (140.0, 0.0), (90.0, 1 / 250), (60.0, 0.0), (110.0, -1 / 220), (80.0, 0.0),
+                (100.0, -1 / 300), (60.0, 0.0), (110.0, 1 / 240), (150.0, 0.0),
+            ),
+            lanes=(
+                LaneSpec(-1, "driving", 4.0), LaneSpec(-2, "shoulder", 2.0), LaneSpec(-3, "sidewalk", 3.0),
+                LaneSpec(1, "driving", 4.0), LaneSpec(2, "shoulder", 2.0), LaneSpec(3, "sidewalk", 3.0),
+            ),
+        ),
+        markings=(
+            Marking(-3.9, WHITE), Marking(0.0, YELLOW, width=0.18, dash=3.0, gap=3.0), Marking(3.9, WHITE),
+        ),
+        rows=(
+            Row(SemanticClass.BUILDING, -15.5, 15.5, 13.0, 11.5, 9.0, (5.0, 13.0), _STONE),
+            Row(SemanticClass.POLE, -8.7, 8.7, 40.0, 0.18, 0.18, (5.5, 5.5), _IRON),
+        ),
+    ),
+    "Town04": TownSpec(
+        Road(
+            id=45,
+            limit=50.0,
+            line=(
+                (330.0, 0.0), (160.0, 1 / 500), (80.0, 0.0), (180.0, -1 / 450), (90.0, 0.0),
+                (150.0, 1 / 600), (260.0, 0.0),
+            ),
+            lanes=(
+                LaneSpec(-1, "driving", 3.5), LaneSpec(-2, "driving", 3.5), LaneSpec(-3, "driving", 3.5),
+                LaneSpec(-4, "driving", 3.5), LaneSpec(-5, "shoulder", 2.5), LaneSpec(1, "shoulder", 1.0),
+            ),
+        ),
+        markings=(
+            Marking(0.1, YELLOW, width=0.2), Marking(13.9, WHITE, width=0.2),
+            *(Marking(3.5 * k, WHITE, dash=4.0, gap=6.0) for k in (1, 2, 3)),
+        ),
+        rows=(
+            Row(SemanticClass.GUARD_RAIL, -1.5, 17.0, 10.0, 10.2, 0.12, (0.32, 0.32), _STEEL, lift=0.45),
+            Row(SemanticClass.GUARD_RAIL, -1.62, 17.12, 10.0, 0.12, 0.12, (0.75, 0.75), _IRON, solid=False),
+            Row(SemanticClass.BUILDING, -70.0, 85.0, 90.0, 26.0, 18.0, (8.0, 26.0), _STONE),
+            Row(SemanticClass.POLE, -2.6, 18.4, 50.0, 0.22, 0.22, (8.0, 8.0), _STEEL),
+        ),
+    ),
+}  # fmt: skip
+"""Every map by name. On Town04 the traffic's limit is 50 km/h, not CARLA's 90: our ego is governed at 25 m/s, and the
+published speed differences must leave it traffic it can meet (18–22 m/s)."""
+
+
+@cache
+def town(name: str) -> Town:
+    """The map called `name`, built once; SemoreError naming the choices otherwise."""
+    if name not in SPECS:
+        raise SemoreError(f"unknown map {name!r}; the embedded world has {', '.join(SPECS)}")
+    spec = SPECS[name]
+    marks = [(m.t, m.width / 2, m.dash, m.gap, *m.colour) for m in spec.markings]
+    return Town(name, spec.road, _strips(spec.road), np.array(marks), _scenery(spec))
+
+
+def _strips(road: Road) -> NDArray[np.float64]:
+    lanes = sorted(road.lanes, key=lambda lane: road.spans[lane.id])
+    land, land_colour = SURFACES["terrain"]
+    rows = [(road.spans[lanes[0].id][0], float(land), *land_colour)]
+    for lane in lanes:
+        semantic, colour = SURFACES[lane.type]
+        rows.append((road.spans[lane.id][1], float(semantic), *colour))
+    return np.array([*rows, (np.inf, float(land), *land_colour)])
+
+
+def _scenery(spec: TownSpec) -> Scenery:
+    """Stand every row's boxes along the road, heights and colours from a fixed seed (the map never changes)."""
+    rng = np.random.default_rng(12)
+    parts: list[tuple[float, ...]] = []
+    tags: list[tuple[int, int]] = []
+    boxes: list[tuple[float, ...]] = []
+    where: list[float] = []
+    for row in spec.rows:
+        # A rail is hit on its face only: its ends reach into its neighbours, so that none stands out at a joint.
+        reach = row.length / 2 + (3.0 if row.semantic == SemanticClass.GUARD_RAIL else 0.0)
+        for s in np.arange(-40.0 + row.every / 2, spec.road.length + 60.0, row.every):
+            for t in (row.left, row.right):
+                x, y, heading = spec.road.pose(s, t)
+                turn = (np.cos(heading), np.sin(heading))
+                height = rng.uniform(*row.height)
+                colour = row.colours[rng.integers(len(row.colours))]
+                half = (row.length / 2, row.width / 2, height / 2)
+                parts.append((x, y, row.lift + height / 2, *half, *turn, BOX, *colour, 0.0))
+                tags.append((0, int(row.semantic)))
+                boxes.append((x if row.solid else np.inf, y, reach, row.width / 2, *turn))
+                where.append(float(s))
+    order = np.argsort(where, kind="stable")
+    table = np.array(parts, np.float32).reshape(-1, len(PART_FIELDS))
+    return Scenery(table[order], np.array(tags, np.int32)[order], np.array(boxes)[order], np.array(where)[order])

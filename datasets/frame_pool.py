@@ -1,0 +1,188 @@
+"""Recorded frames in memory for training: single uint8 frames, stacks and residuals by indexing (design.md §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.action_words import action_words
+from datasets.errors import SemoreError
+from datasets.knowledge import KnowledgeSet
+from datasets.knowledge_records import INVALID
+from datasets.reward import driving_reward
+from datasets.rollouts import Episode
+from datasets.views import shrink
+
+UNJUDGED: Final = INVALID
+SHRINK_BATCH: Final = 128
+DRIVERS: Final = ("driver", "noisy_driver")
+"""Behaviours worth imitating."""
+RANDOM: Final = ("random", "wander")
+"""Behaviours that count as the method's initial random steps (method.md §4)."""
+
+
+class Batch(NamedTuple):
+    """B transitions. frames holds the window f1, f2, f3 = s and f4 = the next newest frame, oldest first."""
+
+    frames: Tensor  # (B, 4, 3, S, S) uint8
+    mask: Tensor  # (B, 2, g, g) float32 in [0, 1]: H_ka of s and of s'
+    mask_valid: Tensor  # (B, 2) bool: whether there is knowledge of that frame
+    action: Tensor  # (B, 2) float32
+    reward: Tensor  # (B, 1) float32
+    not_done: Tensor  # (B, 1) float32: 0 after a terminal step, 1 after a time-out (bootstraps through)
+    driver: Tensor  # (B, 1) float32: 1 where a rule-based driver acted
+
+
+@dataclass(frozen=True)
+class View:
+    """How the pool looks at a recording: frame side in pixels, mask grid, simulator steps per decision, reward."""
+
+    size: int
+    grid: int
+    frame_skip: int
+    reward: str
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """One episode's decisions as the replay's filter sees them; `first` is the pool index of the first decision."""
+
+    first: int
+    verdict: NDArray[np.uint8]  # (T,) 1 reasonable, 0 not, 255 unjudged
+    terminal: NDArray[np.bool_]  # (T,)
+    policy: str
+    initial: bool
+    """Whether a random behaviour acted: the method's initial random steps."""
+
+
+class FramePool:
+    """A fixed-capacity store of frames with everything a transition needs, indexed by frame.
+
+    Decision i of an episode sits at the index of its frame; its next frame is at index + 1. `forget` drops the oldest
+    episodes when a new one would not fit, and tells how far the indices moved.
+    """
+
+    def __init__(self, view: View, capacity: int) -> None:
+        self.view, self.capacity = view, capacity
+        need = forecast_bytes(view, capacity)
+        free = psutil.virtual_memory().available
+        if need > 0.9 * free:
+            raise SemoreError(
+                f"a pool of {capacity} frames at {view.size} pixels needs {need / 2**30:.1f} GiB, {free / 2**30:.1f} "
+                "are free; choose a smaller --pool_frames or --agent.encoder.size"
+            )
+        self.frames = torch.zeros(capacity, 3, view.size, view.size, dtype=torch.uint8)
+        self.masks = torch.zeros(capacity, view.grid, view.grid, dtype=torch.uint8)
+        self.mask_valid = torch.zeros(capacity, dtype=torch.bool)
+        self.start = torch.zeros(capacity, dtype=torch.int64)
+        self.action = torch.zeros(capacity, 2)
+        self.reward = torch.zeros(capacity, 1)
+        self.not_done = torch.ones(capacity, 1)
+        self.driver = torch.zeros(capacity, 1)
+        self.size = 0
+        self.episodes: list[tuple[str, int]] = []
+        """Names and frame counts of the episodes held, oldest first."""
+
+    def forget(self, incoming: int) -> int:
+        """Make room for `incoming` frames by dropping the oldest episodes; returns by how much indices shrank.
+
+        SemoreError when the episode alone exceeds the capacity.
+        """
+        if incoming > self.capacity:
+            raise SemoreError(
+                f"an episode of {incoming} frames exceeds the pool of {self.capacity}; raise --pool_frames"
+            )
+        dropped = 0
+        # Dropping a tenth at a time keeps the cost of closing the gap small.
+        spare = max(incoming, self.capacity // 10) if self.size + incoming > self.capacity else 0
+        while self.episodes and self.size - dropped + spare > self.capacity:
+            dropped += self.episodes.pop(0)[1]
+        if dropped:
+            for store in self._stores():
+                store[: self.size - dropped] = store[dropped : self.size].clone()
+            self.size -= dropped
+            self.start[: self.size] -= dropped
+        return dropped
+
+    def add(self, episode: Episode, knowledge: KnowledgeSet) -> Transitions:
+        """Append an episode (call `forget` first) with its masks and verdicts from the knowledge set."""
+        arrays = episode.read("rgb", "action", "progress", "impulse", "terminated", "digest", "state_digest")
+        rows, decisions = self._rows(episode, arrays["action"])
+        span = slice(self.size, self.size + len(rows))
+        frames = torch.from_numpy(arrays["rgb"][rows]).permute(0, 3, 1, 2)
+        for first in range(0, len(rows), SHRINK_BATCH):
+            part = frames[first : first + SHRINK_BATCH]
+            self.frames[self.size + first : self.size + first + len(part)] = shrink(part, self.view.size)
+        digests, states = arrays["digest"][rows], arrays["state_digest"][rows]
+        masks, valid = knowledge.h_ka(digests, states, grid=self.view.grid)
+        self.masks[span], self.mask_valid[span] = torch.from_numpy(masks), torch.from_numpy(valid)
+        self.start[span] = self.size
+        acts = slice(self.size, self.size + decisions)
+        action = arrays["action"][rows[:-1]]
+        ends = np.add.reduceat(arrays["terminated"], rows[:-1]) > 0
+        self.action[acts] = torch.from_numpy(action)
+        self.reward[acts, 0] = torch.from_numpy(self._rewards(arrays, rows))
+        self.not_done[acts, 0] = 1.0 - torch.from_numpy(ends.astype(np.float32))
+        policy = str(episode.attributes["policy"])
+        self.driver[acts] = float(policy in DRIVERS)
+        verdicts = knowledge.verdicts(digests[:-1], states[:-1], action_words(action))
+        transitions = Transitions(self.size, verdicts, ends, policy, policy in RANDOM)
+        self.size += len(rows)
+        self.episodes.append((episode.name, len(rows)))
+        return transitions
+
+    def gather(self, index: Tensor) -> Batch:
+        """The transitions at the pool indices `index` (B,) int64; fresh tensors."""
+        start = self.start[index]
+        window = torch.stack([torch.maximum(index - 2, start), torch.maximum(index - 1, start), index, index + 1], 1)
+        pair = window[:, 2:].flatten()
+        side, grid = self.view.size, self.view.grid
+        return Batch(
+            self.frames.index_select(0, window.flatten()).view(-1, 4, 3, side, side),
+            self.masks.index_select(0, pair).view(-1, 2, grid, grid).float().div_(255.0),
+            self.mask_valid[pair].view(-1, 2),
+            self.action[index],
+            self.reward[index],
+            self.not_done[index],
+            self.driver[index],
+        )
+
+    def observation(self, index: Tensor) -> Tensor:
+        """Stacks (B,9,S,S) uint8, oldest first, whose newest frame is at `index`: what the environment would show."""
+        start = self.start[index]
+        window = torch.stack([torch.maximum(index - 2, start), torch.maximum(index - 1, start), index], 1)
+        return self.frames.index_select(0, window.flatten()).view(-1, 9, self.view.size, self.view.size)
+
+    def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.intp], int]:
+        """Rows of the decision frames and the last frame; SemoreError when actions change within a decision."""
+        skip, steps = self.view.frame_skip, len(action)
+        rows = np.append(np.arange(0, steps, skip), steps)
+        held = np.repeat(action[rows[:-1]], np.diff(rows), axis=0)
+        if not np.array_equal(held, action):
+            raise SemoreError(
+                f"{episode.path}: actions were held for {episode.attributes.get('action_repeat')} steps and cannot be "
+                f"viewed with frame_skip {skip}; record with --action_repeat {skip} or train with another --frame_skip"
+            )
+        return rows, len(rows) - 1
+
+    def _rewards(self, arrays: dict[str, NDArray[Any]], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Mean reward of each decision's simulator steps, of the view's reward."""
+        steer, pedal = arrays["action"].T
+        reward = driving_reward(arrays["progress"], arrays["impulse"], steer, np.maximum(-pedal, 0.0), self.view.reward)
+        return (np.add.reduceat(reward, rows[:-1]) / np.diff(rows)).astype(np.float32)
+
+    def _stores(self) -> tuple[Tensor, ...]:
+        return (
+            self.frames, self.masks, self.mask_valid, self.start, self.action, self.reward, self.not_done, self.driver,
+        )  # fmt: skip
+
+
+def forecast_bytes(view: View, capacity: int) -> int:
+    """Memory of a pool of `capacity` frames."""
+    return capacity * (3 * view.size**2 + view.grid**2 + 1 + 8 + 4 * 5)

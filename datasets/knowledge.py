@@ -1,0 +1,228 @@
+"""The shared knowledge cache: what describers, segmenters and judges said about frames, and the named sets reading it.
+
+`KnowledgeCache` is the store (three append-only levels), `KnowledgeSet` the reader for training and evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.errors import SemoreError
+from datasets.files import digest16, read_json, write_json
+from datasets.knowledge_level import Level
+from datasets.knowledge_merge import MERGES, Merge, pooled
+from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text, record_keys
+from datasets.provenance import code_version
+from datasets.schema import RECORDING_SIZE
+
+SET_VERSION: Final = 1
+READ_MASKS: Final = 1024
+"""Masks held in memory while H_ka is being read (16 MB at 128x128)."""
+
+
+class KnowledgeCache:
+    """The levels `texts`, `masks`, `verdicts` below `root` (default of the commands: data/knowledge).
+
+    Many processes may read and write at once. A new cache starts empty; nothing is made on disk before a commit.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.texts, self.masks, self.verdicts = (
+            Level(self.root, "texts"),
+            Level(self.root, "masks"),
+            Level(self.root, "verdicts"),
+        )
+
+    @property
+    def levels(self) -> tuple[Level, Level, Level]:
+        """The three levels in the order of production."""
+        return self.texts, self.masks, self.verdicts
+
+    def refresh(self) -> None:
+        """Pick up what other processes have committed."""
+        for level in self.levels:
+            level.refresh()
+
+    def commit(self) -> None:
+        """Write all pending records; after this they survive a crash and others see them."""
+        for level in self.levels:
+            level.commit()
+            level.save_index()
+
+
+@dataclass(frozen=True)
+class SetManifest:
+    """A named knowledge set: whose answers count (judge None: no verdicts) and how phrase masks become H_ka."""
+
+    describer: Identity
+    segmenter: Identity
+    judge: Identity | None
+    merge: Merge = "max"
+
+
+class KnowledgeSet:
+    """Reader of a named set. All methods take frames and states (N, 16) uint8: the `digest` and `state_digest` rows."""
+
+    def __init__(self, cache: KnowledgeCache, name: str, manifest: SetManifest) -> None:
+        self.cache, self.name, self.manifest = cache, name, manifest
+
+    def texts(self, frames: Digests, states: Digests) -> list[Text | None]:
+        """The describer's answer for each frame, None where there is none."""
+        keys = record_keys("texts", self.manifest.describer, frames, states)
+        return [None if stored is None else _decode(stored) for stored in self.cache.texts.notes(keys)]
+
+    def h_ka(
+        self, frames: Digests, states: Digests, grid: int | None = None, size: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """H_ka of each frame, (N, H, W) or, with `grid`, max-pooled to (N, grid, grid), uint8 0–255 for [0, 1]; and
+        (N,) bool valid.
+
+        Valid is False, and the mask zero, where the text is missing, empty or failed or a phrase's mask is missing
+        or failed (method.md §8: out of the semantic loss). A text with status ok and no phrases is a known empty
+        scene: zeros, valid. Without `grid`, `size` (default the recording size) is the mask's (H, W).
+        """
+        height, width = (grid, grid) if grid is not None else size or (RECORDING_SIZE, RECORDING_SIZE)
+        masks = np.zeros((len(frames), height, width), np.uint8)
+        valid = np.zeros(len(frames), np.bool_)
+        for rows, values, known in self.iter_h_ka(frames, states, grid):
+            if values.shape[1:] != (height, width) and values.size:
+                raise SemoreError(
+                    f"knowledge set {self.name}: masks are {values.shape[1:]}, expected {(height, width)}; frames and "
+                    "masks must come from the same camera size"
+                )
+            valid[rows] = known
+            if values.size:
+                masks[rows] = values
+        return masks, valid
+
+    def iter_h_ka(
+        self, frames: Digests, states: Digests, grid: int | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]]:
+        """`h_ka` in pieces of about READ_MASKS masks, in the order they lie on disk: (rows (B,), masks (B, …), valid
+        (B,)). Each row comes once; the piece of rows without any mask has masks of shape (B, 0, 0), standing for zeros.
+        """
+        owners, phrases, valid, counts = self._phrases(frames, states)
+        keys = record_keys("masks", self.manifest.segmenter, frames[owners], states[owners], phrases)
+        hits = self.cache.masks.lookup(keys)
+        np.logical_and.at(valid, owners, hits.status == Status.OK)
+        ends = np.cumsum(counts)
+        starts = ends - counts
+        (plain,) = np.nonzero(~valid | (counts == 0))
+        yield plain, np.zeros((len(plain), 0, 0), np.uint8), valid[plain]
+        (shown,) = np.nonzero(valid & (counts > 0))
+        shown = shown[np.lexsort((hits.row[starts[shown]], hits.shard[starts[shown]]))]
+        bounds = np.flatnonzero(np.diff(np.cumsum(counts[shown]) // READ_MASKS)) + 1
+        for rows in np.split(shown, bounds) if len(shown) else []:
+            within = np.concatenate([np.arange(starts[row], ends[row]) for row in rows])
+            masks, present = self.cache.masks.masks(keys[within])
+            first = np.cumsum(counts[rows]) - counts[rows]
+            known = np.logical_and.reduceat(present, first)
+            if not masks.size:  # every shard of this piece turned out damaged
+                yield rows, masks[: len(rows)], known
+                continue
+            merged = pooled(masks, first, self.manifest.merge, grid)
+            merged[~known] = 0
+            yield rows, merged, known
+
+    def verdicts(self, frames: Digests, states: Digests, action_words: Sequence[str]) -> NDArray[np.uint8]:
+        """(N,) uint8: the judge's 1 (reasonable) or 0 on each frame's action in words, 255 where unknown."""
+        if self.manifest.judge is None:
+            return np.full(len(frames), INVALID, np.uint8)
+        return self.cache.verdicts.verdicts(record_keys("verdicts", self.manifest.judge, frames, states, action_words))
+
+    def record_digests_used(
+        self, frames: Digests, states: Digests, action_words: Sequence[str] | None = None
+    ) -> Digests:
+        """(M, 16) digests, sorted and unique, of the records that serve these frames now (verdicts when words are
+        given): what a run pins, and what `gc` must keep for it."""
+        owners, phrases, _, _ = self._phrases(frames, states)
+        found = [
+            self.cache.texts.records(record_keys("texts", self.manifest.describer, frames, states)),
+            self.cache.masks.records(
+                record_keys("masks", self.manifest.segmenter, frames[owners], states[owners], phrases)
+            ),
+        ]
+        if action_words is not None and self.manifest.judge is not None:
+            keys = record_keys("verdicts", self.manifest.judge, frames, states, action_words)
+            found.append(self.cache.verdicts.records(keys))
+        return np.unique(np.concatenate(found), axis=0)
+
+    def fingerprint(self, frames: Digests, states: Digests, action_words: Sequence[str] | None = None) -> str:
+        """Hex digest over `record_digests_used`: equal exactly when the same records serve the frames."""
+        return digest16(self.record_digests_used(frames, states, action_words).tobytes()).hex()
+
+    def _phrases(
+        self, frames: Digests, states: Digests
+    ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_], NDArray[np.int64]]:
+        """owners (M,) frame of each phrase, the M phrases, valid (N,) text usable, counts (N,) phrases per frame."""
+        texts = self.texts(frames, states)
+        usable = [text.phrases if text is not None and text.status == Status.OK else None for text in texts]
+        counts = np.array([len(phrases or ()) for phrases in usable], np.int64)
+        owners = np.repeat(np.arange(len(texts)), counts)
+        valid = np.array([phrases is not None for phrases in usable], np.bool_)
+        return owners, [phrase for phrases in usable for phrase in phrases or ()], valid, counts
+
+
+def open_set(root: Path | KnowledgeCache, name: str) -> KnowledgeSet:
+    """The knowledge set `name` of a cache (a folder, or one already open); SemoreError naming the sets that exist."""
+    cache = root if isinstance(root, KnowledgeCache) else KnowledgeCache(root)
+    path = _manifest_path(cache.root, name)
+    if not path.is_file():
+        known = ", ".join(set_names(cache.root)) or "none yet: run `make annotate` first"
+        raise SemoreError(f"{path}: no knowledge set {name!r}; there is {known}")
+    return KnowledgeSet(cache, name, _read_manifest(path))
+
+
+def ensure_set(cache: KnowledgeCache, name: str, manifest: SetManifest) -> KnowledgeSet:
+    """Make the set `name`, or open it when it is the same; SemoreError when it exists and differs."""
+    path = _manifest_path(cache.root, name)
+    if not path.is_file():
+        plain = {"merge": manifest.merge, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "code": code_version()}
+        identities = {key: getattr(manifest, key) for key in ("describer", "segmenter", "judge")}
+        plain_ids = {key: None if value is None else dict(value) for key, value in identities.items()}
+        write_json(path, {"format": "semore-knowledge-set", "version": SET_VERSION, **plain_ids, **plain})
+    existing = _read_manifest(path)
+    for part in ("describer", "segmenter", "judge", "merge"):
+        found, asked = getattr(existing, part), getattr(manifest, part)
+        if found != asked:
+            raise SemoreError(
+                f"{path}: knowledge set {name!r} was made with {part} {found}, now {asked} is asked for; choose "
+                "another KNOWLEDGE name (cached texts and masks are shared anyway) or the settings it was made with"
+            )
+    return KnowledgeSet(cache, name, existing)
+
+
+def set_names(root: Path) -> list[str]:
+    """Names of the knowledge sets of a cache folder, sorted."""
+    return sorted(path.stem for path in (root / "sets").glob("*.json") if not path.name.startswith("."))
+
+
+def _manifest_path(root: Path, name: str) -> Path:
+    if not name or name.startswith(".") or "/" in name:
+        raise SemoreError(f"{name!r} is no name for a knowledge set; use letters, digits, - and _")
+    return root / "sets" / f"{name}.json"
+
+
+def _read_manifest(path: Path) -> SetManifest:
+    value = read_json(path)
+    try:
+        if value["version"] != SET_VERSION:
+            raise SemoreError(f"{path} has version {value['version']}, this code reads {SET_VERSION}")
+        if value["merge"] not in MERGES:
+            raise SemoreError(f"{path}: merge is {value['merge']!r}, expected one of {', '.join(MERGES)}")
+        return SetManifest(value["describer"], value["segmenter"], value["judge"], value["merge"])
+    except (KeyError, TypeError):
+        raise SemoreError(f"{path} is no knowledge set; delete it and run `make annotate` again") from None
+
+
+@lru_cache(maxsize=4096)
+def _decode(stored: str) -> Text:
+    return Text.decode(stored)

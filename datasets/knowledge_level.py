@@ -1,0 +1,246 @@
+"""One level of the knowledge cache: a folder of shards, its index, and the records not yet committed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.errors import SemoreError
+from datasets.files import digest_json
+from datasets.knowledge_index import Hits, Index
+from datasets.knowledge_records import INVALID, Digests, Identity, LevelName, Status
+from datasets.knowledge_shards import (
+    Batch,
+    DamagedShard,
+    Entries,
+    read_entries,
+    read_masks,
+    read_notes,
+    read_records,
+    read_verdicts,
+    write_shard,
+)
+
+COMMIT_RECORDS: Final = 2048
+"""Records gathered per shard (design.md §3 asks for at least 512); a killed writer loses at most these per level."""
+SAVE_INDEX_SHARE: Final = 0.1
+"""The saved index is renewed once this share of the records is missing from it."""
+
+_log = logging.getLogger(__name__)
+
+
+class Level:
+    """`texts`, `masks` or `verdicts` below a cache folder. Not thread-safe; any number of processes may share the
+    folder, each with its own Level."""
+
+    def __init__(self, root: Path, name: LevelName) -> None:
+        self.name, self.folder = name, root / name
+        self._index = Index()
+        self._saved = 0
+        self._pending: dict[bytes, tuple[Identity, list[Batch]]] = {}
+        self._pending_notes: dict[bytes, str] = {}
+        present = self._list()
+        self._index = Index.load(self.folder / "index.npz", present)
+        self._saved = len(self._index)
+        self.refresh()
+
+    def __len__(self) -> int:
+        """Committed records known to the index."""
+        return len(self._index)
+
+    def refresh(self) -> None:
+        """Pick up shards that other processes have committed, and forget those that are gone."""
+        present = self._list()
+        if any(shard not in present for shard in self._index.shards):
+            self._index, self._saved = Index(), 0
+        fresh: dict[str, Entries] = {}
+        for shard in sorted(set(present) - set(self._index.shards)):
+            try:
+                fresh[shard] = read_entries(self.folder / shard)
+            except DamagedShard as error:
+                self._put_aside(shard, error)
+        self._index.add(fresh)
+        self.save_index()
+
+    def save_index(self) -> None:
+        """Save the index when it has grown enough to be worth it; a read-only folder is left alone."""
+        if len(self._index) - self._saved <= SAVE_INDEX_SHARE * len(self._index):
+            return
+        present = self._list()
+        if any(shard not in present for shard in self._index.shards):
+            return
+        try:
+            self._index.save(self.folder / "index.npz", [present[shard] for shard in self._index.shards])
+        except OSError as error:
+            _log.info("%s: index not saved (%s)", self.folder, error)
+        self._saved = len(self._index)
+
+    def lookup(self, keys: Digests) -> Hits:
+        """The winning committed record of each key; vectorised (millions of keys per second)."""
+        return self._index.lookup(keys)
+
+    def missing(self, keys: Digests, retry_failed: bool = False) -> NDArray[np.bool_]:
+        """(N,) bool: no record, committed or pending (with `retry_failed` also: only a committed failed one). Of equal
+        keys only the first is marked, so that no work is done twice."""
+        hits = self.lookup(keys)
+        absent: NDArray[np.bool_] = ~hits.found
+        if retry_failed:
+            absent |= hits.status == Status.FAILED
+        seen: set[bytes] = set()
+        for index in np.flatnonzero(absent).tolist():
+            key = keys[index].tobytes()
+            absent[index] = key not in self._pending_notes and key not in seen
+            seen.add(key)
+        return absent
+
+    def add(
+        self,
+        identity: Identity,
+        keys: Digests,
+        frames: Digests,
+        statuses: Sequence[int],
+        notes: Sequence[str],
+        values: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Queue n records of one producer; commits them once `COMMIT_RECORDS` are waiting.
+
+        keys, frames (n, 16); notes: JSON strings; values: (n, H, W) masks, (n,) verdicts, None for texts.
+        """
+        if not len(keys):
+            return
+        packed = [text.encode() for text in notes]
+        batch = Batch(keys, frames, np.array(statuses, np.uint8), packed, values)
+        shape = () if values is None else values.shape[1:]
+        queue = self._pending.setdefault(digest_json([dict(identity), shape]), (identity, []))[1]
+        queue.append(batch)
+        self._pending_notes.update(zip((key.tobytes() for key in keys), notes, strict=True))
+        if sum(map(len, queue)) >= COMMIT_RECORDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write every pending record into a shard and make it visible; SemoreError on a full disk."""
+        for queue, (identity, batches) in list(self._pending.items()):
+            path, entries = write_shard(self.folder, self.name, identity, _joined(batches))
+            self._index.add({path.name: entries})
+            del self._pending[queue]
+        self._pending_notes.clear()
+
+    def notes(self, keys: Digests) -> list[str | None]:
+        """The JSON note of each key's winner, pending ones included; None where there is none."""
+        found: list[str | None] = [None] * len(keys)
+        for rows, texts in self._read(keys, self.lookup(keys), read_notes):
+            for row, text in zip(rows.tolist(), texts, strict=True):
+                found[row] = text
+        if self._pending_notes:
+            for row in (row for row, text in enumerate(found) if text is None):
+                found[row] = self._pending_notes.get(keys[row].tobytes())
+        return found
+
+    def verdicts(self, keys: Digests) -> NDArray[np.uint8]:
+        """(N,) uint8: 1, 0, or INVALID (255) where there is no usable record."""
+        found = np.full(len(keys), INVALID, np.uint8)
+        for rows, values in self._read(keys, self.lookup(keys), read_verdicts):
+            found[rows] = values
+        return found
+
+    def masks(self, keys: Digests) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """(N, H, W) uint8 masks and (N,) bool: there is one. Zeros where there is none; (N, 0, 0) when none is found.
+        SemoreError when the masks have different sizes. Reads shard by shard, only the chunks needed."""
+        hits = self.lookup(keys)
+        usable = hits.status == Status.OK
+        masks = np.zeros((len(keys), 0, 0), np.uint8)
+        present = np.zeros(len(keys), np.bool_)
+        for rows, values in self._read(keys, hits, read_masks, usable):
+            if masks.shape[1:] == (0, 0):
+                masks = np.zeros((len(keys), *values.shape[1:]), np.uint8)
+            elif masks.shape[1:] != values.shape[1:]:
+                raise SemoreError(
+                    f"{self.folder}: masks of {masks.shape[1:]} and of {values.shape[1:]} pixels asked for at once; "
+                    "load frames of one camera size at a time"
+                )
+            masks[rows], present[rows] = values, True
+        return masks, present
+
+    def records(self, keys: Digests) -> Digests:
+        """(M, 16) record digests of the winners of those keys that have one, in key order."""
+        hits = self.lookup(keys)
+        found = np.zeros((len(keys), 16), np.uint8)
+        present = np.zeros(len(keys), np.bool_)
+        for rows, values in self._read(keys, hits, read_records):
+            found[rows], present[rows] = values, True
+        return found[present]
+
+    def _read(
+        self,
+        keys: Digests,
+        hits: Hits,
+        read: Callable[[Path, NDArray[np.int64]], Any],
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> Iterator[tuple[NDArray[np.int64], Any]]:
+        """(positions, what `read` gives for them), shard by shard. A damaged shard is put aside and its keys are looked
+        up again in the others."""
+        (chosen,) = np.nonzero(hits.found if wanted is None else wanted)
+        order = chosen[np.argsort(hits.shard[chosen], kind="stable")]
+        groups = np.split(order, np.flatnonzero(np.diff(hits.shard[order])) + 1) if len(order) else []
+        names = self._index.shards
+        lost: list[NDArray[np.int64]] = []
+        for rows in groups:
+            shard = names[int(hits.shard[rows[0]])]
+            try:
+                values = read(self.folder / shard, hits.row[rows])
+            except DamagedShard as error:
+                self._put_aside(shard, error)
+                lost.append(rows)
+                continue
+            yield rows, values
+        if lost:
+            self._index, self._saved = Index(), 0
+            self.refresh()
+            again = np.sort(np.concatenate(lost))
+            found = self.lookup(keys[again])
+            usable = None if wanted is None else found.status == Status.OK
+            for rows, values in self._read(keys[again], found, read, usable):
+                yield again[rows], values
+
+    def _list(self) -> dict[str, int]:
+        """Committed shards: file name → bytes."""
+        if not self.folder.is_dir():
+            return {}
+        with os.scandir(self.folder) as entries:
+            return {
+                entry.name: entry.stat().st_size
+                for entry in entries
+                if entry.name.endswith(".h5") and not entry.name.startswith(".")
+            }
+
+    def _put_aside(self, shard: str, error: DamagedShard) -> None:
+        path = self.folder / shard
+        try:
+            path.rename(path.with_name(f"{shard}.damaged"))
+        except FileNotFoundError:  # another process was first, or `gc` removed it
+            return
+        except OSError as reason:
+            raise SemoreError(f"{error}; it could not be moved aside ({reason}): remove it by hand") from None
+        _log.warning(
+            "%s; moved aside as %s.damaged. Only its %s are missing now: `make annotate` makes them again",
+            error,
+            shard,
+            self.name,
+        )
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    values = [batch.values for batch in batches if batch.values is not None]
+    return Batch(
+        np.concatenate([batch.keys for batch in batches]),
+        np.concatenate([batch.frames for batch in batches]),
+        np.concatenate([batch.statuses for batch in batches]),
+        [text for batch in batches for text in batch.notes],
+        np.concatenate(values) if values else None,
+    )

@@ -1,0 +1,62 @@
+"""Checkpoints (atomic, resumable) and the exported policy file that runs without any training code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.errors import SemoreError
+from datasets.files import atomic_file
+from train.agent import Agent
+
+CHECKPOINT_VERSION = 1
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` atomically with a version mark."""
+    with atomic_file(path) as temporary:
+        torch.save({"checkpoint_version": CHECKPOINT_VERSION, **content}, temporary)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; SemoreError when it is torn or of another version."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise SemoreError(f"{path} cannot be read ({type(error).__name__}); delete it to start the run anew") from None
+    if content.get("checkpoint_version") != CHECKPOINT_VERSION:
+        raise SemoreError(
+            f"{path} has checkpoint version {content.get('checkpoint_version')}, this code reads {CHECKPOINT_VERSION}; "
+            "train a new run with --run NAME"
+        )
+    return content
+
+
+def weights_digest(agent: Agent) -> str:
+    """SHA-256 (hex) over every parameter's name and bytes."""
+    state = hashlib.sha256()
+    for name, value in sorted(agent.state_dict().items()):
+        state.update(name.encode())
+        state.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def export_policy(agent: Agent, path: Path, view: Mapping[str, Any]) -> None:
+    """Write the acting network as a `torch.export` program with its view; `collect.behaviour.load_policy` reads it."""
+    size = agent.settings.encoder.size
+    example = torch.zeros(2, 9, size, size, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    acting = agent.cpu().eval()
+    with torch.no_grad():
+        program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
+    with atomic_file(path) as temporary:
+        # torch.export insists on its own suffix; the atomic rename removes ours again.
+        archive = temporary.with_name(temporary.name + ".pt2")
+        torch.export.save(program, archive, extra_files={"view.json": json.dumps(dict(view))})
+        archive.replace(temporary)
+    acting.train()

@@ -1,0 +1,128 @@
+"""Is the network alive? Constant student mask, dead stream, dead gate: measured and named (design.md §7.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+
+from train.agent import Agent
+from train.encoder import static_and_motion
+
+CONSTANT_MASK: Final = 0.01
+DEAD_STREAM: Final = 0.05
+DEAD_GATE: Final = 1e-4
+GATE_PATIENCE: Final = 500
+"""Updates before a gate that has not moved is called dead: gates start at 0."""
+
+
+@torch.no_grad()
+def vital_signs(agent: Agent, observation: Tensor) -> dict[str, float]:
+    """Shares of live units (positive for at least one sample) of both streams, the spread of the student's mask over
+    samples and cells, and the gates; for observations (B,9,S,S) uint8."""
+    frame = observation.float().div(255.0).unflatten(1, (3, 3))
+    static, motion = static_and_motion(frame, 2)
+    semantic = agent.backbone.semantic_stream(static)
+    moving = agent.backbone.motion_stream(motion)
+    student = agent.backbone.student_head(semantic).sigmoid()
+    signs = {
+        "health/live_semantic": (semantic > 0).any(0).float().mean().item(),
+        "health/live_motion": (moving > 0).any(0).float().mean().item(),
+        "health/student_std": student.std().item(),
+        "health/student_mean": student.mean().item(),
+    }
+    if agent.backbone.attention is not None:
+        gates = agent.backbone.attention.gates.tolist()
+        signs |= {"health/gate_motion": gates[0], "health/gate_known": gates[1]}
+    return signs
+
+
+def complaints(signs: dict[str, float], updates: int) -> list[str]:
+    """What is wrong, by name, with what to do; empty when all is well."""
+    found = []
+    if signs["health/student_std"] < CONSTANT_MASK:
+        found.append(
+            f"constant student mask: its standard deviation is {signs['health/student_std']:.4f} (< {CONSTANT_MASK}); "
+            "check that masks are not all empty, or choose --agent.semantic_loss balanced_bce"
+        )
+    for stream in ("semantic", "motion"):
+        share = signs[f"health/live_{stream}"]
+        if share < DEAD_STREAM:
+            found.append(
+                f"dead stream: only {share:.1%} of the {stream} stream's units are live (< {DEAD_STREAM:.0%}); "
+                "lower --agent.lr or start with another --seed"
+            )
+    gates = [value for name, value in signs.items() if "gate" in name]
+    if gates and updates >= GATE_PATIENCE and max(map(abs, gates)) < DEAD_GATE:
+        found.append(
+            f"dead gate: both attention gates are below {DEAD_GATE} after {updates} updates; H_ka does not reach the "
+            "motion stream"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """AUC per cell of the student's mask and of the constant map, and the 95% interval of their difference."""
+
+    student: float
+    constant: float
+    low: float
+    high: float
+    frames: int
+    episodes: int
+
+    @property
+    def healthy(self) -> bool:
+        """Ahead of the constant by at least 0.05, with the interval above 0 (design.md §7.3)."""
+        return self.student - self.constant >= 0.05 and self.low > 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "student_auc": self.student, "constant_auc": self.constant, "difference_low": self.low,
+            "difference_high": self.high, "frames": self.frames, "episodes": self.episodes, "healthy": self.healthy,
+        }  # fmt: skip
+
+
+def mask_quality(
+    student: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    constant: NDArray[np.float32],
+    episode: NDArray[np.int64],
+    seed: int = 0,
+) -> MaskQuality | None:
+    """Compare student masks (N,g,g) with the constant map (g,g) of training means, on truth (N,g,g) in [0,1].
+
+    Only frames with at least one positive cell (truth > 0.5) count; the interval is a bootstrap over the episodes
+    `episode` (N,). None when no frame has a positive cell.
+    """  # fmt: skip
+    positive = truth > 0.5
+    keep = positive.any((1, 2))
+    if not keep.any():
+        return None
+    positive, student, episode = positive[keep], student[keep], episode[keep]
+    names = np.unique(episode)
+    rows = {name: np.flatnonzero(episode == name) for name in names}
+    fixed = np.broadcast_to(constant, student.shape)
+    generator = np.random.default_rng(seed)
+    differences = []
+    for _ in range(200):
+        drawn = np.concatenate([rows[name] for name in generator.choice(names, len(names))])
+        differences.append(auc(student[drawn], positive[drawn]) - auc(fixed[drawn], positive[drawn]))
+    low, high = np.quantile(differences, (0.025, 0.975))
+    return MaskQuality(auc(student, positive), auc(fixed, positive), float(low), float(high), len(student), len(names))
+
+
+def auc(score: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
+    """Area under the ROC curve over all cells: the chance that a positive cell outranks a negative one, ties half."""
+    flat = positive.ravel()
+    count = int(flat.sum())
+    if count in (0, flat.size):
+        return 0.5
+    ranks = rankdata(score.ravel())[flat].sum()
+    return float((ranks - count * (count + 1) / 2) / (count * (flat.size - count)))

@@ -1,0 +1,75 @@
+"""The losses of Semore, each whole, in method.md's order and notation (§4, §5.2). Pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from datasets.errors import SemoreError
+
+SEMANTIC_LOSSES = ("balanced_bce", "balanced_l1", "plain_l1")
+
+
+def q_target(
+    reward: Tensor, not_done: Tensor, gamma: float, q1: Tensor, q2: Tensor, alpha: Tensor, log_pi: Tensor
+) -> Tensor:
+    """y = r + γ·notdone·(min(Q1', Q2')(s', a') − α·log π(a'|s')), all (B,1)."""
+    return reward + gamma * not_done * (torch.minimum(q1, q2) - alpha * log_pi)
+
+
+def q_loss(q1: Tensor, q2: Tensor, target: Tensor) -> Tensor:
+    """L_Q = MSE(Q1, y) + MSE(Q2, y)."""
+    return functional.mse_loss(q1, target) + functional.mse_loss(q2, target)
+
+
+def transition_loss(predicted: Tensor, latent: Tensor) -> Tensor:
+    """L_trans = mean ½·(μ(z, a) − sg(z'))² : the deterministic transition model, σ ≡ 1."""
+    return 0.5 * (predicted - latent.detach()).square().mean()
+
+
+def reward_loss(predicted: Tensor, reward: Tensor) -> Tensor:
+    """L_rew = MSE(r̂(z, a), r)."""
+    return functional.mse_loss(predicted, reward)
+
+
+def semantic_loss(student_Bgg: Tensor, known_Bgg: Tensor, valid_B: Tensor, kind: str) -> Tensor:
+    """L_sem between the student's mask Ĥ = σ(student) and the max-pooled H_ka in [0,1], over valid samples only.
+
+    H_ka is almost empty, so a plain L1 is nearly minimal for "nothing anywhere" and collapses (laptop.md 3). The
+    balanced forms weigh the object cells (weight H) and the others (weight 1 − H) half and half:
+    balanced_bce scores cells by −log Ĥ and −log(1 − Ĥ), balanced_l1 by 1 − Ĥ and Ĥ; plain_l1 is mean |Ĥ − H|.
+    """
+    weight = valid_B.to(student_Bgg.dtype)[:, None, None].expand_as(student_Bgg)
+    if kind == "plain_l1":
+        return _weighted_mean((student_Bgg.sigmoid() - known_Bgg).abs(), weight)
+    if kind == "balanced_bce":
+        on_object, elsewhere = functional.softplus(-student_Bgg), functional.softplus(student_Bgg)
+    elif kind == "balanced_l1":
+        on_object, elsewhere = (-student_Bgg).sigmoid(), student_Bgg.sigmoid()
+    else:
+        raise SemoreError(f"unknown semantic loss {kind!r}; choose one of {', '.join(SEMANTIC_LOSSES)}")
+    objects = _weighted_mean(on_object, weight * known_Bgg)
+    return 0.5 * (objects + _weighted_mean(elsewhere, weight * (1.0 - known_Bgg)))
+
+
+def actor_loss(alpha: Tensor, log_pi: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+    """L_π = mean(α·log π − min Q)."""
+    return (alpha * log_pi - torch.minimum(q1, q2)).mean()
+
+
+def alpha_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: float) -> Tensor:
+    """mean(α·(−log π − H̄)), with gradient to log α alone."""
+    return (log_alpha.exp() * (-log_pi.detach() - target_entropy)).mean()
+
+
+def cloning_loss(mean: Tensor, action: Tensor, driver: Tensor) -> Tensor:
+    """Mean squared error of tanh(mean) against the recorded action (B,2), over the driver's samples (`driver` (B,1)).
+
+    Not in the paper: offline, Q knows nothing of untried actions; imitation bridges that (laptop.md 1).
+    """
+    return _weighted_mean((torch.tanh(mean) - action).square(), driver.expand_as(action))
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp_min(1e-6)

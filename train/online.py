@@ -1,0 +1,134 @@
+"""The policy drives: online refresh (records, annotates, grows the pool) and validation on held-out seeds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotate.engine import Annotator
+from collect.behaviour import NetworkPolicy
+from collect.driving import DrivingEnv
+from collect.episodes import drive
+from collect.recorder import record
+from datasets.frame_pool import FramePool
+from datasets.knowledge import KnowledgeSet
+from datasets.rollouts import Episode, Rollouts
+from datasets.schema import SEED_SPLITS
+from train.agent import Agent
+from train.diagnosis import MaskQuality, mask_quality
+from train.replay import SelectiveReplay
+from train.settings import TrainSettings
+
+REFRESH_SEEDS: Final = SEED_SPLITS["train"].start + 500_000
+"""Refresh episodes start here, beyond what `collect` records."""
+VALIDATION_SEEDS: Final = SEED_SPLITS["validation"].start + 1_000
+"""Validation drives start here, beyond the recorded validation episodes."""
+
+
+def make_envs(settings: TrainSettings, count: int) -> list[DrivingEnv]:
+    """Environments showing what the network sees."""
+    return [
+        DrivingEnv(
+            settings.scenario, settings.weather, settings.simulator, settings.agent.encoder.size,
+            frame_skip=settings.frame_skip, reward=settings.reward,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+def acting(agent: Agent, settings: TrainSettings, sample: bool) -> NetworkPolicy:
+    """The agent as a policy of `collect`; observations go to the agent's device."""
+    device = agent.log_alpha.device
+    return NetworkPolicy(lambda observation: agent(observation.to(device)), policy_view(settings), sample)
+
+
+def policy_view(settings: TrainSettings) -> dict[str, object]:
+    """What an exported policy must be shown, and what it was trained for."""
+    return {
+        "size": settings.agent.encoder.size, "stack": 3, "frame_skip": settings.frame_skip,
+        "scenario": settings.scenario, "weather": settings.weather, "reward": settings.reward,
+    }  # fmt: skip
+
+
+class Refresh:
+    """Records `episodes` per refresh with the current policy, annotates them, and feeds the replay buffer."""
+
+    def __init__(self, settings: TrainSettings, annotator: Annotator, knowledge: KnowledgeSet) -> None:
+        self._settings, self._annotator, self._knowledge = settings, annotator, knowledge
+        self.rollouts = Rollouts(settings.folder / "refresh.zarr")
+        self.rollouts.create()
+        self.rollouts.sweep()
+        self._envs: list[DrivingEnv] = []
+        self.recorded: list[str] = []
+        """Names of the episodes recorded so far, in order."""
+
+    def restore(self, names: Sequence[str]) -> list[Episode]:
+        """Keep the named episodes, delete later ones (their part of the run is done again); returns the kept."""
+        for name in set(self.rollouts.names()) - set(names):
+            shutil.rmtree(self.rollouts.path / name)
+        self.recorded = list(names)
+        return [self.rollouts.episode(name) for name in names]
+
+    def __call__(self, agent: Agent, replay: SelectiveReplay) -> dict[str, float]:
+        """Drive, annotate, grow; returns means over the new episodes for the log."""
+        count = self._settings.schedule.refresh_episodes
+        self._envs = self._envs or make_envs(self._settings, count)
+        first = REFRESH_SEEDS + len(self.recorded)
+        about = {"policy": "trained", "action_repeat": self._settings.frame_skip, "reward": self._settings.reward}
+        policy = acting(agent, self._settings, sample=True)
+        names = record(
+            self.rollouts, self._envs, policy, range(first, first + count), about, threads=self._settings.threads
+        )
+        episodes = [self.rollouts.episode(name) for name in names]
+        self._annotator(episodes)
+        for episode in episodes:
+            replay.add(episode, self._knowledge)
+        self.recorded += names
+        return {
+            "refresh/reward": float(np.mean([episode.attributes["total_reward"] for episode in episodes])),
+            "refresh/steps": float(np.mean([episode.steps for episode in episodes])),
+        }
+
+
+class Validation:
+    """Deterministic drives on validation seeds, and the student's mask on recorded validation episodes."""
+
+    def __init__(self, settings: TrainSettings, held_out: FramePool) -> None:
+        self._settings, self._held_out = settings, held_out
+        self._envs: list[DrivingEnv] = []
+
+    def drive(self, agent: Agent) -> dict[str, float]:
+        """Mean reward, distance (m) and crash intensity (N·s) over the validation seeds."""
+        schedule = self._settings.schedule
+        self._envs = self._envs or make_envs(self._settings, min(schedule.validate_episodes, 16))
+        seeds = range(VALIDATION_SEEDS, VALIDATION_SEEDS + schedule.validate_episodes)
+        policy = acting(agent, self._settings, sample=False)
+        ends = [info["metrics"] for _, info in drive(self._envs, policy, seeds, threads=self._settings.threads)]
+        keys = ("reward", "distance", "crash_intensity", "steer", "brake")
+        return {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in keys}
+
+    def mask(self, agent: Agent, constant_gg: NDArray[np.float32]) -> MaskQuality | None:
+        """The student's mask against the constant map of training means; None without any object to find."""
+        pool = self._held_out
+        known = torch.nonzero(pool.mask_valid[: pool.size]).flatten()
+        if not len(known):
+            return None
+        device = agent.log_alpha.device
+        with torch.inference_mode():
+            parts = [agent.student_mask(pool.observation(part).to(device)).cpu() for part in known.split(256)]
+        truth = pool.masks[known].float() / 255.0
+        return mask_quality(torch.cat(parts).numpy(), truth.numpy(), constant_gg, pool.start[known].numpy())
+
+
+def held_out_pool(settings: TrainSettings, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> FramePool:
+    """A pool of the recorded validation episodes."""
+    frames = sum(episode.steps // settings.frame_skip + 2 for episode in episodes)
+    pool = FramePool(settings.view, max(frames, 1))
+    for episode in episodes:
+        pool.add(episode, knowledge)
+    return pool

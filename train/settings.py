@@ -1,0 +1,129 @@
+"""What `train` can be told: the run, its data, the agent, the replay filter and the schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collect.scenarios import scenario as find_scenario
+from datasets.errors import SemoreError
+from datasets.frame_pool import View
+from datasets.reward import IMPULSE_WEIGHT
+from train.agent import AgentSettings, Weights
+from train.encoder import geometry
+from train.losses import SEMANTIC_LOSSES
+from train.replay import ADMISSIONS, ReplaySettings
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """When what happens, counted in updates."""
+
+    updates: int = 5_000
+    """Updates in all."""
+    offline_updates: int = 800
+    """Updates on the recorded rollouts alone, before the policy drives itself."""
+    batch: int = 32
+    """Transitions per update."""
+    cloning: float = 2.5
+    """λ of the behaviour-cloning term during the offline phase (0 switches it off)."""
+    cloning_decay: int = 1_500
+    """Updates over which that term then falls to 0."""
+    student_start: float = 0.0
+    """Probability, at the first update, that the student's mask replaces a cached one."""
+    student_end: float = 0.5
+    """The same at the last update."""
+    refresh_every: int = 250
+    """Updates between online refreshes (0 switches them off)."""
+    refresh_episodes: int = 4
+    """Episodes the current policy records per refresh."""
+    validate_every: int = 500
+    """Updates between validations on validation seeds."""
+    validate_episodes: int = 8
+    """Episodes per validation."""
+    log_every: int = 50
+    """Updates between log entries."""
+
+    def weights(self, update: int) -> Weights:
+        """The weights of update number `update` (0-based)."""
+        offline = update < self.offline_updates
+        left = 1.0 if offline else max(0.0, 1.0 - (update - self.offline_updates) / max(self.cloning_decay, 1))
+        share = self.student_start + (self.student_end - self.student_start) * update / max(self.updates - 1, 1)
+        return Weights(self.cloning * left, offline, share)
+
+    def refreshes(self, update: int) -> bool:
+        """Whether the policy drives anew after `update` updates."""
+        every = self.refresh_every
+        return bool(every) and self.offline_updates <= update < self.updates and update % every == 0
+
+    def validates(self, update: int) -> bool:
+        """Whether validation seeds are driven after `update` updates; always at the end."""
+        return update == self.updates or (bool(self.validate_every) and update % self.validate_every == 0)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training run."""
+
+    preset: str = "laptop"
+    """A file of presets/ by name, or a path to a YAML file."""
+    scenario: str = "JayWalk"
+    """Scenario the policy drives in when it refreshes and validates."""
+    weather: str = ""
+    """Weather preset; default the scenario's own."""
+    simulator: str = "embedded"
+    """The world to drive in."""
+    data: str = "data"
+    """Folder of all recorded data."""
+    rollouts: str = ""
+    """Name of the rollouts folder under <data>/rollouts; default <scenario>-<preset>."""
+    knowledge: str = "privileged"
+    """Name of the knowledge set."""
+    runs: str = "runs"
+    """Folder of all runs."""
+    run: str = ""
+    """Name of the run; default <scenario>-<preset>."""
+    seed: int = 1
+    """Training seed."""
+    reward: str = "published"
+    """published, or safety (impulses weigh ten times)."""
+    frame_skip: int = 2
+    """Simulator steps per decision."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    threads: int = 2
+    """CPU threads."""
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    """The agent."""
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
+    """The replay buffer."""
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    """The schedule."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.runs) / (self.run or f"{self.scenario}-{Path(self.preset).stem}")
+
+    @property
+    def view(self) -> View:
+        """How the pool looks at the recordings."""
+        size = self.agent.encoder.size
+        return View(size, geometry(size).grid, self.frame_skip, self.reward)
+
+    def validate(self) -> None:
+        """SemoreError naming the first setting that makes no sense."""
+        find_scenario(self.scenario)
+        for name, value, choices in (
+            ("reward", self.reward, tuple(IMPULSE_WEIGHT)),
+            ("device", self.device, ("auto", "cpu", "cuda")),
+            ("agent.semantic_loss", self.agent.semantic_loss, SEMANTIC_LOSSES),
+            ("agent.transition_latent", self.agent.transition_latent, ("motion", "fused")),
+            ("replay.admission", self.replay.admission, ADMISSIONS),
+        ):
+            if value not in choices:
+                raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+        geometry(self.agent.encoder.size)
+        for name in ("updates", "batch", "log_every", "refresh_episodes", "validate_episodes"):
+            if getattr(self.schedule, name) < 1:
+                raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")

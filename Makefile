@@ -1,0 +1,65 @@
+# Semore. `make help` lists the targets; each installs what it needs into .venv on first use, and resumes when repeated.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup collect annotate train evaluate test test-slow lint format clean
+
+PYTHON ?= python3.11
+PRESET ?= laptop
+SCENARIO ?= JayWalk
+# Further choices, passed on only when given: RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, and ARGS
+# for anything else, e.g. make train ARGS="--seed 2 --run second".
+common = --preset $(PRESET) --scenario $(SCENARIO)
+option = $(if $($(1)),--$(2) $($(1)))
+run = .venv/bin/python -m
+
+help:
+	@echo "make collect annotate train evaluate   the pipeline, in this order"
+	@echo "make test | test-slow | lint           checks"
+	@echo "make setup                             install into .venv (every target does, when needed)"
+	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
+	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay RUN= ROLLOUTS= KNOWLEDGE= WEATHER="
+	@echo "           SIM= DESCRIBER= SEGMENTER= ARGS=\"--any.setting value\"; every setting: .venv/bin/python -m train --help"
+
+setup: .venv/.installed
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Semore needs Python 3.11 as \"$(PYTHON)\"; name another with PYTHON=..."; exit 1; }
+	@echo "setup: creating .venv and installing the locked packages (about 2 GB on a CPU build of torch; once)"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@echo "setup: compiling the embedded world (once)"
+	@.venv/bin/python -m collect.embedded
+	@touch $@
+
+collect: setup
+	@$(run) collect $(common) $(call option,ROLLOUTS,rollouts) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(ARGS)
+
+annotate: setup
+	@$(run) annotate $(common) $(call option,ROLLOUTS,rollouts) $(call option,KNOWLEDGE,knowledge) $(call option,DESCRIBER,describer) $(call option,SEGMENTER,segmenter) $(ARGS)
+
+train: setup
+	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(call option,KNOWLEDGE,knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,RUN,run) $(ARGS)
+
+evaluate: setup
+	@$(run) evaluate $(common) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,RUN,run) $(ARGS)
+
+test: setup
+	@$(run) pytest -m "not slow"
+
+test-slow: setup
+	@$(run) pytest
+
+lint: setup
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+format: setup
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,6 +23,7 @@ from datasets.knowledge_records import INVALID, Status, Text, note, record_keys
 from datasets.progress import meter
 from datasets.rollouts import Episode, Rollouts
 
+REASON_LENGTH: Final = 300
 FRAME_SOURCES: Final = ("rgb", "digest", "state_digest", "semantic", "instance", "actors", "ego")
 
 T = TypeVar("T")
@@ -245,7 +246,8 @@ def _bisected(rows: list[int], call: Callable[[list[int]], list[T]], failed: Cal
         raise
     except Exception as error:
         if len(rows) == 1:
-            return [failed(rows[0], f"{type(error).__name__}: {error}")]
+            reason = f"{type(error).__name__}: {error}".encode(errors="replace").decode()
+            return [failed(rows[0], reason[:REASON_LENGTH])]
         middle = len(rows) // 2
         return _bisected(rows[:middle], call, failed) + _bisected(rows[middle:], call, failed)
 
@@ -254,8 +256,9 @@ def _checked_texts(answers: Sequence[Text], count: int) -> list[Text]:
     if len(answers) != count:
         raise ValueError(f"the describer gave {len(answers)} answers for {count} frames")
     for answer in answers:
+        answer.encode().encode()  # raises on text that no file can hold
         if len(answer.phrases) > MAX_PHRASES or len(set(answer.phrases)) < len(answer.phrases) or "" in answer.phrases:
-            raise ValueError(f"phrases {answer.phrases} are more than {MAX_PHRASES}, repeated or empty")
+            raise ValueError(f"phrases {answer.phrases!r} are more than {MAX_PHRASES}, repeated or empty")
     return list(answers)
 
 

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.action_words import PEDALS, parse_words
 from annotate.rules import LaneView, lane_view
 from annotate.seams import FrameBatch, Verdict
+from datasets.action_words import PEDALS, parse_words
 from datasets.knowledge_records import Identity
 from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, KINDS
 
@@ -32,8 +32,8 @@ MAX_TURN: Final = 0.6
 
 
 class PrivilegedJudge:
-    """1 unless the action drives at an obstacle within braking distance, brakes for nothing when slow, or steers out of
-    the lane; 255 where the ego has no lane frame."""
+    """1 unless the action drives at an obstacle within braking distance, brakes for nothing when slow, or steers or
+    drives on out of the lane; 255 where the ego has no lane frame."""
 
     @property
     def identity(self) -> Identity:
@@ -49,7 +49,7 @@ class PrivilegedJudge:
         near, ahead = _obstacles(batch, speed)
         into = near & (pedal != PEDALS.index("brake"))
         idle = ~ahead & (speed < SLOW) & (pedal == PEDALS.index("brake"))
-        bad = into | idle | _leaves_lane(lane, speed, steer)
+        bad = into | idle | _leaves_lane(lane, speed, steer, pedal)
         return [
             Verdict(0 if wrong else 1) if known else Verdict.invalid("the ego is on no driving lane")
             for wrong, known in zip(bad.tolist(), lane.known.tolist(), strict=True)
@@ -87,12 +87,14 @@ def _obstacles(batch: FrameBatch, speed: NDArray[np.float32]) -> tuple[NDArray[n
     return near, ahead
 
 
-def _leaves_lane(lane: LaneView, speed: NDArray[np.float32], steer: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(B,) bool: steering carries the ego's centre beyond the lane's edge, farther out than now, within HORIZON."""
+def _leaves_lane(
+    lane: LaneView, speed: NDArray[np.float32], steer: NDArray[np.int64], pedal: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """(B,) bool: within HORIZON the ego's centre is beyond the lane's edge and farther out than now, and the action
+    steers that way, or goes straight on without braking."""
     turn = steer * np.minimum(np.abs(speed) * STEER_CURVATURE, MAX_TURN)
     offset, error, edge = lane.offset[:, 0], lane.error[:, 0], 0.5 * lane.width[:, 0]
     later = offset + np.maximum(speed, 0) * HORIZON * np.sin(error + 0.5 * turn * HORIZON)
-    out: NDArray[np.bool_] = (
-        (steer != 0) & (np.sign(later) == steer) & (np.abs(later) > edge) & (np.abs(later) > np.abs(offset) + 0.1)
-    )
+    onward = (steer == np.sign(later)) | ((steer == 0) & (pedal != PEDALS.index("brake")))
+    out: NDArray[np.bool_] = onward & (np.abs(later) > edge) & (np.abs(later) > np.abs(offset) + 0.1)
     return out

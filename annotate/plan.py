@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.action_words import action_words
+from datasets.action_words import action_words
 from datasets.knowledge import KnowledgeSet
 from datasets.knowledge_records import Digests, Status, Text, record_keys
 from datasets.rollouts import Episode

@@ -95,7 +95,7 @@ class Judge(Protocol):
         """As Describer.identity."""
 
     def judge(self, batch: FrameBatch, actions: Sequence[str]) -> Sequence[Verdict]:
-        """B verdicts on the B actions in words (annotate.action_words)."""
+        """B verdicts on the B actions in words (datasets.action_words)."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from datasets.errors import SemoreError
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS
+from datasets.schema import ACTOR_COLUMN as ACTOR
+from datasets.schema import EGO_COLUMN as EGO
 
 Action = NDArray[np.float32]
 Info = Mapping[str, Any]
-
-EGO: Final = {name: index for index, name in enumerate(EGO_FIELDS)}
-ACTOR: Final = {name: index for index, name in enumerate(ACTOR_FIELDS)}
 
 
 class Policy(Protocol):
@@ -160,18 +158,19 @@ class Constant:
 class NetworkPolicy:
     """A trained policy; `sample` draws from its distribution with a generator per episode, else the mean acts.
 
-    `distribution` maps observations (B, 9, S, S) uint8 to means and log standard deviations (B, 2) before tanh.
+    `network` maps observations (B, 9, S, S) uint8 to means and log standard deviations (B, 2) before tanh, and to the
+    student's mask (B, g, g) in [0, 1].
     """
 
     def __init__(
         self,
-        distribution: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+        network: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
         view: Mapping[str, Any],
         sample: bool = False,
     ) -> None:
         self.view = view
         """What it must be shown: `size` (pixels), `stack`, `frame_skip`; and where it comes from."""
-        self._distribution, self._sample = distribution, sample
+        self._network, self._sample = network, sample
         self._generators: list[np.random.Generator] = []
 
     def start(self, seeds: Sequence[int]) -> None:
@@ -179,11 +178,16 @@ class NetworkPolicy:
 
     def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
         with torch.inference_mode():
-            mean, log_std = self._distribution(torch.from_numpy(observations))
+            mean, log_std, _ = self._network(torch.from_numpy(observations))
             if self._sample:
                 noise = np.stack([self._generators[slot].standard_normal(2) for slot in slots]).astype(np.float32)
                 mean = mean + log_std.exp() * torch.from_numpy(noise).to(mean.device)
             return torch.tanh(mean).float().cpu().numpy()
+
+    def student_mask(self, observations: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Where the policy sees key objects: (B, g, g) float32 in [0, 1]."""
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(observations))[2].float().cpu().numpy()
 
 
 def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:

@@ -85,6 +85,8 @@ def record_keys(
     base.update(level.encode() + b"\0" + digest_json(dict(identity)))
     rows = np.concatenate([frames, states], axis=1) if is_privileged(identity) else frames
     packed, width = np.ascontiguousarray(rows).tobytes(), rows.shape[1]
+    if words is not None and len(words) != len(frames):
+        raise ValueError(f"{len(words)} words for {len(frames)} frames")
     if words is None:
         tails = [b""] * len(frames)
     else:

@@ -85,6 +85,9 @@ EGO_FIELDS: Final = (
 lane frame: unit vector of the lane's travel direction, offset from its centre (m, positive to the right of travel),
 its width, and the OpenDRIVE road id, lane id and s. The lane frame is all NaN when the ego is on no driving lane."""
 
+ACTOR_COLUMN: Final = {name: index for index, name in enumerate(ACTOR_FIELDS)}
+EGO_COLUMN: Final = {name: index for index, name in enumerate(EGO_FIELDS)}
+
 FRAME_ARRAYS: Final[dict[str, str]] = {
     "rgb": "uint8",  # (T+1, H, W, 3)
     "semantic": "uint8",  # (T+1, H, W)

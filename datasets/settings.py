@@ -58,7 +58,7 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser.set_defaults(dict(_flat(preset_section(_chosen_preset(given), stage))))
     parsed = parser.parse_args(given)
-    ready = parser.instantiate_classes(parsed)
+    ready = parser.instantiate(parsed)
     return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -118,15 +119,13 @@ class TestContact:
         a, b = _box(0.0, 0.0, 4.7, 1.9, yaw), _box(x, y, 4.0, 2.0, other)
         for dt in (0.0, DT):
             depth, nx, ny = overlap(a, b, vx, vy, dt)
-            mirror, mx, my = overlap(b, a, -vx, -vy, dt)
+            mirror, _, _ = overlap(b, a, -vx, -vy, dt)
             assert (depth > 0) == (mirror > 0)
             if depth > 0:
                 assert math.hypot(nx, ny) == pytest.approx(1.0)
                 assert depth == pytest.approx(mirror, abs=1e-9)
                 apart = b + np.array([nx * (depth + 1e-6), ny * (depth + 1e-6), 0, 0, 0, 0])
                 assert overlap(a, apart, 0.0, 0.0, 0.0)[0] <= 0
-            if depth > 1e-9 and dt == 0.0 and nx * mx + ny * my > -0.999:  # two axes equally deep: either will do
-                assert depth == pytest.approx(mirror, abs=1e-9)
 
     def test_overlap_by_hand(self) -> None:
         a = _box(0, 0, 4, 2)
@@ -232,7 +231,7 @@ class TestWalkers:
         simulator = EmbeddedSimulator(16)
         simulator.reset(scenario, DAY, 0)
         shots = [simulator.step(Control(0, 1, 0)) for _ in range(120)]
-        hits = [(before, after) for before, after in zip(shots, shots[1:], strict=False) if after.collisions]
+        hits = [(before, after) for before, after in pairwise(shots) if after.collisions]
         assert len(hits) == 1
         before, after = hits[0]
         assert after.collisions[0].name == "pedestrian"
@@ -304,7 +303,7 @@ class TestWorld:
         assert lane.lane == 1
         assert lane.dx == pytest.approx(-1.0)
         assert shot.ego.vx * lane.dx < 0  # so progress along it is negative
-        assert lane.offset > 0  # near the middle of the road: left of it there is right of travel here: see sign below
+        assert -2.0 <= lane.offset < -1.5  # just over the middle line, which lies to the left of that lane's travel
 
     def test_road_ends(self) -> None:
         start = SCENARIOS["JayWalk"].published_start()
@@ -326,11 +325,15 @@ class TestWorld:
         simulator = EmbeddedSimulator(16)
         start = SCENARIOS["HighWay"].published_start()
         alone = replace(start, vehicles=(), ego=replace(start.ego, lanes=(-4,), s=(300.0, 300.0)))
-        simulator.reset(alone, DAY, 0)
-        shots = [simulator.step(Control(0.04, 1.0, 0.0)) for _ in range(400)]
+        shots = [simulator.reset(alone, DAY, 0)]
+        road = town("Town04").road
+        for _ in range(400):
+            ego = shots[-1].ego
+            heading = road.pose(road.locate(ego.x, ego.y)[0], 0.0)[2]
+            shots.append(simulator.step(Control(0.5 * (heading + 0.06 - ego.yaw), 1.0, 0.0)))  # leans on the rail
         touching = [shot for shot in shots if shot.collisions]
         assert touching
-        assert max(shot.impulse for shot in touching) < 0.35 * M * TOP_SPEED
+        assert max(shot.impulse for shot in touching) < 0.1 * M * TOP_SPEED
         assert math.hypot(shots[-1].ego.vx, shots[-1].ego.vy) > 10
 
     def test_nobody_starts_on_top_of_another(self) -> None:

@@ -149,16 +149,12 @@ class Agent(nn.Module):
         mean, spread = self.actor(self.actor_neck(features)[0]).chunk(2, 1)
         return mean, -10.0 + 6.0 * (torch.tanh(spread) + 1.0)
 
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log σ (B,2) for observations (B,9,S,S) uint8; H_ka is the student's mask (method.md §5.5)."""
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Acting: mean and log σ (B,2), and the student's mask (B,g,g) in [0,1] that stands in for H_ka
+        (method.md §5.5), for observations (B,9,S,S) uint8."""
         frame = observation.float().div(255.0).unflatten(1, (3, 3))
-        return self.policy(self.backbone(*static_and_motion(frame, 2)))
-
-    def student_mask(self, observation: Tensor) -> Tensor:
-        """The student's mask (B,g,g) in [0,1] for observations (B,9,S,S) uint8."""
-        frame = observation.float().div(255.0).unflatten(1, (3, 3))
-        features: Features = self.backbone(*static_and_motion(frame, 2))
-        return features.student.sigmoid()
+        features = self.backbone(*static_and_motion(frame, 2))
+        return *self.policy(features), features.student.sigmoid()
 
     def _update_actor(self, features: Features, z: Tensor, batch: Batch, weights: Weights) -> dict[str, Tensor]:
         """L_π (+ λ_bc·L_BC) on detached maps trains the actor's neck and MLP alone; then α."""
@@ -183,7 +179,7 @@ class Agent(nn.Module):
     ) -> None:
         """Backward (unless the gradients are there already), clip, step, and clear every gradient the pass left."""
         if loss is not None:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         if math.isfinite(clip):
             nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
         optimizer.step()

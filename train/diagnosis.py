@@ -17,8 +17,8 @@ from train.encoder import static_and_motion
 CONSTANT_MASK: Final = 0.01
 DEAD_STREAM: Final = 0.05
 DEAD_GATE: Final = 1e-4
-GATE_PATIENCE: Final = 500
-"""Updates before a gate that has not moved is called dead: gates start at 0."""
+PATIENCE: Final = 500
+"""Updates before a flat mask or a closed gate is called so: both begin that way."""
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def vital_signs(agent: Agent, observation: Tensor) -> dict[str, float]:
 def complaints(signs: dict[str, float], updates: int) -> list[str]:
     """What is wrong, by name, with what to do; empty when all is well."""
     found = []
-    if signs["health/student_std"] < CONSTANT_MASK:
+    if updates >= PATIENCE and signs["health/student_std"] < CONSTANT_MASK:
         found.append(
             f"constant student mask: its standard deviation is {signs['health/student_std']:.4f} (< {CONSTANT_MASK}); "
             "check that masks are not all empty, or choose --agent.semantic_loss balanced_bce"
@@ -58,7 +58,7 @@ def complaints(signs: dict[str, float], updates: int) -> list[str]:
                 "lower --agent.lr or start with another --seed"
             )
     gates = [value for name, value in signs.items() if "gate" in name]
-    if gates and updates >= GATE_PATIENCE and max(map(abs, gates)) < DEAD_GATE:
+    if gates and updates >= PATIENCE and max(map(abs, gates)) < DEAD_GATE:
         found.append(
             f"dead gate: both attention gates are below {DEAD_GATE} after {updates} updates; H_ka does not reach the "
             "motion stream"

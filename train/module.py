@@ -69,7 +69,6 @@ class Course(lightning.Callback):
         self.best_reward = float("-inf")
         self.best_update = 0
         self.best_weights: dict[str, Tensor] = {}
-        self.quality: MaskQuality | None = None
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -96,7 +95,6 @@ class Course(lightning.Callback):
     def state(self) -> dict[str, Any]:
         return {
             "best_reward": self.best_reward, "best_update": self.best_update, "best_weights": self.best_weights,
-            "quality": self.quality.as_dict() if self.quality else None,
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -114,19 +112,24 @@ class Course(lightning.Callback):
                 self._say(f"update {module.agent.updates}: {complaint}")
         return signs
 
+    def mask_quality(self, module: Semore) -> MaskQuality | None:
+        """The student's mask on held-out episodes, against the constant map of the training means."""
+        pool = module.replay.pool
+        known = pool.masks[: pool.size][pool.mask_valid[: pool.size]]
+        constant = known.float().mean(0).div(255.0) if len(known) else torch.zeros(pool.masks.shape[1:])
+        return self._validation.mask(module.agent, constant.numpy())
+
     def _validate(self, module: Semore) -> dict[str, float]:
-        agent, pool = module.agent, module.replay.pool
+        agent = module.agent
         means = self._validation.drive(agent)
         if means["validation/reward"] > self.best_reward:
             self.best_reward, self.best_update = means["validation/reward"], agent.updates
             self.best_weights = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})
-        known = pool.masks[: pool.size][pool.mask_valid[: pool.size]]
-        constant = known.float().mean(0).div(255.0) if len(known) else torch.zeros(pool.masks.shape[1:])
-        self.quality = self._validation.mask(agent, constant.numpy())
+        quality = self.mask_quality(module)
         text = ""
-        if self.quality is not None:
-            means |= {"health/student_auc": self.quality.student, "health/constant_auc": self.quality.constant}
-            text = f", student mask AUC {self.quality.student:.3f} (constant map {self.quality.constant:.3f})"
+        if quality is not None:
+            means |= {"health/student_auc": quality.student, "health/constant_auc": quality.constant}
+            text = f", student mask AUC {quality.student:.3f} (constant map {quality.constant:.3f})"
         self._say(
             f"update {agent.updates}: validation reward {means['validation/reward']:.1f}, distance "
             f"{means['validation/distance']:.0f} m, crash intensity {means['validation/crash_intensity']:.0f} N·s{text}"

@@ -120,7 +120,7 @@ class Validation:
             return None
         device = agent.log_alpha.device
         with torch.inference_mode():
-            parts = [agent.student_mask(pool.observation(part).to(device)).cpu() for part in known.split(256)]
+            parts = [agent(pool.observation(part).to(device))[2].cpu() for part in known.split(256)]
         truth = pool.masks[known].float() / 255.0
         return mask_quality(torch.cat(parts).numpy(), truth.numpy(), constant_gg, pool.start[known].numpy())
 

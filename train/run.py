@@ -96,12 +96,13 @@ class _Run:
         self.seconds += time.monotonic() - started
         last = weights_digest(agent)
         agent.load_state_dict(course.best_weights)
+        quality = course.mask_quality(self.module)
         export_policy(agent, self.folder / "policy.pt2", policy_view(self.settings) | {"update": course.best_update})
         summary = {
             "updates": agent.updates,
             "best_update": course.best_update,
             "best_validation_reward": course.best_reward,
-            "student_mask": course.quality.as_dict() if course.quality else None,
+            "student_mask": quality.as_dict() if quality else None,
             "seconds": round(self.seconds, 1),
             "weights_sha256": last,
             "rollouts": self.fingerprint,

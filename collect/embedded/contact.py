@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from collect.embedded.dynamics import EGO_KIND, EgoState
 from collect.embedded.jit import kernel
+from collect.embedded.road import Road
 from datasets.schema import DT
 
 Floats = NDArray[np.float64]
@@ -93,17 +94,37 @@ def ego_box(ego: EgoState) -> Floats:
 
 
 def bump(ego: EgoState, box: Floats, mass: float, vx: float, vy: float) -> Bump | None:
-    """The ego against a body of `mass` kg (inf = scenery) with `box` (6,) and velocity (vx, vy); None: they are apart.
+    """The ego against a body of `mass` kg (inf = scenery) with `box` (6,) and velocity (vx, vy); None: apart."""
+    evx, evy = ego.velocity
+    depth, nx, ny = overlap(ego_box(ego), box, evx - vx, evy - vy, DT)
+    return strike(ego, depth, nx, ny, mass, vx, vy) if depth > 0.0 else None
+
+
+def strike(ego: EgoState, depth: float, nx: float, ny: float, mass: float, vx: float, vy: float) -> Bump:
+    """The ego `depth` m inside a body that lies in direction (nx, ny) of it, with mass and velocity as in `bump`.
 
     Perfectly inelastic along the normal and frictionless across it; momentum is conserved. The bodies are then moved
     apart, the lighter one farther, so that a lasting contact presses instead of exploding. No spin."""
     evx, evy = ego.velocity
-    depth, nx, ny = overlap(ego_box(ego), box, evx - vx, evy - vy, DT)
-    if depth <= 0.0:
-        return None
     strength = impulse(EGO_KIND.mass, mass, (evx - vx) * nx + (evy - vy) * ny)
     share = 0.0 if math.isinf(mass) else EGO_KIND.mass / (EGO_KIND.mass + mass)
     slowed = ego.with_velocity(evx - strength / EGO_KIND.mass * nx, evy - strength / EGO_KIND.mass * ny)
     back, forth = depth * (1.0 - share), depth * share
     moved = replace(slowed, x=ego.x - back * nx, y=ego.y - back * ny)
     return Bump(strength, moved, strength / mass * nx, strength / mass * ny, forth * nx, forth * ny)
+
+
+def bump_fence(ego: EgoState, road: Road, t: float, side: int) -> Bump | None:
+    """The ego against an endless immovable fence along `road` at offset `t`, right of the ego for side +1, left for −1;
+    its deepest corner counts, and the normal is the road's there. None: it stands clear."""
+    box = ego_box(ego)
+    deepest, at = 0.0, 0.0
+    for along in (-box[2], box[2]):
+        for across in (-box[3], box[3]):
+            s, reached = road.locate(ego.x + along * box[4] - across * box[5], ego.y + along * box[5] + across * box[4])
+            if (reached - t) * side > deepest:
+                deepest, at = (reached - t) * side, s
+    if deepest <= 0.0:
+        return None
+    heading = road.pose(at, t)[2]
+    return strike(ego, deepest, -math.sin(heading) * side, math.cos(heading) * side, math.inf, 0.0, 0.0)

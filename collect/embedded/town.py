@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,8 @@ class Row:
     """Boxes repeated along the road on both sides, facing it.
 
     `left`, `right`: t of the row's middle; `every`: spacing (m); length, width, height: box sizes (m), the height
-    uniform in its range; `colours` are drawn from; `lift`: height of the box's foot (m); `solid` False: the ego
-    passes through (something else stands before it)."""
+    uniform in its range; `colours` are drawn from; `lift`: height of the box's foot (m); `hit_as`: what the ego
+    runs into, each box, an endless fence along their faces (no joints to catch on), or nothing."""
 
     semantic: SemanticClass
     left: float
@@ -55,7 +55,7 @@ class Row:
     height: tuple[float, float]
     colours: tuple[Colour, ...]
     lift: float = 0.0
-    solid: bool = True
+    hit_as: Literal["box", "fence", "air"] = "box"
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,18 @@ class TownSpec:
 
 
 @dataclass(frozen=True)
+class Fence:
+    """An endless barrier whose road-facing side lies at `t` (m); side +1: it stands to the right of the road."""
+
+    t: float
+    side: int
+    semantic: SemanticClass
+
+
+@dataclass(frozen=True)
 class Scenery:
     """Static boxes in order of s: `parts` (n, 13) float32 as shapes.PART_FIELDS, `tags` (n, 2) int32 (instance 0,
-    class), `boxes` (n, 6) float64 as contact.BOX_FIELDS (infinitely far away unless solid), `s` (n,) float64."""
+    class), `boxes` (n, 6) float64 as contact.BOX_FIELDS (infinitely far away unless hit as boxes), `s` (n,) float64."""
 
     parts: NDArray[np.float32]
     tags: NDArray[np.int32]
@@ -93,6 +102,7 @@ class Town:
     strips: NDArray[np.float64]
     marks: NDArray[np.float64]
     scenery: Scenery
+    fences: tuple[Fence, ...]
 
 
 _STONE = ((0.62, 0.52, 0.42), (0.66, 0.60, 0.52), (0.52, 0.36, 0.30), (0.58, 0.58, 0.60), (0.70, 0.66, 0.54))
@@ -139,8 +149,8 @@ SPECS: Final[dict[str, TownSpec]] = {
             *(Marking(3.5 * k, WHITE, dash=4.0, gap=6.0) for k in (1, 2, 3)),
         ),
         rows=(
-            Row(SemanticClass.GUARD_RAIL, -1.5, 17.0, 10.0, 10.2, 0.12, (0.32, 0.32), _STEEL, lift=0.45),
-            Row(SemanticClass.GUARD_RAIL, -1.62, 17.12, 10.0, 0.12, 0.12, (0.75, 0.75), _IRON, solid=False),
+            Row(SemanticClass.GUARD_RAIL, -1.5, 17.0, 10.0, 10.2, 0.12, (0.32, 0.32), _STEEL, 0.45, hit_as="fence"),
+            Row(SemanticClass.GUARD_RAIL, -1.62, 17.12, 10.0, 0.12, 0.12, (0.75, 0.75), _IRON, hit_as="air"),
             Row(SemanticClass.BUILDING, -70.0, 85.0, 90.0, 26.0, 18.0, (8.0, 26.0), _STONE),
             Row(SemanticClass.POLE, -2.6, 18.4, 50.0, 0.22, 0.22, (8.0, 8.0), _STEEL),
         ),
@@ -157,7 +167,16 @@ def town(name: str) -> Town:
         raise SemoreError(f"unknown map {name!r}; the embedded world has {', '.join(SPECS)}")
     spec = SPECS[name]
     marks = [(m.t, m.width / 2, m.dash, m.gap, *m.colour) for m in spec.markings]
-    return Town(name, spec.road, _strips(spec.road), np.array(marks), _scenery(spec))
+    fences = [
+        fence
+        for row in spec.rows
+        if row.hit_as == "fence"
+        for fence in (
+            Fence(row.left + row.width / 2, -1, row.semantic),
+            Fence(row.right - row.width / 2, 1, row.semantic),
+        )
+    ]
+    return Town(name, spec.road, _strips(spec.road), np.array(marks), _scenery(spec), tuple(fences))
 
 
 def _strips(road: Road) -> NDArray[np.float64]:
@@ -178,8 +197,6 @@ def _scenery(spec: TownSpec) -> Scenery:
     boxes: list[tuple[float, ...]] = []
     where: list[float] = []
     for row in spec.rows:
-        # A rail is hit on its face only: its ends reach into its neighbours, so that none stands out at a joint.
-        reach = row.length / 2 + (3.0 if row.semantic == SemanticClass.GUARD_RAIL else 0.0)
         for s in np.arange(-40.0 + row.every / 2, spec.road.length + 60.0, row.every):
             for t in (row.left, row.right):
                 x, y, heading = spec.road.pose(s, t)
@@ -189,7 +206,7 @@ def _scenery(spec: TownSpec) -> Scenery:
                 half = (row.length / 2, row.width / 2, height / 2)
                 parts.append((x, y, row.lift + height / 2, *half, *turn, BOX, *colour, 0.0))
                 tags.append((0, int(row.semantic)))
-                boxes.append((x if row.solid else np.inf, y, reach, row.width / 2, *turn))
+                boxes.append((x if row.hit_as == "box" else np.inf, y, row.length / 2, row.width / 2, *turn))
                 where.append(float(s))
     order = np.argsort(where, kind="stable")
     table = np.array(parts, np.float32).reshape(-1, len(PART_FIELDS))

@@ -26,6 +26,8 @@ the side it faces, and 1 once knocked over."""
 
 STUN: Final = 3.0
 """s a vehicle stands on its brakes after being hit."""
+NUDGE: Final = 2.0
+"""m/s of velocity change up to which a hit leaves it driving on."""
 PARKING: Final = -5000.0
 """x and y (m) where vehicles wait that have left the road."""
 
@@ -117,14 +119,14 @@ def vehicle_poses(vehicles: Floats, segments: Floats) -> Floats:
 
 def push_vehicle(vehicle: Floats, heading: float, dvx: float, dvy: float, dx: float, dy: float) -> Floats:
     """The row `vehicle` (12,) after a hit that changes its velocity by (dvx, dvy) m/s and moves it by (dx, dy) m on a
-    road whose reference line has `heading` there; it is stunned from now on when the hit changed its velocity."""
+    road whose reference line has `heading` there; a hit beyond NUDGE stuns it."""
     cos, sin = math.cos(heading), math.sin(heading)
     after = vehicle.copy()
     after[0] += dx * cos + dy * sin
     after[1] += dy * cos - dx * sin
     after[2] += (dvx * cos + dvy * sin) * vehicle[4]
     after[3] += dvy * cos - dvx * sin
-    if dvx or dvy:
+    if math.hypot(dvx, dvy) > NUDGE:
         after[10] = STUN
     return after
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.contact import Bump, bump, ego_box, touching
+from collect.embedded.contact import Bump, bump, bump_fence, ego_box, touching
 from collect.embedded.dynamics import EGO_KIND, EgoState, advance
 from collect.embedded.placement import Cast, place
 from collect.embedded.raycast import RENDERER_VERSION
@@ -108,10 +108,9 @@ class _Episode:
         events = []
         for row in touching(ego_box(self._ego), boxes):
             kind = KINDS[int(actors[row, 1])]
-            met = bump(self._ego, boxes[row], kind.mass, float(actors[row, 6]), float(actors[row, 7]))
+            met = self._bounce(bump(self._ego, boxes[row], kind.mass, float(actors[row, 6]), float(actors[row, 7])))
             if met is None:
                 continue  # an earlier contact has pushed the ego clear of it
-            self._ego = met.ego
             self._throw(int(row), met)
             if met.impulse > 0.0:
                 events.append(Collision(met.impulse, int(actors[row, 0]), kind.name))
@@ -132,17 +131,23 @@ class _Episode:
         scenery = self._town.scenery
         s, _ = self._town.road.locate(self._ego.x, self._ego.y)
         near = scenery.between(s - _REACH, s + _REACH)
-        boxes = scenery.boxes[near]
-        events = []
+        boxes, tags = scenery.boxes[near], scenery.tags[near]
+        met: list[tuple[Bump | None, int]] = []
         for row in touching(ego_box(self._ego), boxes):
-            met = bump(self._ego, boxes[row], math.inf, 0.0, 0.0)
-            if met is None:
-                continue
+            met.append((self._bounce(bump(self._ego, boxes[row], math.inf, 0.0, 0.0)), tags[row, 1]))
+        for fence in self._town.fences:
+            met.append((self._bounce(bump_fence(self._ego, self._town.road, fence.t, fence.side)), fence.semantic))
+        return [
+            Collision(outcome.impulse, 0, SemanticClass(what).name.lower().replace("_", " "))
+            for outcome, what in met
+            if outcome is not None and outcome.impulse > 0.0
+        ]
+
+    def _bounce(self, met: Bump | None) -> Bump | None:
+        """Put the ego where a contact leaves it, when there is one."""
+        if met is not None:
             self._ego = met.ego
-            if met.impulse > 0.0:
-                what = SemanticClass(int(scenery.tags[near][row, 1]))
-                events.append(Collision(met.impulse, 0, what.name.lower().replace("_", " ")))
-        return events
+        return met
 
     def _actors(self) -> NDArray[np.float32]:
         """A fresh (A, 13) table of the moment, vehicles first."""

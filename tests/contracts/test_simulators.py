@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_instances_agree_with_actors_and_classes(simulator: Simulator, scenario:
 
 def test_pose_integrates_velocity(simulator: Simulator, scenario: Scenario) -> None:
     shots = _drive(simulator, scenario, 2, 40)
-    for before, after in zip(shots, shots[1:], strict=False):
+    for before, after in pairwise(shots):
         if after.collisions:
             break
         assert after.ego.x - before.ego.x == pytest.approx(after.ego.vx * DT, abs=0.02)

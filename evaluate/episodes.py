@@ -1,0 +1,130 @@
+"""Driving the test seeds: every policy on the same episodes, a row each, saved as they finish."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from collect.driving import DrivingEnv
+from collect.episodes import drive
+from collect.scenarios import scenario as find_scenario
+from datasets.errors import SemoreError
+from datasets.files import atomic_file
+from datasets.progress import meter
+from evaluate.policies import POLICIES, view_of
+
+TOGETHER = 8
+"""Episodes driven in lockstep, and the unit of work of a process."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One episode of evaluation.csv; units as in collect.driving.EpisodeMetrics."""
+
+    policy: str
+    scenario: str
+    weather: str
+    seed: int
+    ending: str
+    reward: float
+    distance: float
+    crash_intensity: float
+    steer: float
+    throttle: float
+    brake: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is driven: scenario, weather, reward, world, and the run whose policies drive."""
+
+    run: Path
+    scenario: str
+    weather: str
+    reward: str
+    simulator: str
+
+    def envs(self, count: int) -> list[DrivingEnv]:
+        """Environments showing what the run's policy was trained to see."""
+        view = view_of(self.run)
+        return [
+            DrivingEnv(
+                self.scenario, self.weather, self.simulator, view["size"], frame_skip=view["frame_skip"],
+                stack=view["stack"], reward=self.reward,
+            )
+            for _ in range(count)
+        ]  # fmt: skip
+
+
+def evaluate_policies(
+    course: Course, policies: Sequence[str], seeds: Sequence[int], path: Path, workers: int
+) -> list[Row]:
+    """Drive whatever (policy, seed) is not yet in the CSV at `path`; returns the wanted rows in table order.
+
+    Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped.
+    """
+    weather = course.weather or find_scenario(course.scenario).weather
+    kept = read_rows(path)
+    others = [row for row in kept if (row.scenario, row.weather) != (course.scenario, weather)]
+    rows = {(row.policy, row.seed): row for row in kept if (row.scenario, row.weather) == (course.scenario, weather)}
+    wanted = [(policy, seed) for policy in policies for seed in seeds]
+    jobs = []
+    for policy in policies:
+        missing = [seed for seed in seeds if (policy, seed) not in rows]
+        jobs += [(policy, missing[first : first + TOGETHER]) for first in range(0, len(missing), TOGETHER)]
+    if jobs:
+        label = f"evaluate {course.scenario}"
+        with (
+            meter(label, len(wanted), "episodes", len(wanted) - sum(len(job[1]) for job in jobs)) as progress,
+            ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool,
+        ):
+            for done in as_completed([pool.submit(_drive, course, *job) for job in jobs]):
+                for row in done.result():
+                    rows[row.policy, row.seed] = row
+                    progress.advance(1, row.policy)
+                write_rows(path, others + [rows[key] for key in sorted(rows, key=lambda key: _order(key, policies))])
+    return [rows[key] for key in wanted]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of an evaluation.csv, none when there is no file; SemoreError when its columns are others."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as handle:
+        reader = csv.DictReader(handle)
+        types = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Row)}
+        if reader.fieldnames != list(types):
+            raise SemoreError(f"{path}: columns {reader.fieldnames}, expected {list(types)}; move it away")
+        return [Row(**{name: cast(record[name]) for name, cast in types.items()}) for record in reader]
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write the CSV atomically."""
+    names = [field.name for field in fields(Row)]
+    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([getattr(row, name) for name in names] for row in rows)
+
+
+def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
+    torch.set_num_threads(1)
+    envs = course.envs(len(seeds))
+    rows = []
+    for seed, info in drive(envs, POLICIES[policy](course.run), seeds):
+        metrics: dict[str, Any] = info["metrics"]
+        rows.append(Row(policy, envs[0].scenario.name, envs[0].weather.name, seed, **metrics))
+    return rows
+
+
+def _order(key: tuple[str, int], policies: Sequence[str]) -> tuple[int, str, int]:
+    policy, seed = key
+    return (policies.index(policy) if policy in policies else len(policies), policy, seed)

@@ -1,0 +1,44 @@
+"""The policies of the table: the trained one, what it must beat, and what it is without its eyes (design.md §7.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.behaviour import Action, Info, Policy, load_policy, make_policy
+from train.untrained import untrained_policy
+
+GREY: Final = 128
+
+
+class Grey:
+    """A policy that is shown a grey picture instead of the camera's."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def start(self, seeds: Sequence[int]) -> None:
+        self._policy.start(seeds)
+
+    def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
+        return self._policy.act(slots, np.full_like(observations, GREY), infos)
+
+
+POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
+    "trained": load_policy,
+    "random": lambda _: make_policy("random"),
+    "full_throttle": lambda _: make_policy("full_throttle"),
+    "driver": lambda _: make_policy("driver"),
+    "untrained": untrained_policy,
+    "trained_grey": lambda run: Grey(load_policy(run)),
+}
+"""Every row of evaluation.csv by name; each is built from the run's folder."""
+
+
+def view_of(run: Path) -> dict[str, Any]:
+    """Frame size, skip, scenario, weather and reward the run's policy was trained for."""
+    return dict(load_policy(run).view)

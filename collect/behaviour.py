@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -199,6 +200,9 @@ def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:
     file = Path(path) / "policy.pt2" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise SemoreError(f"{file} does not exist; train first (`make train`) or give a run folder or policy.pt2 file")
+    # torch would log its own traceback before raising for a file that is none of ours.
+    if not _has_view(file):
+        raise SemoreError(f"{file} is not a policy exported by Semore; give a run folder or its policy.pt2")
     extra = {"view.json": ""}
     try:
         program = torch.export.load(file, extra_files=extra)
@@ -206,6 +210,13 @@ def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:
     except (RuntimeError, ValueError, KeyError) as error:
         raise SemoreError(f"{file} is not a policy exported by Semore ({type(error).__name__}: {error})") from None
     return NetworkPolicy(program.module(), view, sample)
+
+
+def _has_view(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/extra/view.json") for name in archive.namelist())
 
 
 BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {

@@ -243,9 +243,10 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return {
             "metrics": self._metrics.summary(),
             "ending": self._metrics.ending,
-            "semantic": images.semantic,
-            "instance": images.instance,
-            "depth": images.depth,
-            "actors": snapshot.actors,
+            # Copies: the snapshot's own arrays may still be on their way to a recorder.
+            "semantic": images.semantic.copy(),
+            "instance": images.instance.copy(),
+            "depth": images.depth.copy(),
+            "actors": snapshot.actors.copy(),
             "ego": ego_row(snapshot),
         }

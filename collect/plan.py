@@ -10,6 +10,7 @@ from collect.behaviour import make_policy
 from collect.driving import DrivingEnv
 from collect.scenarios import scenario as find_scenario
 from collect.scenarios import weather as find_weather
+from collect.simulator import make_simulator
 from datasets.errors import SemoreError
 from datasets.reward import IMPULSE_WEIGHT
 from datasets.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
@@ -68,6 +69,11 @@ class CollectSettings:
         last = self.first_seed + self.episodes - 1
         if self.first_seed not in SEED_SPLITS["train"] or last not in SEED_SPLITS["train"]:
             raise SemoreError(f"seeds {self.first_seed}..{last} leave the training split {SEED_SPLITS['train']}")
+        if self.validation_episodes not in range(len(SEED_SPLITS["validation"]) + 1):
+            raise SemoreError(
+                f"validation_episodes is {self.validation_episodes}; there are {len(SEED_SPLITS['validation'])} seeds"
+            )
+        make_simulator(self.simulator, self.camera).close()  # an unknown one is refused before any folder is made
 
     def env(self) -> DrivingEnv:
         """The environment the behaviours drive in."""

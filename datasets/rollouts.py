@@ -139,6 +139,10 @@ class Rollouts:
         expected = {**FRAME_ARRAYS, **STEP_ARRAYS}
         if {key: str(value.dtype) for key, value in arrays.items()} != expected:
             raise SemoreError(f"episode {name}: arrays {sorted(arrays)} do not follow the schema {sorted(expected)}")
+        steps = len(arrays["action"])
+        wrong = [key for key, value in arrays.items() if len(value) != steps + (key in FRAME_ARRAYS)]
+        if wrong:
+            raise SemoreError(f"episode {name}: {sorted(wrong)} do not have one row per frame or step of {steps} steps")
         temporary = self.path / f".tmp-{os.getpid()}-{name}"
         try:
             self._write_group(temporary, arrays, attributes)

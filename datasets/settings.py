@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from datasets.errors import SemoreError
 
@@ -49,14 +49,16 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
     """Fill the dataclass `settings` from a preset (`--preset NAME`, default laptop) and dotted overrides
     such as `--agent.lr 1e-4`. `--print_config` shows the resolved settings, `--help` explains each one.
 
-    Unknown keys and values of the wrong type end the program with the parser's message (exit code 2).
+    Unknown keys and values of the wrong type end the program with the parser's message (exit code 2); in a preset they
+    are a SemoreError naming the file.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"python -m {stage}", description=sys.modules[settings.__module__].__doc__)
+    about = sys.modules[settings.__module__].__doc__
+    parser = ArgumentParser(prog=f"python -m {stage}", description=about, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file of this stage's settings, over the preset")
     parser.add_class_arguments(settings)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser.set_defaults(dict(_flat(preset_section(_chosen_preset(given), stage))))
+    parser.set_defaults(_checked_section(settings, stage, _chosen_preset(given)))
     parsed = parser.parse_args(given)
     ready = parser.instantiate(parsed)
     return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
@@ -81,12 +83,26 @@ def run_command(command: Callable[[], None]) -> None:
 
 
 def _chosen_preset(arguments: Sequence[str]) -> str:
-    for index, word in enumerate(arguments):
+    chosen = "laptop"
+    for index, word in enumerate(arguments):  # the last one counts, as for every other setting
         if word.startswith("--preset="):
-            return word.partition("=")[2]
-        if word == "--preset" and index + 1 < len(arguments):
-            return arguments[index + 1]
-    return "laptop"
+            chosen = word.partition("=")[2]
+        elif word == "--preset" and index + 1 < len(arguments):
+            chosen = arguments[index + 1]
+    return chosen
+
+
+def _checked_section(settings: type[Any], stage: str, preset: str) -> dict[str, Any]:
+    """The preset's values for `settings` under their dotted names; set_defaults alone lets wrong types pass."""
+    section = preset_section(preset, stage)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(settings)
+    try:
+        parsed = parser.parse_object(section)
+    except ArgumentError as error:
+        problem = " ".join(str(error).split())
+        raise SemoreError(f"{preset_path(preset)}, section {stage!r}: {problem}") from None
+    return {name: parsed[name] for name, _ in _flat(section)}
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

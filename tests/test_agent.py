@@ -1,0 +1,417 @@
+"""The update: whose gradient reaches what, what moves when, and that sharing passes changes no gradient."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from collect.behaviour import load_policy
+from datasets.frame_pool import Batch
+from train import losses
+from train.agent import Agent, AgentSettings, Weights, sample_action
+from train.checkpoint import export_policy
+from train.encoder import EncoderSettings, static_and_motion
+
+SIZE, GRID = 32, 8
+ENCODER = EncoderSettings(size=SIZE, channels=(4, 8, 8, 8), heads=2, latent=8)
+TINY = AgentSettings(
+    ENCODER, hidden=16, model_hidden=16, lr=1e-3, gamma=0.9, tau=0.3, encoder_tau=0.1, actor_every=2, clip=math.inf
+)
+QUIET = Weights(cloning=0.0, cloning_shapes_encoder=False, student_share=0.5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """The networks are so small that a second thread only waits for the first."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def make_agent(seed: int = 0, gates: tuple[float, float] | None = None, **changes) -> Agent:
+    torch.manual_seed(seed)
+    agent = Agent(replace(TINY, **changes))
+    if gates:
+        with torch.no_grad():
+            for backbone in (agent.backbone, agent.target["backbone"]):
+                backbone.attention.gates.copy_(torch.tensor(gates))
+    return agent
+
+
+def make_batch(count: int = 6, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.rand(count, 2, GRID, GRID, generator=generator) > 0.9).float()
+    return Batch(
+        torch.randint(0, 256, (count, 4, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator),
+        mask,
+        torch.arange(2 * count).view(count, 2) % 5 != 0,
+        2.0 * torch.rand(count, 2, generator=generator) - 1.0,
+        torch.randn(count, 1, generator=generator),
+        (torch.arange(count) % 3 != 0).float()[:, None],
+        (torch.arange(count) % 2 == 0).float()[:, None],
+    )
+
+
+def gradients(agent: Agent, batch: Batch, weights: Weights = QUIET, seed: int = 7) -> dict[str, Tensor]:
+    """The gradient each parameter of the critic side had when `update` stepped its optimiser; None becomes zeros."""
+    found: dict[str, Tensor] = {}
+    step, names = agent.critic_optimizer.step, {id(value): name for name, value in agent.named_parameters()}
+
+    def record() -> None:
+        for value in agent.critic_side:
+            found[names[id(value)]] = torch.zeros_like(value) if value.grad is None else value.grad.clone()
+        step()
+
+    agent.critic_optimizer.step = record
+    torch.manual_seed(seed)
+    agent.update(batch, weights)
+    agent.critic_optimizer.step = step
+    return found
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """The top two levels of the names whose tensors differ."""
+    names = {name for name in before if not torch.equal(before[name], after[name])}
+    return {".".join(name.split(".")[:2]) if name.startswith("backbone") else name.split(".")[0] for name in names}
+
+
+def test_closed_gates_pass_no_gradient_to_the_knowledge_path_but_get_one_themselves():
+    found = gradients(make_agent(), make_batch())
+    for name, gradient in found.items():
+        behind = name.startswith(("backbone.mask_encoder", "backbone.attention"))
+        if behind and "gates" not in name:
+            assert not gradient.any(), name
+    assert (found["backbone.attention.gates"] != 0).all()
+
+
+def test_open_gates_pass_gradient_to_every_part():
+    found = gradients(make_agent(gates=(0.5, -0.5)), make_batch())
+    for part in (
+        *("backbone.mask_encoder.0.weight", "backbone.mask_encoder.2.weight", "backbone.attention.position"),
+        *(
+            f"backbone.attention.{who}_asks.{what}.weight"
+            for who in ("motion", "known")
+            for what in ("query", "output")
+        ),
+        *(f"backbone.attention.{who}_asks.key_value.weight" for who in ("motion", "known")),
+    ):
+        assert found[part].abs().sum() > 0, part
+    silent = {name for name, gradient in found.items() if not gradient.any()}
+    assert not silent, silent
+
+
+def test_after_ten_updates_the_gates_have_moved_and_the_knowledge_path_learns():
+    agent, batch = make_agent(), make_batch()
+    for _ in range(10):
+        agent.update(batch, QUIET)
+    assert (agent.backbone.attention.gates.abs() > 1e-3).all()
+    found = gradients(agent, batch)
+    assert found["backbone.mask_encoder.0.weight"].any()
+    assert found["backbone.attention.motion_asks.query.weight"].any()
+
+
+@pytest.mark.parametrize("cloning", [0.0, 2.5])
+def test_the_actor_step_changes_the_actor_alone(cloning):
+    """Against the same update with the actor step left out: everything of the critic side is the same, bit for bit."""
+    weights, batch = replace(QUIET, cloning=cloning), make_batch()
+    states = []
+    for every in (1, 1000):
+        agent = make_agent(actor_every=every, gates=(0.5, -0.5))
+        before = copy.deepcopy(agent.state_dict())
+        torch.manual_seed(1)
+        agent.update(batch, weights)
+        states.append(agent.state_dict())
+    assert changed(states[1], states[0]) == {"actor", "actor_neck", "log_alpha", "target"}
+    assert changed(before, states[1]) == {
+        *("backbone.semantic_stream", "backbone.motion_stream", "backbone.student_head", "backbone.mask_encoder"),
+        *("backbone.attention", "neck", "q1", "q2", "transition", "reward"),
+    }
+
+
+@pytest.mark.parametrize("weights", [QUIET, Weights(2.5, True, 0.3), Weights(2.5, False, 0.3)])
+def test_no_gradient_is_left_over_after_an_update(weights):
+    agent = make_agent()
+    for _ in range(3):
+        agent.update(make_batch(), weights)
+        assert [name for name, value in agent.named_parameters() if value.grad is not None] == []
+
+
+def test_what_the_actor_step_did_to_the_critics_does_not_leak_into_the_next_one():
+    """Two agents at the same weights, one just after an actor step: the next critic gradient is the same."""
+    agent = make_agent(gates=(0.5, -0.5), actor_every=1)
+    agent.update(make_batch(), QUIET)
+    other = make_agent()
+    other.load_state_dict(agent.state_dict())
+    one, two = gradients(agent, make_batch(seed=3)), gradients(other, make_batch(seed=3))
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def test_targets_lerp_on_every_second_update_and_never_learn():
+    agent = make_agent()
+    for update in range(1, 7):
+        before = copy.deepcopy(agent.target.state_dict())
+        agent.update(make_batch(seed=update), QUIET)
+        online = agent.state_dict()
+        for name, now in agent.target.state_dict().items():
+            rate = 0.1 if name.startswith(("backbone", "neck")) else 0.3
+            expected = before[name] + rate * (online[name] - before[name]) if update % 2 == 0 else before[name]
+            torch.testing.assert_close(now, expected, rtol=1e-5, atol=1e-7)
+            assert update % 2 == 0 or torch.equal(now, before[name])
+        assert not any(value.requires_grad or value.grad is not None for value in agent.target.parameters())
+    optimised = {id(value) for opt in agent.optimizers for group in opt.param_groups for value in group["params"]}
+    assert not optimised & {id(value) for value in agent.target.parameters()}
+    assert optimised == {id(value) for value in agent.parameters() if value.requires_grad}
+
+
+def test_no_parameter_is_in_two_optimisers():
+    agent = make_agent()
+    steered = [id(value) for opt in agent.optimizers for group in opt.param_groups for value in group["params"]]
+    assert len(steered) == len(set(steered))
+
+
+def test_the_semantic_loss_teaches_the_semantic_stream_and_the_student_head_only():
+    """λ_sem from 1 to 0, with the student's mask in the attention and the gates open: nothing else may notice."""
+    weights = replace(QUIET, student_share=1.0)
+    with_loss, without = (
+        gradients(make_agent(semantic_weight=weight, gates=(0.5, -0.5)), make_batch(), weights) for weight in (1.0, 0.0)
+    )
+    assert changed(without, with_loss) == {"backbone.semantic_stream", "backbone.student_head"}
+    assert not without["backbone.student_head.weight"].any()
+
+
+def test_the_cloning_term_reaches_the_backbone_in_the_offline_phase_alone():
+    none = gradients(make_agent(gates=(0.5, -0.5)), make_batch())
+    later = gradients(make_agent(gates=(0.5, -0.5)), make_batch(), replace(QUIET, cloning=2.5))
+    assert changed(none, later) == set()
+    offline = gradients(make_agent(gates=(0.5, -0.5)), make_batch(), Weights(2.5, True, 0.5))
+    # The actor's detour leaves neck, critics and heads alone.
+    parts = {"semantic_stream", "motion_stream", "mask_encoder", "attention"}
+    assert changed(none, offline) == {f"backbone.{part}" for part in parts}
+
+
+def test_what_stands_in_an_invalid_mask_is_never_seen():
+    batch = make_batch()
+    other = batch._replace(mask=torch.where(batch.mask_valid[:, :, None, None], batch.mask, 1.0 - batch.mask))
+    weights = replace(QUIET, student_share=0.0)
+    one, two = (gradients(make_agent(gates=(0.5, -0.5)), each, weights) for each in (batch, other))
+    assert changed(one, two) == set()
+    seen = batch._replace(mask=1.0 - batch.mask)
+    assert "neck" in changed(one, gradients(make_agent(gates=(0.5, -0.5)), seen, weights))
+
+
+def test_with_share_one_the_cached_mask_serves_the_semantic_loss_only():
+    batch, weights = make_batch(), replace(QUIET, student_share=1.0)
+    flipped = batch._replace(mask=1.0 - batch.mask)
+    one, two = (gradients(make_agent(gates=(0.5, -0.5)), each, weights) for each in (batch, flipped))
+    assert changed(one, two) == {"backbone.semantic_stream", "backbone.student_head"}
+
+
+def test_a_terminal_step_ends_the_return_and_a_time_out_does_not():
+    batch = make_batch()
+    ended = batch._replace(not_done=torch.zeros(6, 1))
+    torch.manual_seed(0)
+    assert float(make_agent().update(ended, QUIET)["target_q"]) == pytest.approx(float(batch.reward.mean()))
+    # With γ = 1 and a constant target Q of 10, α ≈ 0: y = r + 10 wherever the episode goes on.
+    agent = make_agent(gamma=1.0, initial_alpha=1e-9)
+    with torch.no_grad():
+        for name in ("q1", "q2"):
+            agent.target[name][-1].weight.zero_()
+            agent.target[name][-1].bias.fill_(10.0)
+    expected = float((batch.reward + 10.0 * batch.not_done).mean())
+    assert float(agent.update(batch, QUIET)["target_q"]) == pytest.approx(expected, rel=1e-5)
+
+
+def unshared(agent: Agent, batch: Batch, weights: Weights, seed: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The critic side's gradients and losses written out plainly: every loss encodes for itself."""
+    s, torch_seed = agent.settings, torch.manual_seed(seed)
+    del torch_seed
+    coin = torch.rand(len(batch.action), 2)
+    use = batch.mask_valid & (coin >= weights.student_share)
+    frames = batch.frames.float() / 255.0
+
+    def encode(backbone, newest: int):
+        static = frames[:, newest]
+        motion = torch.cat([static - frames[:, newest - 1], frames[:, newest - 1] - frames[:, newest - 2]], 1)
+        return backbone(static, motion, batch.mask[:, newest - 2], use[:, newest - 2])
+
+    with torch.no_grad():
+        action, log_pi = sample_action(*agent.policy(encode(agent.backbone, 3)))
+        z = agent.target["neck"](encode(agent.target["backbone"], 3))[0]
+        critics = [agent.target[name](torch.cat([z, action], 1)) for name in ("q1", "q2")]
+        value = torch.minimum(*critics) - agent.log_alpha.exp() * log_pi
+        y = batch.reward + s.gamma * batch.not_done * value
+        both = agent.neck(encode(agent.backbone, 3))
+        following = both[0] if s.transition_latent == "fused" else both[1]
+
+    def latents() -> tuple[Tensor, Tensor]:
+        return agent.neck(encode(agent.backbone, 2))
+
+    def q_term(critic) -> Tensor:
+        return (critic(torch.cat([latents()[0], batch.action], 1)) - y).square().mean()
+
+    def transition_term() -> Tensor:
+        latent = latents()[0 if s.transition_latent == "fused" else 1]
+        return 0.5 * (agent.transition(torch.cat([latent, batch.action], 1)) - following).square().mean()
+
+    def reward_term() -> Tensor:
+        return (agent.reward(torch.cat([latents()[0], batch.action], 1)) - batch.reward).square().mean()
+
+    def semantic_term() -> Tensor:
+        logits = encode(agent.backbone, 2).student
+        return losses.semantic_loss(logits, batch.mask[:, 0], batch.mask_valid[:, 0], s.semantic_loss)
+
+    def cloning_term() -> Tensor:
+        mean = agent.policy(encode(agent.backbone, 2))[0]
+        return losses.cloning_loss(mean, batch.action, batch.driver)
+
+    names = {id(value): name for name, value in agent.named_parameters()}
+    total = {names[id(value)]: torch.zeros_like(value) for value in agent.critic_side}
+    values: dict[str, float] = {}
+    terms = [("q", 1.0, lambda: q_term(agent.q1)), ("q", 1.0, lambda: q_term(agent.q2))]
+    terms += [("transition", 1.0, transition_term), ("reward", 1.0, reward_term)]
+    terms += [("semantic", s.semantic_weight, semantic_term)]
+    if weights.cloning and weights.cloning_shapes_encoder:
+        terms += [("cloning", weights.cloning, cloning_term)]
+    for name, factor, term in terms:
+        loss = term()
+        values[name] = values.get(name, 0.0) + float(loss.detach())
+        for value, part in zip(
+            agent.critic_side, torch.autograd.grad(loss, agent.critic_side, allow_unused=True), strict=True
+        ):
+            if part is not None:
+                total[names[id(value)]] += factor * part
+    return total, values
+
+
+@pytest.mark.parametrize("latent", ["motion", "fused"])
+@pytest.mark.parametrize("weights", [QUIET, Weights(2.5, True, 0.3)])
+def test_sharing_passes_changes_no_gradient(latent, weights):
+    agent = make_agent(gates=(0.5, -0.5), transition_latent=latent, semantic_weight=0.7)
+    with torch.no_grad():  # target and online apart, or mixing them up would go unseen
+        for value in agent.target.parameters():
+            value.add_(0.05 * torch.randn_like(value))
+    batch = make_batch()
+    expected, values = unshared(agent, batch, weights, seed=7)
+    torch.manual_seed(7)
+    reported = copy.deepcopy(agent).update(batch, weights)
+    found = gradients(agent, batch, weights, seed=7)
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max())
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * max(scale, 1e-3), msg=name)
+    for name, value in values.items():
+        assert float(reported[name]) == pytest.approx(value, rel=1e-4), name
+
+
+def test_the_gradient_norm_is_clipped():
+    free = gradients(make_agent(), make_batch())
+    norm = math.sqrt(sum(float(value.square().sum()) for value in free.values()))
+    clipped = gradients(make_agent(clip=norm / 10), make_batch())
+    for name in free:
+        torch.testing.assert_close(clipped[name], free[name] / 10, rtol=1e-3, atol=1e-7)
+
+
+def test_one_batch_can_be_learned_by_heart():
+    agent, batch = make_agent(lr=3e-3), make_batch()
+    weights = replace(QUIET, student_share=0.0)
+    first = agent.update(batch, weights)
+    for _ in range(120):
+        last = agent.update(batch, weights)
+    for name in ("q", "reward", "semantic"):
+        assert float(last[name]) < 0.5 * float(first[name]), name
+    assert all(torch.isfinite(value) for value in last.values())
+
+
+def test_cloning_teaches_the_driver_s_actions():
+    agent, batch = make_agent(lr=3e-3), make_batch()
+    for _ in range(60):
+        last = agent.update(batch, Weights(2.5, True, 0.5))
+    assert float(last["cloning"]) < 0.05
+
+
+def test_same_seed_same_bits():
+    states = []
+    for _ in range(2):
+        agent = make_agent(seed=5)
+        torch.manual_seed(9)
+        for index in range(4):
+            agent.update(make_batch(seed=index), Weights(1.0, index < 2, 0.5))
+        states.append(agent.state_dict())
+    assert changed(*states) == set()
+
+
+def test_alpha_follows_its_target_entropy():
+    for entropy, direction in ((-50.0, -1.0), (50.0, 1.0)):
+        agent = make_agent(target_entropy=entropy, actor_every=1)
+        before = float(agent.log_alpha.detach())
+        agent.update(make_batch(), QUIET)
+        assert math.copysign(1.0, float(agent.log_alpha.detach()) - before) == direction
+
+
+def test_log_sigma_stays_between_its_bounds():
+    agent = make_agent()
+    observation = torch.randint(0, 256, (16, 9, SIZE, SIZE), dtype=torch.uint8)
+    with torch.no_grad():
+        spread = agent(observation)[1]
+        assert ((spread > -10) & (spread < 2)).all()
+        agent.actor[-1].weight.mul_(1e4)
+        extreme = agent(observation)[1]
+    assert ((extreme >= -10) & (extreme <= 2)).all()
+    assert extreme.min() < -9.9
+    assert extreme.max() > 1.9
+
+
+def test_acting_reads_the_newest_frame_and_both_residuals():
+    """The acting pass on a stack is the training pass on the same three frames with the student's own mask."""
+    agent, batch = make_agent(gates=(0.5, -0.5)), make_batch()
+    stack = batch.frames[:, :3].reshape(6, 9, SIZE, SIZE)
+    frames = batch.frames.float() / 255.0
+    with torch.no_grad():
+        mean, log_std, mask = agent(stack)
+        features = agent.backbone(*static_and_motion(frames, 2))
+        expected = agent.policy(features)
+    torch.testing.assert_close(mean, expected[0])
+    torch.testing.assert_close(log_std, expected[1])
+    torch.testing.assert_close(mask, torch.sigmoid(features.student))
+
+
+@pytest.mark.filterwarnings("ignore:No complete tensor")
+def test_an_exported_policy_acts_as_the_agent(tmp_path: Path):
+    agent = make_agent(gates=(0.5, -0.5))
+    with torch.no_grad():
+        agent.actor[-1].weight.mul_(20.0)
+    before = copy.deepcopy(agent.state_dict())
+    export_policy(agent, tmp_path / "policy.pt2", {"size": SIZE, "frame_skip": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.pt2"]
+    assert agent.training
+    assert changed(before, agent.state_dict()) == set()
+    policy = load_policy(tmp_path)
+    assert policy.view == {"size": SIZE, "frame_skip": 2}
+    observations = np.random.default_rng(0).integers(0, 256, (8, 9, SIZE, SIZE), np.uint8)
+    with torch.no_grad():
+        mean, log_std, mask = agent(torch.from_numpy(observations))
+    for count in (1, 3, 8):
+        found = policy.act(range(count), observations[:count], [{}] * count)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, torch.tanh(mean[:count]), atol=1e-5)
+        np.testing.assert_allclose(policy.student_mask(observations[:count]), mask[:count], atol=1e-5)
+    assert np.ptp(found) > 0.1
+    sampling = load_policy(tmp_path / "policy.pt2", sample=True)
+    draws = []
+    for seeds in ([3, 4], [3, 4], [5, 4]):
+        sampling.start(seeds)
+        draws.append(sampling.act([0, 1], observations[:2], [{}] * 2))
+    assert np.array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0][0], draws[2][0])
+    assert np.array_equal(draws[0][1], draws[2][1])
+    noise = np.random.default_rng([3, 0x5AC]).standard_normal(2)
+    expected = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * noise)
+    np.testing.assert_allclose(draws[0][0], expected, atol=1e-4)

@@ -1,0 +1,320 @@
+"""Behaviour policies: what the rule-based driver does in hand-made scenes, seeds, and trained policies from files."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from collect.behaviour import BEHAVIOURS, Driver, NetworkPolicy, load_policy, make_policy
+from collect.driving import DrivingEnv
+from collect.episodes import drive
+from datasets.errors import SemoreError
+from datasets.schema import ACTOR_COLUMN, ACTOR_FIELDS, EGO_COLUMN, EGO_FIELDS, KIND_INDEX, KINDS
+
+NOTHING = np.zeros((1, 9, 8, 8), np.uint8)
+
+
+def actor(kind: str, x: float, y: float, vx: float = 0.0, vy: float = 0.0, down: float = 0.0) -> list[float]:
+    """A row of `actors`; the ego of `scene` stands at the origin facing +x, +y is to its right."""
+    box = KINDS[KIND_INDEX[kind]]
+    state = {"kind": KIND_INDEX[kind], "length": box.length, "width": box.width, "height": box.height}
+    state |= {"x": x, "y": y, "vx": vx, "vy": vy, "down": down}
+    return [state.get(field, 0.0) for field in ACTOR_FIELDS]
+
+
+def scene(*actors: list[float], speed: float = 10.0, **ego: float) -> dict[str, Any]:
+    """The info of an ego in the middle of a lane 4 m wide that runs along +x."""
+    pose = {"vx": speed, "lane_dx": 1.0, "lane_dy": 0.0, "lane_offset": 0.0, "lane_width": 4.0} | ego
+    return {
+        "ego": np.array([pose.get(field, 0.0) for field in EGO_FIELDS], np.float32),
+        "actors": np.array(actors, np.float32).reshape(-1, len(ACTOR_FIELDS)),
+    }
+
+
+def driven(info: dict[str, Any]) -> tuple[float, float]:
+    """Steer and pedal of the noiseless driver."""
+    steer, pedal = Driver(np.random.default_rng(0))(info)
+    return float(steer), float(pedal)
+
+
+def test_an_empty_road_is_driven_at_sixteen_metres_a_second():
+    assert driven(scene()) == (0.0, 1.0)
+    assert driven(scene(speed=16.0)) == (0.0, 0.0)
+    assert driven(scene(speed=15.0)) == pytest.approx((0.0, 0.6))
+    assert driven(scene(speed=17.0)) == pytest.approx((0.0, -0.6))
+
+
+@pytest.mark.parametrize(
+    ("ego", "steer"),
+    [
+        ({"lane_offset": 1.0}, -0.1),  # too far right: to the left
+        ({"lane_offset": -1.0}, 0.1),
+        ({"yaw": 0.1}, -0.12),  # facing right of the lane; 1.2 below 12 m/s
+        ({"yaw": 0.1, "speed": 14.0}, -0.1),
+        ({"yaw": -0.2, "lane_offset": 0.5}, 0.24 - 0.05),
+        ({"yaw": 2 * math.pi + 0.1}, -0.12),
+        ({"yaw": 1.2}, -0.6),  # limited
+    ],
+)
+def test_the_lane_is_kept(ego, steer):
+    assert driven(scene(**ego))[0] == pytest.approx(steer, abs=1e-6)
+
+
+def test_the_lane_is_kept_whatever_its_direction():
+    slanted = {"lane_dx": 0.6, "lane_dy": -0.8, "yaw": math.atan2(-0.8, 0.6) + 0.1, "lane_offset": 0.5}
+    assert driven(scene(**slanted))[0] == pytest.approx(-0.05 - 0.12, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        actor("pedestrian", 15, 0),
+        actor("pedestrian", 15, 1.3),  # reach is 1.1 m and half its width of 0.6
+        actor("pedestrian", 15, -1.3),
+        actor("pedestrian", 15, 4, vy=-2.5),  # 12.4 m to go, there in 1.24 s, by then 0.9 m beside the middle
+        actor("pedestrian", 15, -4, vy=2.5),
+        actor("sedan", 15, 0),
+        actor("cyclist", 12, 0.5, vx=1.0),
+    ],
+)
+def test_the_driver_brakes_hard_for_whoever_is_or_will_be_in_its_path(who):
+    assert driven(scene(who)) == (0.0, -1.0)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        actor("pedestrian", 15, 1.5),
+        actor("pedestrian", 15, 4, vy=2.5),  # walks away
+        actor("pedestrian", 15, 4, vy=-2.0),  # 1.5 m beside the middle when passed
+        actor("pedestrian", 15, 0, down=1.0),
+        actor("pedestrian", -6, 0),  # behind
+        actor("pedestrian", 60, 0),  # far
+        actor("sedan", 15, 0, vx=20.0),  # ahead and faster
+        actor("sedan", 15, -4),  # the next lane
+    ],
+)
+def test_the_driver_does_not_brake_for_others(who):
+    assert driven(scene(who)) == (0.0, 1.0)
+
+
+def test_a_vehicle_is_followed():
+    # Bumper to bumper: 14.945 − 4.69/2 − 2.4 = 10.2 m, so 8 + 0.4·5.2 = 10.08 m/s are safe.
+    assert driven(scene(actor("sedan", 14.945, 0, vx=8.0)))[1] == pytest.approx(0.6 * 0.08, abs=1e-5)
+
+
+def test_the_nearest_danger_counts():
+    near, far = actor("pedestrian", 12, 0), actor("pedestrian", 24, 0)
+    assert driven(scene(near, far, speed=4.0)) == driven(scene(far, near, speed=4.0)) == driven(scene(near, speed=4.0))
+    assert driven(scene(near, speed=4.0))[1] < driven(scene(far, speed=4.0))[1]
+
+
+def test_the_driver_creeps_rather_than_count_as_stuck():
+    waiting = scene(actor("pedestrian", 5.0, 0), speed=0.0)  # 2.4 m of room
+    assert driven(waiting)[1] == pytest.approx(0.6 * 0.3)
+    assert driven(scene(actor("pedestrian", 3.2, 0), speed=0.0))[1] == 0.0  # 0.6 m of room
+
+
+@pytest.mark.parametrize(("offset", "steer"), [(0.0, 0.4), (1.0, 0.5), (-1.0, 0.3), (3.0, 0.6)])
+def test_facing_an_oncoming_lane_the_driver_heads_for_the_lane_to_its_right(offset, steer):
+    oncoming = scene(lane_dx=-1.0, lane_offset=offset)  # its own lane's middle is 4 + offset to the right
+    assert driven(oncoming)[0] == pytest.approx(steer, abs=1e-6)
+
+
+def test_on_the_oncoming_lane_it_minds_its_own_lane():
+    own, oncoming = actor("pedestrian", 15, 4), actor("pedestrian", 15, 0)
+    assert driven(scene(own, lane_dx=-1.0))[1] == -1.0
+    assert driven(scene(oncoming, lane_dx=-1.0))[1] == 1.0
+
+
+def test_off_the_road_the_driver_brakes():
+    assert driven(scene(**dict.fromkeys(("lane_dx", "lane_dy", "lane_offset", "lane_width"), math.nan))) == (0.0, -1.0)
+
+
+@pytest.mark.parametrize("scenario", ["JayWalk", "HighBeam", "HighWay"])
+def test_the_driver_keeps_its_lane_and_hits_nobody(scenario):
+    # A picture of 8 pixels costs nothing and the driver does not look at it.
+    envs = [DrivingEnv(scenario, camera=8, size=8, max_episode_steps=160) for _ in range(4)]
+    offsets = []
+
+    def watch(seed, observation, action, info):
+        if info["metrics"]["steps"] > 60:  # the start is jittered
+            offsets.append(info["ego"][EGO_COLUMN["lane_offset"]])
+
+    for _, info in drive(envs, make_policy("driver"), range(4), watch=watch):
+        metrics = info["metrics"]
+        assert (metrics["ending"], metrics["crash_intensity"]) == ("success", 0.0)
+        assert metrics["distance"] > 10  # walkers are waited for
+    assert np.abs(offsets).max() < 0.6
+
+
+# Seeds
+
+
+def actions(name: str, seeds: list[int], decisions: int = 30) -> np.ndarray:
+    """(decisions, len(seeds), 2): what the behaviour does when it always sees the same."""
+    policy = make_policy(name)
+    policy.start(seeds)
+    slots = range(len(seeds))
+    shown = np.repeat(NOTHING, len(seeds), 0)
+    return np.stack([policy.act(slots, shown, [scene(speed=12.0)] * len(seeds)) for _ in range(decisions)])
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_same_seed_same_actions_whoever_else_drives(name):
+    both = actions(name, [4, 9])
+    assert both.dtype == np.float32
+    assert np.abs(both).max() <= 1.0
+    assert np.array_equal(both, actions(name, [4, 9]))
+    assert np.array_equal(both[:, 1:], actions(name, [9]))
+    assert np.array_equal(both[:, ::-1], actions(name, [9, 4]))
+    if name not in ("driver", "full_throttle"):
+        assert not np.array_equal(both[:, 0], both[:, 1])
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_starting_again_starts_anew_and_finished_slots_may_be_left_out(name):
+    policy, infos = make_policy(name), [scene(speed=12.0)]
+    policy.start([1, 2])
+    first = [policy.act([0, 1], np.repeat(NOTHING, 2, 0), infos * 2)[1] for _ in range(8)]
+    policy.start([1, 2])
+    alone = [policy.act([1], NOTHING, infos)[0] for _ in range(8)]
+    assert np.array_equal(first, alone)
+
+
+def test_full_throttle_is():
+    assert np.array_equal(actions("full_throttle", [1, 2], 3), np.broadcast_to([0.0, 1.0], (3, 2, 2)))
+
+
+def test_random_is_uniform_and_independent():
+    drawn = actions("random", list(range(20)), 500).reshape(-1, 2)
+    counts = np.stack([np.histogram(column, 10, (-1, 1))[0] for column in drawn.T])
+    assert counts.sum() == 20_000  # all in range
+    assert np.abs(counts - 1000).max() < 5 * math.sqrt(900)
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 5 / math.sqrt(10_000)
+    in_time = np.corrcoef(drawn[:-20, 0], drawn[20:, 0])[0, 1]
+    assert abs(in_time) < 5 / math.sqrt(10_000)
+
+
+def test_wander_holds_its_actions():
+    held = actions("wander", list(range(40)), 40)
+    lengths = {int(np.diff(np.flatnonzero(np.append(True, (np.diff(one, axis=0) != 0).any(1)))).min())
+               for one in held.swapaxes(0, 1)}  # fmt: skip
+    assert lengths == {1, 4, 10}
+
+
+def test_noise_differs_between_episodes_and_goes_both_ways():
+    noisy = actions("noisy_driver", list(range(30)), 60)
+    plain = actions("driver", [0], 1)[0, 0]
+    away = noisy - plain
+    assert len(np.unique(noisy[0], axis=0)) == 30
+    assert (away[..., 0] > 0.02).any()
+    assert (away[..., 0] < -0.02).any()
+    following = np.corrcoef(away[:-1, :, 0].ravel(), away[1:, :, 0].ravel())[0, 1]
+    assert following > 0.6  # coloured: 0.85 of it remains
+
+
+# Names and files
+
+
+@pytest.mark.parametrize("name", ["drive", "", "Driver", "checkpoint"])
+def test_an_unknown_behaviour_lists_the_choices(name):
+    with pytest.raises(SemoreError) as error:
+        make_policy(name)
+    assert repr(name) in str(error.value)
+    assert all(known in str(error.value) for known in (*BEHAVIOURS, "checkpoint:PATH"))
+
+
+class Tiny(torch.nn.Module):
+    """Means 1/4 and −1/2 plus the first pixel, log standard deviation −1, the red channel as mask."""
+
+    def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        shown = frames[:, 0].float() / 255
+        mean = torch.tensor([0.25, -0.5]) + shown[:, 0, :1]
+        return mean, torch.full_like(mean, -1.0), shown
+
+
+VIEW = {"size": 8, "stack": 3, "frame_skip": 2, "renderer": "r1"}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    program = torch.export.export(Tiny(), (torch.zeros(2, 9, 8, 8, dtype=torch.uint8),), dynamic_shapes=dynamic)
+    torch.export.save(program, folder / "policy.pt2", extra_files={"view.json": json.dumps(VIEW)})
+    torch.export.save(program, folder / "viewless.pt2")
+    torch.export.save(program, folder / "badview.pt2", extra_files={"view.json": "{torn"})
+    return folder
+
+
+def shown(*reds: int) -> np.ndarray:
+    frames = np.zeros((len(reds), 9, 8, 8), np.uint8)
+    frames[:, 0] = np.array(reds)[:, None, None]
+    return frames
+
+
+def test_an_exported_policy_loads_and_acts_with_its_mean(run_folder):
+    for path in (run_folder, run_folder / "policy.pt2", str(run_folder)):
+        policy = load_policy(path)
+        assert dict(policy.view) == VIEW
+        policy.start([1, 2, 3])
+        acted = policy.act([0, 1, 2], shown(0, 51, 255), [{}] * 3)
+        assert acted.dtype == np.float32
+        expected = np.tanh([[0.25, -0.5], [0.45, -0.3], [1.25, 0.5]])
+        assert acted == pytest.approx(expected, abs=1e-6)
+        mask = policy.student_mask(shown(0, 255))
+        assert mask.dtype == np.float32
+        assert mask == pytest.approx(np.array([0.0, 1.0])[:, None, None] * np.ones((2, 8, 8)))
+
+
+def test_a_sampling_policy_draws_around_the_mean_by_episode(run_folder):
+    policy = make_policy(f"checkpoint:{run_folder}")
+    assert isinstance(policy, NetworkPolicy)
+
+    def drawn(seeds: list[int], times: int) -> np.ndarray:
+        policy.start(seeds)
+        slots = range(len(seeds))
+        return np.stack([policy.act(slots, shown(*[0] * len(seeds)), [{}] * len(seeds)) for _ in range(times)])
+
+    both = drawn([7, 8], 20)
+    assert np.array_equal(both, drawn([7, 8], 20))
+    assert np.array_equal(both[:, 1:], drawn([8], 20))
+    assert not np.array_equal(both[:, 0], both[:, 1])
+    before = np.arctanh(drawn(list(range(50)), 40).reshape(-1, 2).astype(np.float64))
+    assert before.mean(0) == pytest.approx([0.25, -0.5], abs=5 * math.exp(-1) / math.sqrt(2000))
+    assert before.std(0) == pytest.approx([math.exp(-1)] * 2, rel=0.1)
+
+
+def test_a_missing_policy_file_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "none.pt2", tmp_path / "no" / "run"):
+        with pytest.raises(SemoreError, match=f"{tmp_path}.*make train"):
+            load_policy(path)
+    with pytest.raises(SemoreError, match="does not exist"):
+        make_policy(f"checkpoint:{tmp_path}")
+
+
+def test_files_that_are_no_policy_are_named_without_torchs_own_traceback(run_folder, tmp_path, caplog, capfd):
+    whole = (run_folder / "policy.pt2").read_bytes()
+    (tmp_path / "text.pt2").write_text("hello")
+    (tmp_path / "empty.pt2").write_bytes(b"")
+    (tmp_path / "half.pt2").write_bytes(whole[: len(whole) // 2])
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "checkpoint.pt2")
+    with zipfile.ZipFile(tmp_path / "zip.pt2", "w") as archive:
+        archive.writestr("a/b", "c")
+    for path in (*sorted(tmp_path.iterdir()), run_folder / "viewless.pt2", run_folder / "badview.pt2"):
+        with pytest.raises(SemoreError, match=f"{path.name} is not a policy exported by Semore"):
+            load_policy(path)
+    assert caplog.text == ""
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_columns_used_here_are_the_schemas():
+    assert scene(actor("sedan", 3, 4))["actors"][0, [ACTOR_COLUMN["x"], ACTOR_COLUMN["y"]]].tolist() == [3, 4]

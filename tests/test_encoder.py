@@ -1,0 +1,231 @@
+"""The dual stream: map sizes, residual channels, fusion, gated attention, and whose mask it sees."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from datasets.errors import SemoreError
+from train.attention import CrossAttention
+from train.encoder import DualStream, EncoderSettings, Features, Neck, geometry, static_and_motion
+
+TINY = EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=6)
+
+
+def tiny(**changes) -> EncoderSettings:
+    return EncoderSettings(**{**vars(TINY), **changes})
+
+
+def pictures(batch: int, settings_: EncoderSettings = TINY, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.rand(batch, 4, 3, settings_.size, settings_.size, generator=generator)
+    return static_and_motion(frames, 2)
+
+
+def open_gates(module: DualStream, first: float = 0.7, second: float = -0.4) -> DualStream:
+    with torch.no_grad():
+        module.attention.gates.copy_(torch.tensor([first, second]))
+    return module
+
+
+@pytest.mark.parametrize("size", [32, 64, 84, 128])
+def test_the_map_is_six_to_nine_cells_wide_and_is_what_convolutions_give(size):
+    shape = geometry(size)
+    assert 6 <= shape.grid <= 9
+    stream = DualStream(tiny(size=size)).semantic_stream
+    found, sides = torch.zeros(1, 3, size, size), []
+    for layer in stream:
+        found = layer(found)
+        if isinstance(layer, nn.Conv2d):
+            sides.append(found.shape[-1])
+    assert sides[-1] == shape.grid
+    if size == 128:  # DMR's map at the paper's size (method.md §3.1)
+        assert sides == [62, 30, 14, 6]
+
+
+@pytest.mark.parametrize("size", [8, 20, 200, 512])
+def test_sizes_without_a_stack_are_refused_by_name(size):
+    with pytest.raises(SemoreError, match=str(size)):
+        geometry(size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"attention": "full"}, "cross or none"),
+        ({"precision": "fp16"}, "fp32 or bf16"),
+        ({"channels": (4, 8, 8)}, "4 widths"),
+        ({"heads": 3}, "divide"),
+    ],
+)
+def test_wrong_shapes_are_refused(changes, word):
+    with pytest.raises(SemoreError, match=word):
+        DualStream(tiny(**changes))
+
+
+def test_an_unknown_fusion_is_refused():
+    with pytest.raises(SemoreError, match="bilinear or concat"):
+        Neck(tiny(fusion="sum"))
+
+
+@pytest.mark.parametrize("newest", [2, 3])
+def test_static_is_the_newest_frame_and_motion_the_two_residuals_newest_first(newest):
+    frames = torch.rand(2, 4, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    static, motion = static_and_motion(frames, newest)
+    for b in range(2):
+        for channel in range(3):
+            assert torch.equal(static[b, channel], frames[b, newest, channel])
+            newer = frames[b, newest, channel] - frames[b, newest - 1, channel]
+            older = frames[b, newest - 1, channel] - frames[b, newest - 2, channel]
+            assert torch.equal(motion[b, channel], newer)
+            assert torch.equal(motion[b, 3 + channel], older)
+
+
+def test_a_standing_picture_moves_nothing():
+    frames = torch.rand(1, 1, 3, 4, 4).expand(2, 4, 3, 4, 4)
+    assert not static_and_motion(frames, 2)[1].any()
+
+
+@pytest.mark.parametrize("fusion", ["bilinear", "concat"])
+def test_the_neck_equals_its_layers_written_out(fusion):
+    torch.manual_seed(0)
+    neck = Neck(tiny(fusion=fusion))
+    semantic, motion = torch.randn(3, 8, 8, 8), torch.randn(3, 8, 8, 8)
+    fused, latent = neck(Features(semantic, motion, torch.zeros(3, 8, 8)))
+
+    def narrow(layers: nn.Sequential, maps: torch.Tensor) -> torch.Tensor:
+        linear, norm = layers[1], layers[2]
+        flat = maps.reshape(3, -1) @ linear.weight.T + linear.bias
+        spread = ((flat - flat.mean(1, keepdim=True)) ** 2).mean(1, keepdim=True)
+        return (flat - flat.mean(1, keepdim=True)) / torch.sqrt(spread + norm.eps) * norm.weight + norm.bias
+
+    z_s, z_m = narrow(neck.semantic, semantic), narrow(neck.motion, motion)
+    joint = nn.Bilinear.forward(neck.fuse, z_s, z_m) if fusion == "bilinear" else torch.cat([z_s, z_m], 1)
+    torch.testing.assert_close(latent, z_m, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(fused, neck.norm(joint), atol=1e-5, rtol=1e-4)
+    assert fused.shape == (3, 12)
+
+
+def test_closed_gates_make_the_attention_the_identity():
+    torch.manual_seed(0)
+    attention = CrossAttention(8, 6, 2)
+    motion, known = torch.randn(2, 8, 6, 6), torch.randn(2, 8, 6, 6)
+    assert torch.equal(attention.gates, torch.zeros(2))
+    assert torch.equal(attention(motion, known), motion)
+    # As a whole: whatever the mask, the streams are those of the encoder without attention.
+    static, moving = pictures(2)
+    encoder = DualStream(TINY)
+    mask, use = torch.ones(2, 8, 8), torch.ones(2, dtype=torch.bool)
+    assert torch.equal(encoder(static, moving, mask, use).motion, encoder.motion_stream(moving))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([1, 2, 4]))
+def test_attention_equals_a_loop_over_heads_and_tokens(seed, heads):
+    torch.manual_seed(seed)
+    channels, grid, batch = 8, 3, 2
+    module = CrossAttention(channels, grid, heads).double()
+    with torch.no_grad():
+        module.gates.copy_(torch.tensor([0.8, -1.3]))
+    motion, known = torch.randn(batch, channels, grid, grid).double(), torch.randn(batch, channels, grid, grid).double()
+
+    def tokens(maps: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
+        rows = [[maps[b, :, n // grid, n % grid] for n in range(grid**2)] for b in range(batch)]
+        return norm(torch.stack([torch.stack(row) for row in rows]) + module.position)
+
+    def asks(part: nn.Module, asking: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+        width = channels // heads
+        found = torch.zeros_like(asking)
+        for b in range(batch):
+            query, both = part.query(asking[b]), part.key_value(asked[b])
+            key, value = both[:, :channels], both[:, channels:]
+            for head in range(heads):
+                own = slice(head * width, (head + 1) * width)
+                for n in range(grid**2):
+                    scores = torch.stack([query[n, own] @ key[m, own] / math.sqrt(width) for m in range(grid**2)])
+                    weights = scores.exp() / scores.exp().sum()
+                    found[b, n, own] = sum(w * value[m, own] for m, w in enumerate(weights))
+        return part.output(found)
+
+    motion_tokens, known_tokens = tokens(motion, module.motion_norm), tokens(known, module.known_norm)
+    delta = 0.8 * asks(module.motion_asks, motion_tokens, known_tokens)
+    delta = delta - 1.3 * asks(module.known_asks, known_tokens, motion_tokens)
+    expected = motion.clone()
+    for n in range(grid**2):
+        expected[:, :, n // grid, n % grid] += delta[:, n]
+    torch.testing.assert_close(module(motion, known), expected)
+
+
+def test_with_open_gates_the_mask_changes_motion_and_nothing_else():
+    torch.manual_seed(0)
+    encoder = open_gates(DualStream(TINY))
+    static, moving = pictures(2)
+    use = torch.ones(2, dtype=torch.bool)
+    empty, full = (encoder(static, moving, torch.full((2, 8, 8), value), use) for value in (0.0, 1.0))
+    assert torch.equal(empty.semantic, full.semantic)
+    assert torch.equal(empty.student, full.student)
+    assert not torch.allclose(empty.motion, full.motion)
+
+
+def test_the_student_s_mask_reaches_the_attention_without_gradient():
+    torch.manual_seed(0)
+    encoder = open_gates(DualStream(TINY))
+    static, moving = pictures(2)
+    encoder(static, moving).motion.square().sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.student_head.parameters())
+    assert all(parameter.grad is None for parameter in encoder.semantic_stream.parameters())
+    for part in (encoder.motion_stream, encoder.mask_encoder, encoder.attention):
+        assert all(parameter.grad.abs().sum() > 0 for name, parameter in part.named_parameters() if "bias" not in name)
+
+
+def test_the_cached_mask_is_used_exactly_where_told():
+    torch.manual_seed(0)
+    encoder = open_gates(DualStream(TINY)).eval()
+    static, moving = pictures(4)
+    cached = torch.rand(4, 8, 8)
+    use = torch.tensor([True, False, True, False])
+    mixed = encoder(static, moving, cached, use)
+    all_cached = encoder(static, moving, cached, torch.ones(4, dtype=torch.bool))
+    own = encoder(static, moving)
+    for b in range(4):
+        wanted, other = (all_cached, own) if use[b] else (own, all_cached)
+        torch.testing.assert_close(mixed.motion[b], wanted.motion[b])
+        assert not torch.allclose(mixed.motion[b], other.motion[b])
+    # Giving the student's own mask as the cached one makes no difference: both enter alike (design.md §7.1).
+    same = encoder(static, moving, own.student.sigmoid(), torch.ones(4, dtype=torch.bool))
+    torch.testing.assert_close(same.motion, own.motion)
+
+
+def test_no_attention_ignores_the_mask():
+    encoder = DualStream(tiny(attention="none"))
+    assert encoder.attention is None
+    static, moving = pictures(2)
+    masked = encoder(static, moving, torch.ones(2, 8, 8), torch.ones(2, dtype=torch.bool))
+    assert torch.equal(masked.motion, encoder(static, moving).motion)
+
+
+def test_bf16_gives_fp32_features_near_those_of_fp32():
+    torch.manual_seed(0)
+    plain = open_gates(DualStream(TINY))
+    half = DualStream(tiny(precision="bf16"))
+    half.load_state_dict(plain.state_dict())
+    static, moving = pictures(2)
+    cached, use = torch.rand(2, 8, 8), torch.tensor([True, False])
+    for exact, rough in zip(plain(static, moving, cached, use), half(static, moving, cached, use), strict=True):
+        assert rough.dtype == torch.float32
+        assert not torch.equal(exact, rough)
+        torch.testing.assert_close(exact, rough, atol=0.05 * float(exact.abs().max()), rtol=0.1)
+
+
+@pytest.mark.parametrize("size", [32, 64, 84])
+def test_streams_start_alive(size):
+    torch.manual_seed(0)
+    encoder = DualStream(tiny(size=size))
+    features = encoder(*pictures(4, tiny(size=size)))
+    assert (features.semantic > 0).any(0).float().mean() > 0.3
+    assert (features.motion > 0).any(0).float().mean() > 0.3

@@ -1,0 +1,389 @@
+"""Statistics by hand, the rows of evaluation.csv, resuming, what Grey shows, and the video."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from concurrent.futures import Future
+from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collect.driving import DrivingEnv
+from datasets.errors import SemoreError
+from datasets.files import write_json
+from datasets.schema import SEED_SPLITS
+from datasets.settings import as_dict
+from evaluate import __main__ as command
+from evaluate import episodes
+from evaluate.episodes import Course, Row, evaluate_policies, read_rows, write_rows
+from evaluate.policies import POLICIES, Grey, view_of
+from evaluate.statistics import estimate, paired_difference
+from evaluate.video import film
+from train.agent import Agent, AgentSettings
+from train.checkpoint import export_policy
+from train.encoder import EncoderSettings
+from train.online import policy_view
+from train.settings import TrainSettings
+from train.untrained import untrained_policy
+
+pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
+
+COLUMNS = "policy,scenario,weather,seed,ending,reward,distance,crash_intensity,steer,throttle,brake,steps"
+SEEDS = range(SEED_SPLITS["test"].start, SEED_SPLITS["test"].start + 10)
+TRAINED = TrainSettings(
+    run="run",
+    seed=3,
+    agent=AgentSettings(EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=8), hidden=16, model_hidden=16),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run's folder as training leaves it, with made-up weights that drive forwards."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    torch.manual_seed(11)
+    agent = Agent(TRAINED.agent)
+    with torch.no_grad():
+        agent.actor[-1].weight.mul_(5.0)
+        agent.actor[-1].bias.copy_(torch.tensor([0.0, 2.0, 0.0, 0.0]))
+    export_policy(agent, folder / "policy.pt2", policy_view(TRAINED))
+    write_json(folder / "settings.json", {"settings": as_dict(TRAINED)})
+    mask = {"student_auc": 0.9, "constant_auc": 0.8, "difference_low": 0.05, "difference_high": 0.15, "healthy": True}
+    write_json(folder / "summary.json", {"student_mask": mask})
+    return folder
+
+
+class Inline:
+    """A process pool that works in this process, one job after the other."""
+
+    def __init__(self, *_) -> None:
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def submit(self, function, *arguments) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture
+def jobs(monkeypatch) -> list[tuple[str, list[int]]]:
+    """Short episodes in this process; the (policy, seeds) of every job done."""
+    done, drive = [], episodes._drive
+
+    def noting(course, policy, seeds):
+        rows = drive(course, policy, seeds)
+        done.append((policy, list(seeds)))
+        return rows
+
+    monkeypatch.setattr(episodes, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(episodes, "as_completed", list)
+    monkeypatch.setattr(episodes, "_drive", noting)
+    monkeypatch.setattr(episodes, "DrivingEnv", partial(DrivingEnv, max_episode_steps=20))
+    threads = torch.get_num_threads()
+    yield done
+    torch.set_num_threads(threads)
+
+
+def course_of(run: Path, **changes) -> Course:
+    return replace(Course(run, "JayWalk", "", "published", "embedded"), **changes)
+
+
+VALUES = st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(VALUES)
+def test_an_estimate_s_mean_std_and_interval(values):
+    found = estimate(values)
+    mean = sum(values) / len(values)
+    assert found.mean == pytest.approx(mean, abs=1e-6)
+    assert found.std == pytest.approx((sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5, abs=1e-4)
+    slack = 1e-9 * (1 + max(map(abs, values)))
+    assert min(values) - slack <= found.low <= found.mean + slack
+    assert found.mean - slack <= found.high <= max(values) + slack
+    assert estimate(values) == found
+
+
+def test_an_interval_is_the_percentile_bootstrap_s():
+    values = np.random.default_rng(0).gamma(2.0, 100.0, 30)
+    found = estimate(values.tolist())
+    drawn = np.random.default_rng(1).choice(values, (20_000, 30)).mean(1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, (0.025, 0.975))), rel=0.02)
+    theirs = scipy.stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(2))
+    interval = theirs.confidence_interval
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=0.02)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    covered = [
+        found.low <= 5.0 <= found.high for found in (estimate(generator.normal(5.0, 2.0, 40)) for _ in range(60))
+    ]
+    assert 0.85 <= np.mean(covered) <= 1.0
+
+
+@pytest.mark.parametrize("values", [[7.0], [3.0, 3.0, 3.0]])
+def test_without_spread_the_interval_is_the_mean(values):
+    found = estimate(values)
+    assert (found.mean, found.std, found.low, found.high) == (values[0], 0.0, values[0], values[0])
+
+
+def test_paired_differences_see_what_seeds_hide():
+    """Episodes differ by hundreds, the policies by one: paired it is certain, unpaired invisible."""
+    hard = np.random.default_rng(0).normal(0, 300, 50)
+    ours = (hard + 1.0 + np.random.default_rng(1).normal(0, 0.5, 50)).tolist()
+    difference = paired_difference(ours, hard.tolist())
+    assert difference.mean == pytest.approx(np.mean([a - b for a, b in zip(ours, hard, strict=True)]))
+    assert 0.7 < difference.low < 1.0 < difference.high < 1.3
+    assert estimate(ours).low < estimate(hard).mean
+    swapped = paired_difference(hard.tolist(), ours)
+    assert swapped.mean == pytest.approx(-difference.mean)
+    assert swapped.high < 0
+    with pytest.raises(ValueError, match="3 and 2"):
+        paired_difference([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def a_row(policy: str = "trained", seed: int = SEEDS[0], reward: float = 1.0, **changes) -> Row:
+    made = Row(policy, "JayWalk", "hard_high_light", seed, "success", reward, 2.0, 0.1 + 0.2, 0.0, 0.5, 0.0, 500)
+    return replace(made, **changes)
+
+
+def test_verdicts_of_the_table():
+    rows = [a_row("trained", seed, 10.0 + seed % 7) for seed in SEEDS]
+    rows += [a_row("random", seed, 1.0 + seed % 7) for seed in SEEDS]
+    rows += [a_row("driver", seed, 30.0 + seed % 3) for seed in SEEDS]
+    rows += [a_row("untrained", seed, 10.0 + (seed % 7) + (-1) ** seed) for seed in SEEDS]
+    columns = [list(column.cells) for column in command.differences(rows).columns]
+    assert columns[0] == ["random", "driver", "untrained"]
+    assert columns[1][0] == "+9.0"
+    assert columns[3] == ["ahead", "behind", "undecided"]
+    shown = [list(column.cells) for column in command.results(rows, "title").columns]
+    assert shown[0] == ["trained", "random", "driver", "untrained"]
+    assert shown[-1] == ["success 10"] * 4
+
+
+def test_rows_survive_the_file(tmp_path):
+    rows = [a_row(), a_row("random", SEEDS[1], -1e-17, ending="off_road", steps=3)]
+    write_rows(tmp_path / "evaluation.csv", rows)
+    assert read_rows(tmp_path / "evaluation.csv") == rows
+    assert (tmp_path / "evaluation.csv").read_text().splitlines()[0] == COLUMNS
+    assert [path.name for path in tmp_path.iterdir()] == ["evaluation.csv"]
+    assert read_rows(tmp_path / "none.csv") == []
+    (tmp_path / "other.csv").write_text("policy,seed\n")
+    with pytest.raises(SemoreError, match=r"other\.csv.*move it away"):
+        read_rows(tmp_path / "other.csv")
+
+
+def test_every_policy_drives_the_same_seeds(run, jobs, tmp_path):
+    path = tmp_path / "evaluation.csv"
+    rows = evaluate_policies(course_of(run), tuple(POLICIES), SEEDS[:3], path, 1)
+    assert [(row.policy, row.seed) for row in rows] == [(policy, seed) for policy in POLICIES for seed in SEEDS[:3]]
+    assert read_rows(path) == rows
+    with open(path, newline="") as handle:
+        table = list(csv.reader(handle))
+    assert ",".join(table[0]) == COLUMNS == ",".join(field.name for field in fields(Row))
+    assert all(len(line) == 12 for line in table)
+    assert {(row.scenario, row.weather) for row in rows} == {("JayWalk", "hard_high_light")}
+    by = {policy: [row for row in rows if row.policy == policy] for policy in POLICIES}
+    assert all((row.throttle, row.brake, row.steer) == (1.0, 0.0, 0.0) for row in by["full_throttle"])
+    assert all(row.steps == 20 and row.ending == "success" for row in by["driver"])
+    for row in rows:
+        # The published reward, from the row's own totals.
+        expected = row.distance - 0.001 * row.crash_intensity - 0.1 * row.steps * (row.brake + row.steer)
+        assert row.reward == pytest.approx(expected, abs=1e-3)
+        assert row.throttle >= 0
+        assert 0 <= row.brake <= 1
+        assert 0 <= row.steer <= 1
+
+
+def test_an_evaluation_does_only_what_is_missing(run, jobs, tmp_path):
+    path = tmp_path / "evaluation.csv"
+    policies = ("trained", "random", "driver")
+    rows = evaluate_policies(course_of(run), policies, SEEDS, path, 1)
+    groups = [list(SEEDS[: episodes.TOGETHER]), list(SEEDS[episodes.TOGETHER :])]
+    assert jobs == [(policy, group) for policy in policies for group in groups]
+    jobs.clear()
+    before = path.read_bytes()
+    assert evaluate_policies(course_of(run), policies, SEEDS, path, 1) == rows
+    assert jobs == []
+    lost = {
+        ("random", SEEDS[2]),
+        ("random", SEEDS[7]),
+        ("driver", SEEDS[9]),
+        *(("trained", seed) for seed in groups[1]),
+    }
+    write_rows(path, [row for row in rows if (row.policy, row.seed) not in lost])
+    assert evaluate_policies(course_of(run), policies, SEEDS, path, 1) == rows
+    assert jobs == [("trained", groups[1]), ("random", [SEEDS[2], SEEDS[7]]), ("driver", [SEEDS[9]])]
+    assert path.read_bytes() == before
+
+
+def test_an_interrupted_evaluation_keeps_what_was_driven(run, jobs, tmp_path, monkeypatch):
+    path = tmp_path / "evaluation.csv"
+    inner = episodes._drive
+
+    def failing(course, policy, seeds):
+        if policy == "driver":
+            raise RuntimeError("the power went")
+        return inner(course, policy, seeds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(episodes, "_drive", failing)
+        with pytest.raises(RuntimeError, match="the power went"):
+            evaluate_policies(course_of(run), ("random", "driver"), SEEDS[:2], path, 1)
+    kept = read_rows(path)
+    assert [(row.policy, row.seed) for row in kept] == [("random", SEEDS[0]), ("random", SEEDS[1])]
+    jobs.clear()
+    rows = evaluate_policies(course_of(run), ("random", "driver"), SEEDS[:2], path, 1)
+    assert jobs == [("driver", list(SEEDS[:2]))]
+    assert rows[:2] == kept
+
+
+def test_rows_of_other_scenarios_weathers_and_policies_stay(run, jobs, tmp_path):
+    path = tmp_path / "evaluation.csv"
+    foreign = [
+        a_row("random", SEEDS[0], scenario="HighBeam", weather="midnight"),
+        a_row("random", SEEDS[0], weather="midnight"),
+        a_row("trained", SEEDS[5]),
+    ]
+    write_rows(path, foreign)
+    (row,) = evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1)
+    assert set(read_rows(path)) == {*foreign, row}
+    (dark,) = evaluate_policies(course_of(run, weather="midnight"), ("random",), SEEDS[:1], path, 1)
+    assert dark == foreign[1]
+    assert jobs == [("random", [SEEDS[0]])]
+
+
+def test_worker_processes_give_the_same_rows(run, tmp_path):
+    """The real pool and whole episodes; random actions end them soon."""
+    rows = evaluate_policies(course_of(run), ("random",), SEEDS[:2], tmp_path / "evaluation.csv", 1)
+    threads = torch.get_num_threads()
+    try:
+        assert rows == episodes._drive(course_of(run), "random", SEEDS[:2])
+    finally:
+        torch.set_num_threads(threads)
+    assert rows == read_rows(tmp_path / "evaluation.csv")
+
+
+class Witness:
+    def __init__(self) -> None:
+        self.seen: list = []
+
+    def start(self, seeds) -> None:
+        self.seen.append(list(seeds))
+
+    def act(self, slots, observations, infos):
+        self.seen.append((list(slots), observations, list(infos)))
+        return np.zeros((len(slots), 2), np.float32)
+
+
+def test_grey_shows_grey_and_passes_the_rest_on():
+    witness = Witness()
+    grey = Grey(witness)
+    observations = np.random.default_rng(0).integers(0, 256, (2, 9, 4, 4), np.uint8)
+    before = observations.copy()
+    grey.start([7, 8])
+    assert grey.act([1, 3], observations, [{"a": 1}, {"b": 2}]).shape == (2, 2)
+    seeds, (slots, shown, infos) = witness.seen
+    assert (seeds, slots, infos) == ([7, 8], [1, 3], [{"a": 1}, {"b": 2}])
+    assert (shown.shape, shown.dtype, shown.min(), shown.max()) == ((2, 9, 4, 4), np.uint8, 128, 128)
+    assert np.array_equal(observations, before)
+
+
+def test_the_grey_row_is_the_trained_network_blindfolded(run):
+    observations = np.random.default_rng(0).integers(0, 256, (2, 9, 32, 32), np.uint8)
+    blind, seeing = POLICIES["trained_grey"](run), POLICIES["trained"](run)
+    one, two = blind.act([0, 1], observations, [{}] * 2)
+    assert np.array_equal(one, two)
+    expected = seeing.act([0, 1], np.full_like(observations, 128), [{}] * 2)
+    assert np.array_equal(np.stack([one, two]), expected)
+    assert not np.array_equal(*seeing.act([0, 1], observations, [{}] * 2))
+
+
+def test_the_untrained_row_is_the_seed_s_first_network(run):
+    torch.manual_seed(TRAINED.seed)
+    agent = Agent(TRAINED.agent)
+    observations = np.random.default_rng(0).integers(0, 256, (3, 9, 32, 32), np.uint8)
+    with torch.no_grad():
+        expected = torch.tanh(agent(torch.from_numpy(observations))[0]).numpy()
+    torch.manual_seed(99)
+    for _ in range(2):
+        policy = untrained_policy(run)
+        policy.start([1, 2, 3])
+        assert np.array_equal(policy.act(range(3), observations, [{}] * 3), expected)
+    assert policy.view == view_of(run)
+    assert not np.allclose(expected, POLICIES["trained"](run).act(range(3), observations, [{}] * 3))
+
+
+def test_environments_show_what_the_policy_was_trained_on(run, jobs):
+    (env,) = course_of(run, weather="midnight").envs(1)
+    assert env.observation_space.shape == (9, 32, 32)
+    assert env.weather.name == "midnight"
+    env.reset(seed=SEEDS[0])
+    assert env.step(np.array([0.0, 1.0], np.float32))[-1]["metrics"]["steps"] == 2  # its frame skip
+    safe = course_of(run, reward="safety").envs(1)[0]
+    assert (env._reward, safe._reward) == ("published", "safety")
+
+
+@pytest.mark.usefixtures("jobs")
+def test_the_video_shows_every_decision_and_the_end(run, tmp_path):
+    path = tmp_path / "v.mp4"
+    count = film(course_of(run), SEEDS[0], path)
+    assert count == 20 // 2 + 1
+    with imageio.get_reader(path) as reader:
+        assert reader.count_frames() == count
+        pictures = [np.asarray(picture) for picture in reader]
+    assert len(pictures) == count
+    assert pictures[0].shape == (4 * 128 + 48, 2 * 4 * 128, 3)
+    assert pictures[0][:512].std() > 10
+    left, right = pictures[-1][:512, :512].astype(int), pictures[-1][:512, 512:].astype(int)
+    assert np.abs(left - right).mean() > 1  # the mask lies over the right half
+    assert [entry.name for entry in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_the_command_line(run, jobs, tmp_path, monkeypatch, capsys):
+    words = ["evaluate", "--preset", "debug", "--runs", str(run.parent), "--run", "run", "--episodes", "2"]
+    words += ["--policies", "[trained, random]", "--video", "false"]
+    monkeypatch.setattr(sys, "argv", words)
+    command.main()
+    shown = capsys.readouterr().out
+    for part in ("trained", "random", "paired differences", "student mask: AUC 0.900", "healthy", "evaluation.csv"):
+        assert part in shown
+    assert len(read_rows(run / "evaluation.csv")) == 4
+    assert len(jobs) == 2
+    command.main()
+    assert len(jobs) == 2
+    assert not list(run.glob("*.mp4"))
+    for extra, word in (
+        (["--policies", "[pilot]"], "pilot"),
+        (["--episodes", "0"], "episodes 0"),
+        (["--run", "nobody"], "holds no trained policy"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*words, *extra])
+        with pytest.raises(SemoreError, match=word):
+            command.main()
+
+
+def test_a_row_s_fields_are_the_metrics_of_an_episode(run, jobs):
+    """asdict(Row) minus who, where and which episode is exactly what the environment reports."""
+    (env,) = course_of(run).envs(1)
+    _, info = env.reset(seed=SEEDS[0])
+    assert set(asdict(a_row())) - {"policy", "scenario", "weather", "seed"} == set(info["metrics"])

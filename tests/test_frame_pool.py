@@ -1,0 +1,390 @@
+"""The frame pool: shows what the environment showed, and keeps what it keeps when it forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from annotate.engine import annotate_rollouts
+from annotate.producers import make_producers
+from collect.behaviour import Constant, Info, PerSlot, Policy, make_policy
+from collect.driving import DrivingEnv
+from collect.recorder import record
+from datasets.action_words import action_words
+from datasets.errors import SemoreError
+from datasets.frame_pool import FramePool, Transitions, View, forecast_bytes
+from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set
+from datasets.rollouts import Episode, Rollouts
+from datasets.schema import FRAME_ARRAYS, STEP_ARRAYS
+
+CAMERA, SIZE, GRID, LIMIT = 32, 16, 5, 21
+
+
+class Remembering:
+    """Another policy, keeping every observation it is shown and every action it takes."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.observations, self.actions = policy, [], []
+
+    def start(self, seeds: Sequence[int]) -> None:
+        self.policy.start(seeds)
+
+    def act(self, slots: Sequence[int], observations: np.ndarray, infos: Sequence[Info]) -> np.ndarray:
+        (action,) = actions = self.policy.act(slots, observations, infos)
+        self.observations.append(observations[0])
+        self.actions.append(action)
+        return actions
+
+
+@dataclass
+class Driven:
+    """Rollouts and, for each episode, what its policy saw and the reward the environment gave for each decision."""
+
+    rollouts: Rollouts
+    seen: dict[str, Remembering]
+    rewards: dict[str, dict[str, list[float]]]
+    knowledge: KnowledgeSet
+
+
+POLICIES = {
+    "noisy_driver": lambda: make_policy("noisy_driver"),
+    "wander": lambda: make_policy("wander"),
+    "swerve": lambda: PerSlot(lambda _: Constant((1.0, 1.0))),  # leaves the road
+    "crawl": lambda: PerSlot(lambda _: Constant((0.0, 0.4))),
+    "crash": lambda: PerSlot(lambda _: Constant((-1.0, 1.0))),  # into the guard rail
+}
+
+
+def rewards_of(env: DrivingEnv, seed: int, actions: list[np.ndarray]) -> list[float]:
+    env.reset(seed=seed)
+    return [env.step(action)[1] for action in actions]
+
+
+def drive_all(root: Path, skip: int) -> Driven:
+    """Each policy's episode on HighWay at `skip`, recorded, annotated, and its rewards of both kinds."""
+    rollouts = Rollouts(root / "r.zarr")
+    rollouts.create()
+    seen, rewards = {}, {}
+    for seed, policy in enumerate(POLICIES):
+        # Leaving the road and crashing take longer.
+        options = {"size": SIZE, "camera": CAMERA, "frame_skip": skip}
+        options["max_episode_steps"] = 120 if policy in ("swerve", "crash") else LIMIT
+        remembering = Remembering(POLICIES[policy]())
+        env = DrivingEnv("HighWay", **options)
+        (name,) = record(rollouts, [env], remembering, [seed], {"policy": policy, "action_repeat": skip})
+        seen[name] = remembering
+        rewards[name] = {
+            kind: rewards_of(DrivingEnv("HighWay", reward=kind, **options), seed, remembering.actions)
+            for kind in ("published", "safety")
+        }
+    annotate_rollouts([rollouts.path], KnowledgeCache(root / "knowledge"), "k", make_producers(), quiet=True)
+    return Driven(rollouts, seen, rewards, open_set(root / "knowledge", "k"))
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["skip1", "skip2"])
+def driven(request, tmp_path_factory) -> tuple[int, Driven]:
+    return request.param, drive_all(tmp_path_factory.mktemp(f"skip{request.param}"), request.param)
+
+
+def pooled(driven: Driven, skip: int, reward: str = "published") -> tuple[FramePool, dict[str, Transitions]]:
+    pool = FramePool(View(SIZE, GRID, skip, reward), 400)
+    return pool, {episode.name: pool.add(episode, driven.knowledge) for episode in driven.rollouts.episodes()}
+
+
+def test_the_pool_shows_what_the_environment_showed(driven):
+    skip, driven = driven
+    pool, transitions = pooled(driven, skip)
+    for name, remembering in driven.seen.items():
+        first, decisions = transitions[name].first, len(remembering.observations)
+        assert len(transitions[name].terminal) == decisions == len(transitions[name].verdict)
+        index = torch.arange(first, first + decisions)
+        shown = torch.from_numpy(np.stack(remembering.observations))
+        assert torch.equal(pool.observation(index), shown)
+        assert torch.equal(pool.action[index], torch.from_numpy(np.clip(remembering.actions, -1, 1)))
+        batch = pool.gather(index)
+        assert torch.equal(batch.frames[:, :3].reshape(shown.shape), shown)
+        # The next observation is the window's last three frames, except at the start, where it holds two first frames.
+        assert torch.equal(batch.frames[:-1, 1:].reshape(-1, 9, SIZE, SIZE), shown[1:])
+    assert len(np.unique(np.stack(remembering.observations), axis=0)) == decisions
+
+
+def test_the_last_next_frame_is_the_one_after_the_last_step(driven):
+    skip, driven = driven
+    transitions = pooled(driven, skip)[1]
+    whole = FramePool(View(CAMERA, GRID, skip, "published"), 400)
+    for episode in driven.rollouts.episodes():
+        added = whole.add(episode, driven.knowledge)
+        last = torch.tensor([added.first + len(added.terminal) - 1])
+        stored = torch.from_numpy(episode.read("rgb")["rgb"]).permute(0, 3, 1, 2)
+        assert torch.equal(whole.gather(last).frames[0, 3], stored[-1])
+        assert torch.equal(whole.gather(last).frames[0, 2], stored[(episode.steps - 1) // skip * skip])
+        assert added.first == transitions[episode.name].first
+
+
+@pytest.mark.parametrize("kind", ["published", "safety"])
+def test_rewards_are_the_environments(driven, kind):
+    skip, driven = driven
+    pool, transitions = pooled(driven, skip, kind)
+    for name, rewards in driven.rewards.items():
+        first = transitions[name].first
+        got = pool.reward[first : first + len(rewards[kind]), 0].numpy()
+        assert got == pytest.approx(np.array(rewards[kind]), abs=1e-5)
+    for name, kinds in driven.rewards.items():
+        collided = bool(driven.rollouts.episode(name).read("impulse")["impulse"].any())
+        assert (kinds["published"] != kinds["safety"]) == collided
+        assert collided == (driven.rollouts.episode(name).attributes["policy"] == "crash")
+
+
+def test_only_terminal_decisions_are_done(driven):
+    skip, driven = driven
+    pool, transitions = pooled(driven, skip)
+    endings = {}
+    for episode in driven.rollouts.episodes():
+        added = transitions[episode.name]
+        done = 1 - pool.not_done[added.first : added.first + len(added.terminal), 0]
+        assert np.array_equal(done.numpy() > 0, added.terminal)
+        assert not added.terminal[:-1].any()
+        endings[episode.attributes["ending"]] = bool(added.terminal[-1])
+    assert endings == {"success": False, "off_road": True, "collisions": True}
+
+
+def test_who_drove_and_what_counts_as_random(driven):
+    skip, driven = driven
+    pool, transitions = pooled(driven, skip)
+    by_policy = {added.policy: added for added in transitions.values()}
+    assert set(by_policy) == set(POLICIES)
+    assert {policy: added.initial for policy, added in by_policy.items()} == {
+        "noisy_driver": False, "wander": True, "swerve": False, "crawl": False, "crash": False,
+    }  # fmt: skip
+    for policy, added in by_policy.items():
+        index = torch.arange(added.first, added.first + len(added.terminal))
+        assert set(pool.gather(index).driver.flatten().tolist()) == {float(policy == "noisy_driver")}
+
+
+@pytest.mark.parametrize("grid", [5, 8, 1, CAMERA])
+def test_masks_and_verdicts_are_the_knowledge_sets(driven, grid):
+    skip, driven = driven
+    pool = FramePool(View(SIZE, grid, skip, "published"), 400)
+    any_mask = any_verdict = False
+    for episode in driven.rollouts.episodes():
+        added = pool.add(episode, driven.knowledge)
+        arrays = episode.read("digest", "state_digest", "action", "instance")
+        rows = [*range(0, episode.steps, skip), episode.steps]
+        masks, valid = driven.knowledge.h_ka(arrays["digest"], arrays["state_digest"], size=(CAMERA, CAMERA))
+        assert valid.all()
+        expected = functional.adaptive_max_pool2d(torch.from_numpy(masks[rows])[:, None].float(), grid)[:, 0]
+        held = slice(added.first, added.first + len(rows))
+        assert torch.equal(pool.masks[held].float(), expected)
+        assert pool.mask_valid[held].all()
+        index = torch.arange(added.first, added.first + len(rows) - 1)
+        batch = pool.gather(index)
+        assert torch.equal(batch.mask[:, 0], expected[:-1] / 255)
+        assert torch.equal(batch.mask[:, 1], expected[1:] / 255)
+        assert batch.mask_valid.all()
+        words = action_words(arrays["action"][rows[:-1]])
+        judged = driven.knowledge.verdicts(arrays["digest"][rows[:-1]], arrays["state_digest"][rows[:-1]], words)
+        assert np.array_equal(added.verdict, judged)
+        assert set(judged.tolist()) <= {0, 1}
+        any_mask |= bool(expected.any())
+        any_verdict |= bool(judged.any())
+    assert any_mask
+    assert any_verdict
+
+
+def test_frames_without_knowledge_are_invalid_and_unjudged(driven, tmp_path):
+    skip, driven = driven
+    first, *others = driven.rollouts.episodes()
+    partly = Rollouts(tmp_path / "one.zarr")
+    partly.create()
+    partly.write(first.name, first.read(*FRAME_ARRAYS, *STEP_ARRAYS), first.attributes)
+    annotate_rollouts([partly.path], KnowledgeCache(tmp_path / "k"), "k", make_producers(), quiet=True)
+    knowledge = open_set(tmp_path / "k", "k")
+    pool = FramePool(View(SIZE, GRID, skip, "published"), 400)
+    known, unknown = pool.add(first, knowledge), pool.add(others[0], knowledge)
+    assert set(known.verdict.tolist()) <= {0, 1}
+    assert set(unknown.verdict.tolist()) == {255}
+    assert pool.mask_valid[: unknown.first].all()
+    assert not pool.mask_valid[unknown.first : pool.size].any()
+    assert not pool.masks[unknown.first : pool.size].any()
+
+
+def test_an_action_that_changes_within_a_decision_is_refused(driven):
+    skip, driven = driven
+    noisy = next(episode for episode in driven.rollouts.episodes() if episode.attributes["policy"] == "noisy_driver")
+    with pytest.raises(SemoreError, match=rf"{noisy.name}.*held for {skip} steps.*frame_skip {2 * skip}.*record with"):
+        FramePool(View(SIZE, GRID, 2 * skip, "published"), 400).add(noisy, driven.knowledge)
+    FramePool(View(SIZE, GRID, 1, "published"), 400).add(noisy, driven.knowledge)  # finer always works
+    crawl = next(episode for episode in driven.rollouts.episodes() if episode.attributes["policy"] == "crawl")
+    FramePool(View(SIZE, GRID, 3, "published"), 400).add(crawl, driven.knowledge)  # one action all along
+
+
+def test_a_batch_is_fresh(driven):
+    skip, driven = driven
+    pool, _ = pooled(driven, skip)
+    index = torch.tensor([0, 1, 2])
+    before = [tensor.clone() for tensor in pool.gather(index)]
+    for tensor in (*pool.gather(index), pool.observation(index)):
+        tensor.zero_()
+    assert all(torch.equal(one, other) for one, other in zip(pool.gather(index), before, strict=True))
+
+
+def test_a_batch_has_the_documented_shapes(driven):
+    skip, driven = driven
+    pool, _ = pooled(driven, skip)
+    shapes = [(tuple(tensor.shape), tensor.dtype) for tensor in pool.gather(torch.tensor([3, 0]))]
+    real = torch.float32
+    assert shapes == [
+        ((2, 4, 3, SIZE, SIZE), torch.uint8), ((2, 2, GRID, GRID), real), ((2, 2), torch.bool), ((2, 2), real),
+        ((2, 1), real), ((2, 1), real), ((2, 1), real),
+    ]  # fmt: skip
+
+
+# Forgetting, on made-up episodes
+
+TINY = View(4, 2, 1, "published")
+
+
+class MadeUp:
+    """An episode of `frames` frames whose every value tells which episode and frame it is of."""
+
+    def __init__(self, number: int, frames: int) -> None:
+        self.name, self.path, self.number, self.frames = f"e{number:03d}", Path(f"e{number:03d}"), number, frames
+        self.attributes = {"policy": ("driver", "random", "checkpoint:x")[number % 3], "action_repeat": 1}
+
+    def read(self, *names: str) -> dict[str, np.ndarray]:
+        rng, frames, steps = np.random.default_rng(self.number), self.frames, self.frames - 1
+        arrays = {
+            "rgb": rng.integers(0, 256, (frames, 4, 4, 3), np.uint8),
+            "action": rng.uniform(-1, 1, (steps, 2)).astype(np.float32),
+            "progress": rng.normal(size=steps).astype(np.float32),
+            "impulse": rng.uniform(0, 9, steps).astype(np.float32),
+            "terminated": np.arange(steps) == (steps - 1 if self.number % 2 else -1),
+            "digest": rng.integers(0, 256, (frames, 16), np.uint8),
+            "state_digest": rng.integers(0, 256, (frames, 16), np.uint8),
+        }
+        return {name: arrays[name] for name in names}
+
+
+class MadeUpKnowledge:
+    """Masks, validity and verdicts read off the digests."""
+
+    def h_ka(self, frames: np.ndarray, states: np.ndarray, grid: int) -> tuple[np.ndarray, np.ndarray]:
+        return frames[:, : grid * grid].reshape(-1, grid, grid), states[:, 0] > 100
+
+    def verdicts(self, frames: np.ndarray, states: np.ndarray, words: list[str]) -> np.ndarray:
+        assert len(words) == len(frames)
+        return frames[:, 15] % 2
+
+
+def add(pool: FramePool, episode: MadeUp) -> Transitions:
+    kept: Any = episode
+    assert isinstance(kept, MadeUp | Episode)
+    knowledge: Any = MadeUpKnowledge()
+    return pool.add(kept, knowledge)
+
+
+def decisions(pool: FramePool) -> torch.Tensor:
+    """Every index that starts a transition: all frames but the last of each episode."""
+    found, first = [], 0
+    for _, frames in pool.episodes:
+        found += range(first, first + frames - 1)
+        first += frames
+    assert first == pool.size
+    return torch.tensor(found, dtype=torch.int64)
+
+
+@given(lengths=st.lists(st.integers(2, 12), min_size=1, max_size=14), capacity=st.integers(12, 40))
+@settings(deadline=None)
+def test_forgetting_drops_the_oldest_and_keeps_the_rest_as_it_was(lengths, capacity):
+    pool, held = FramePool(TINY, capacity), []
+    for number, frames in enumerate(lengths):
+        before, size = list(pool.episodes), pool.size
+        dropped = pool.forget(frames)
+        gone = before[: len(before) - len(pool.episodes)]
+        assert dropped == sum(count for _, count in gone) == size - pool.size
+        assert pool.size + frames <= capacity
+        if size + frames <= capacity:
+            assert dropped == 0
+        elif gone:  # no more than asked for, or a tenth of the capacity
+            assert pool.size + gone[-1][1] + max(frames, capacity // 10) > capacity
+        held = held[len(gone) :]
+        first = add(pool, MadeUp(number, frames)).first
+        assert first == pool.size - frames
+        held.append((number, frames))
+
+        fresh = FramePool(TINY, capacity)
+        for one, count in held:
+            add(fresh, MadeUp(one, count))
+        assert pool.episodes == fresh.episodes
+        assert pool.size == fresh.size
+        index = decisions(pool)
+        for mine, theirs in zip(pool.gather(index), fresh.gather(index), strict=True):
+            assert torch.equal(mine, theirs)
+        everything = torch.arange(pool.size)
+        assert torch.equal(pool.observation(everything), fresh.observation(everything))
+        assert torch.equal(pool.start[: pool.size], fresh.start[: pool.size])
+
+
+def test_windows_never_reach_into_another_episode():
+    pool = FramePool(TINY, 40)
+    for number in range(3):
+        add(pool, MadeUp(number, 4))
+    stored = [torch.from_numpy(MadeUp(number, 4).read("rgb")["rgb"]).permute(0, 3, 1, 2) for number in range(3)]
+    windows = pool.gather(torch.tensor([4, 5, 6])).frames
+    expected = [[0, 0, 0, 1], [0, 0, 1, 2], [0, 1, 2, 3]]
+    assert torch.equal(windows, torch.stack([stored[1][rows] for rows in expected]))
+
+
+def test_an_episode_larger_than_the_pool_is_refused():
+    pool = FramePool(TINY, 10)
+    add(pool, MadeUp(0, 10))
+    with pytest.raises(SemoreError, match="episode of 11 frames exceeds the pool of 10; raise --pool_frames"):
+        pool.forget(11)
+    assert pool.episodes == [("e000", 10)]  # refused before anything was dropped
+    assert pool.forget(10) == 10
+
+
+def test_a_pool_takes_what_it_forecasts():
+    pool = FramePool(View(20, 5, 1, "published"), 37)
+    taken = sum(value.nbytes for value in vars(pool).values() if isinstance(value, torch.Tensor))
+    # 3·20² picture, 5² mask, 1 validity, 8 start, 4·(2 action + reward + not_done + driver)
+    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 8 + 20)
+
+
+def test_a_pool_beyond_the_memory_is_refused_early(monkeypatch):
+    with pytest.raises(SemoreError, match=r"needs 4\d{4,}\.\d GiB.*choose a smaller --pool_frames"):
+        FramePool(View(128, 8, 1, "published"), 10**9)
+    need = forecast_bytes(TINY, 100)
+    for free, fits in ((need / 0.9 - 1, False), (need / 0.9 + 1, True)):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        if fits:
+            FramePool(TINY, 100)
+        else:
+            with pytest.raises(SemoreError, match="a pool of 100 frames"):
+                FramePool(TINY, 100)
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ((0.31, 0.51), "steer right, throttle"),
+        ((0.3, 0.5), "straight, keep speed"),
+        ((-0.3, 0.0), "straight, keep speed"),
+        ((-0.31, -0.01), "steer left, brake"),
+        ((0.0, -0.0), "straight, keep speed"),
+        ((1.0, -1.0), "steer right, brake"),
+    ],
+)
+def test_actions_in_words(action, words):
+    assert action_words(np.array([action])) == [words]

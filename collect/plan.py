@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from collect.behaviour import make_policy
@@ -73,7 +74,18 @@ class CollectSettings:
             raise SemoreError(
                 f"validation_episodes is {self.validation_episodes}; there are {len(SEED_SPLITS['validation'])} seeds"
             )
-        make_simulator(self.simulator, self.camera).close()  # an unknown one is refused before any folder is made
+        assert self.simulator_identity  # an unknown one is refused before any folder is made
+
+    @cached_property
+    def simulator_identity(self) -> dict[str, str]:
+        """Name and versions of the world; SemoreError when there is none of that name or camera size."""
+        simulator = make_simulator(self.simulator, self.camera)
+        simulator.close()
+        return {
+            "simulator": simulator.name,
+            "simulator_version": simulator.version,
+            "renderer_version": simulator.renderer_version,
+        }
 
     def env(self) -> DrivingEnv:
         """The environment the behaviours drive in."""
@@ -105,7 +117,7 @@ def identity(settings: CollectSettings, policy: str) -> Mapping[str, Any]:
     return {
         "scenario": scenario.name,
         "weather": settings.weather or scenario.weather,
-        "simulator": settings.simulator,
+        **settings.simulator_identity,
         "start_jitter": [start.jitter_offset, start.jitter_yaw],
         **policy_attributes(settings, policy),
     }

@@ -44,7 +44,7 @@ class Episode:
         """The named arrays whole and in order (layouts: datasets.schema); SemoreError when one is torn or missing."""
         try:
             group = zarr.open_group(self.path, mode="r", zarr_format=3)
-            return {name: np.asarray(group[name][:]) for name in names}  # type: ignore[index]
+            return {name: _whole(group, name) for name in names}
         except (KeyError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
             raise SemoreError(
                 f"{self.path} is damaged ({type(error).__name__}: {error}); delete this folder and run `make collect` "
@@ -59,6 +59,14 @@ class Episode:
                 f"{self.path}: checksum {found}, expected {self.attributes['checksum']}; delete this folder and run "
                 "`make collect` again"
             )
+
+
+def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
+    """An array read whole; ValueError when a chunk is missing, which Zarr alone would take for zeros."""
+    array = group[name]
+    if not isinstance(array, zarr.Array) or array.nchunks_initialized < array.nchunks:
+        raise ValueError(f"array {name!r} has missing chunks")
+    return np.asarray(array[:])
 
 
 def checksum(arrays: Arrays) -> str:
@@ -184,6 +192,7 @@ class Rollouts:
                 dtype=value.dtype,
                 chunks=(length, *value.shape[1:]),
                 compressors=ZstdCodec(level=1),
+                config={"write_empty_chunks": True},  # so that a missing chunk is damage, not zeros
             )
             array[:] = value
         for parent, _, files in os.walk(folder):

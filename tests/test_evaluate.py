@@ -6,7 +6,7 @@ import csv
 import sys
 from concurrent.futures import Future
 from dataclasses import asdict, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -86,7 +86,8 @@ class Inline:
 @pytest.fixture
 def jobs(monkeypatch) -> list[tuple[str, list[int]]]:
     """Short episodes in this process; the (policy, seeds) of every job done."""
-    done, drive = [], episodes._drive
+    done: list[tuple[str, list[int]]] = []
+    drive = episodes._drive
 
     def noting(course, policy, seeds):
         rows = drive(course, policy, seeds)
@@ -96,6 +97,7 @@ def jobs(monkeypatch) -> list[tuple[str, list[int]]]:
     monkeypatch.setattr(episodes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(episodes, "as_completed", list)
     monkeypatch.setattr(episodes, "_drive", noting)
+    monkeypatch.setattr(episodes, "view_of", cache(view_of))  # it reads the whole network each time
     monkeypatch.setattr(episodes, "DrivingEnv", partial(DrivingEnv, max_episode_steps=20))
     threads = torch.get_num_threads()
     yield done

@@ -165,7 +165,8 @@ class Agent(nn.Module):
         total = parts["actor"]
         if weights.cloning > 0:
             parts["cloning"] = losses.cloning_loss(mean, batch.action, batch.driver)
-            total = total + weights.cloning * parts["cloning"]
+            # Q grows as it learns; in units of its own size it cannot drown the imitation (as in TD3+BC).
+            total = total / parts["actor"].detach().abs().clamp_min(1.0) + weights.cloning * parts["cloning"]
         self._step(self.actor_optimizer, total, self.actor_side, self.settings.clip / 5)
         alpha = losses.alpha_loss(self.log_alpha, log_pi, self.settings.target_entropy)
         self._step(self.alpha_optimizer, alpha, [self.log_alpha], math.inf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint; SemoreError when it is torn or of another version."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
         raise SemoreError(f"{path} cannot be read ({type(error).__name__}); delete it to start the run anew") from None
     if content.get("checkpoint_version") != CHECKPOINT_VERSION:
         raise SemoreError(

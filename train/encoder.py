@@ -127,6 +127,11 @@ class Neck(nn.Module):
         self.fuse = nn.Bilinear(latent, latent, 2 * latent) if settings.fusion == "bilinear" else None
         self.norm = nn.LayerNorm(2 * latent)
         self.apply(orthogonal)
+        if self.fuse is not None:
+            # LayerNorm cancels the scale of these weights, Adam's steps do not grow with it: at PyTorch's own scale a
+            # learning rate of 1e-3 rebuilds the sum of latent² products every few updates, and Q never settles.
+            with torch.no_grad():
+                self.fuse.weight.mul_(latent**0.5)
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
         """(z (B, 2·latent), z_m (B, latent))."""

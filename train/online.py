@@ -76,14 +76,13 @@ class Refresh:
 
     def __call__(self, agent: Agent, replay: SelectiveReplay) -> dict[str, float]:
         """Drive, annotate, grow; returns means over the new episodes for the log."""
-        count = self._settings.schedule.refresh_episodes
-        self._envs = self._envs or make_envs(self._settings, count)
+        settings = self._settings
+        count = settings.schedule.refresh_episodes
+        self._envs = self._envs or make_envs(settings, count)
         first = REFRESH_SEEDS + len(self.recorded)
-        about = {"policy": "trained", "action_repeat": self._settings.frame_skip, "reward": self._settings.reward}
-        policy = acting(agent, self._settings, sample=True)
-        names = record(
-            self.rollouts, self._envs, policy, range(first, first + count), about, threads=self._settings.threads
-        )
+        about = {"policy": "trained", "action_repeat": settings.frame_skip, "reward": settings.reward}
+        policy = acting(agent, settings, sample=True)
+        names = record(self.rollouts, self._envs, policy, range(first, first + count), about, threads=settings.threads)
         episodes = [self.rollouts.episode(name) for name in names]
         self._annotator(episodes)
         for episode in episodes:

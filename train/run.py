@@ -143,7 +143,9 @@ class _Run:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-            trainer.fit(self.module, DataLoader(range(done, self.settings.schedule.updates), batch_size=None))  # type: ignore[arg-type]
+            # A loader draws a seed when it starts; from the run's own stream, a resumed run would draw one too many.
+            updates = range(done, self.settings.schedule.updates)
+            trainer.fit(self.module, DataLoader(updates, batch_size=None, generator=torch.Generator()))  # type: ignore[arg-type]
 
     def _save(self, course: Course) -> None:
         agent = self.agent
@@ -175,11 +177,15 @@ class _Run:
 
 
 def _claim(settings: TrainSettings, fingerprint: str) -> None:
-    """Write the run's settings, or check that they are the ones it was started with."""
+    """Write the run's settings, or check that they are the ones it was started with.
+
+    A run that ended before its first checkpoint binds nobody: there is nothing of it to go on from.
+    """
     path = settings.folder / "settings.json"
+    begun = any((settings.folder / name).exists() for name in ("last.ckpt", "summary.json"))
     wanted = {key: value for key, value in as_dict(settings).items() if key not in FREE_TO_CHANGE}
     wanted["rollouts_fingerprint"] = fingerprint
-    if not path.exists():
+    if not (begun and path.exists()):
         write_json(path, {"settings": as_dict(settings), "identity": wanted, "environment": environment()})
         return
     found = read_json(path)["identity"]

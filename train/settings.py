@@ -19,7 +19,7 @@ from train.replay import ADMISSIONS, ReplaySettings
 class ScheduleSettings:
     """When what happens, counted in updates."""
 
-    updates: int = 5_000
+    updates: int = 4_000
     """Updates in all."""
     offline_updates: int = 800
     """Updates on the recorded rollouts alone, before the policy drives itself."""
@@ -27,8 +27,8 @@ class ScheduleSettings:
     """Transitions per update."""
     cloning: float = 2.5
     """λ of the behaviour-cloning term during the offline phase (0 switches it off)."""
-    cloning_decay: int = 1_500
-    """Updates over which that term then falls to 0."""
+    cloning_decay: int = 4_000
+    """Updates over which that term would then fall to 0."""
     student_start: float = 0.0
     """Probability, at the first update, that the student's mask replaces a cached one."""
     student_end: float = 0.5

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 PLAIN_SECONDS = 10.0
@@ -22,7 +23,7 @@ class Meter:
         self._task: TaskID | None = None
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, TextColumn("{task.fields[rate]}"), transient=False)
+            self._bar = Progress(*columns, TextColumn("{task.fields[rate]}"), console=Console(stderr=True))
             self._task = self._bar.add_task(label, total=total, completed=done, rate="")
             self._bar.start()
 
@@ -34,6 +35,13 @@ class Meter:
         elif time.monotonic() - self._last >= PLAIN_SECONDS or self._done == self._total:
             self._last = time.monotonic()
             print(f"{self._label}: {self._done}/{self._total} {self._rate(note)}", file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line without tearing the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:

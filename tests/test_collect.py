@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from collect.__main__ import main
 from collect.behaviour import BEHAVIOURS, make_policy
 from collect.driving import DrivingEnv
+from collect.embedded.world import EmbeddedSimulator
 from collect.plan import CollectSettings, identity, plan, policy_attributes
 from collect.recorder import episode_name, record
 from collect.workers import collect
@@ -287,6 +288,12 @@ def test_other_settings_over_the_same_episodes_are_refused_by_key(finished, no_w
     with pytest.raises(SemoreError, match=f"jaywalk-.* was recorded with {key}.*--rollouts"):
         collect(replace(finished, **changed))
     assert files(finished) == before
+
+
+def test_another_renderer_does_not_mix_into_the_folder(finished, no_workers, monkeypatch):
+    monkeypatch.setattr(EmbeddedSimulator, "renderer_version", "another")
+    with pytest.raises(SemoreError, match=r"was recorded with renderer_version=.*'another'"):
+        collect(replace(finished))
 
 
 def test_spelling_a_default_out_changes_nothing(finished, no_workers):

@@ -185,7 +185,7 @@ def test_cloning_counts_the_driver_s_rows_only(seed, drivers):
     driver = torch.tensor(drivers, dtype=torch.float64)[:, None]
     loss = losses.cloning_loss(mean, action, driver)
     squares = [
-        (math.tanh(float(mean[row, column])) - float(action[row, column])) ** 2
+        (math.tanh(mean.tolist()[row][column]) - float(action[row, column])) ** 2
         for row in range(count)
         for column in range(2)
         if drivers[row]

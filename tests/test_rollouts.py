@@ -223,8 +223,11 @@ def test_a_torn_chunk_names_its_folder(rollouts, keep):
 def test_a_missing_chunk_does_not_pass_for_zeros(rollouts):
     episode = rollouts.episode("b")
     shutil.rmtree(episode.path / "rgb" / "c")
+    with pytest.raises(SemoreError, match=f"{episode.path} is damaged.*rgb.*missing chunks"):
+        episode.read("rgb")
     with pytest.raises(SemoreError, match=str(episode.path)):
         episode.verify()
+    assert set(episode.read("action")) == {"action"}
 
 
 def test_a_missing_array_names_folder_and_array(rollouts):

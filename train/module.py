@@ -60,11 +60,10 @@ class Course(lightning.Callback):
         refresh: Refresh,
         validation: Validation,
         save: Callable[[], None],
-        say: Callable[[str], None],
         progress: Meter,
     ) -> None:
         self._settings, self._refresh, self._validation = settings, refresh, validation
-        self._save, self._say, self._progress = save, say, progress
+        self._save, self._progress = save, progress
         self._said: set[str] = set()
         self.best_reward = float("-inf")
         self.best_update = 0
@@ -109,7 +108,7 @@ class Course(lightning.Callback):
             name = complaint.partition(":")[0]
             if name not in self._said:
                 self._said.add(name)
-                self._say(f"update {module.agent.updates}: {complaint}")
+                self._progress.say(f"update {module.agent.updates}: {complaint}")
         return signs
 
     def mask_quality(self, module: Semore) -> MaskQuality | None:
@@ -130,7 +129,7 @@ class Course(lightning.Callback):
         if quality is not None:
             means |= {"health/student_auc": quality.student, "health/constant_auc": quality.constant}
             text = f", student mask AUC {quality.student:.3f} (constant map {quality.constant:.3f})"
-        self._say(
+        self._progress.say(
             f"update {agent.updates}: validation reward {means['validation/reward']:.1f}, distance "
             f"{means['validation/distance']:.0f} m, crash intensity {means['validation/crash_intensity']:.0f} N·s{text}"
         )

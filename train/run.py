@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -89,9 +88,10 @@ class _Run:
         label = f"train {self.folder.name}"
         done = int(self.state["agent"]["updates"]) if self.state else 0
         with meter(label, schedule.updates, "updates", done) as progress:
-            course = Course(self.settings, self.refresh, self.validation, lambda: self._save(course), _say, progress)
+            course = Course(self.settings, self.refresh, self.validation, lambda: self._save(course), progress)
             if self.state:
                 self._restore(self.state, course)
+                progress.say(f"resuming at update {done}")
             self._fit(course, done)
         self.seconds += time.monotonic() - started
         last = weights_digest(agent)
@@ -173,7 +173,6 @@ class _Run:
         course.restore(state["course"])
         self.module.sums, self.module.counts = state["sums"]
         torch.set_rng_state(state["random"])
-        _say(f"resuming at update {agent.updates}")
 
 
 def _claim(settings: TrainSettings, fingerprint: str) -> None:
@@ -208,7 +207,3 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (libraries may draw from it)
     torch.manual_seed(seed)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

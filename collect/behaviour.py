@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -197,26 +198,35 @@ def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:
     The file is a `torch.export` program with its own view settings: no training code is needed to run it.
     SemoreError when there is no such file or it is none of ours.
     """
-    file = Path(path) / "policy.pt2" if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise SemoreError(f"{file} does not exist; train first (`make train`) or give a run folder or policy.pt2 file")
-    # torch would log its own traceback before raising for a file that is none of ours.
-    if not _has_view(file):
-        raise SemoreError(f"{file} is not a policy exported by Semore; give a run folder or its policy.pt2")
-    extra = {"view.json": ""}
+    file = _policy_file(path)
+    view = load_view(path)  # first: torch logs a traceback of its own for a file that is none of ours
     try:
-        program = torch.export.load(file, extra_files=extra)
-        view = json.loads(extra["view.json"])
+        program = torch.export.load(file)
     except (RuntimeError, ValueError, KeyError) as error:
         raise SemoreError(f"{file} is not a policy exported by Semore ({type(error).__name__}: {error})") from None
     return NetworkPolicy(program.module(), view, sample)
 
 
-def _has_view(file: Path) -> bool:
-    if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("/extra/view.json") for name in archive.namelist())
+def load_view(path: str | Path) -> dict[str, Any]:
+    """What a trained policy must be shown (`size`, `stack`, `frame_skip`) and what it was trained for, without loading
+    its network; path and errors as for `load_policy`."""
+    file = _policy_file(path)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("/extra/view.json"))
+            view: dict[str, Any] = json.loads(archive.read(name))
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        raise SemoreError(
+            f"{file} is not a policy exported by Semore ({type(error).__name__}); give a run folder or its policy.pt2"
+        ) from None
+    return view
+
+
+def _policy_file(path: str | Path) -> Path:
+    file = Path(path) / "policy.pt2" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise SemoreError(f"{file} does not exist; train first (`make train`) or give a run folder or policy.pt2 file")
+    return file
 
 
 BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {

@@ -183,6 +183,11 @@ class FramePool:
         )  # fmt: skip
 
 
+def frames_of(episode: Episode, frame_skip: int) -> int:
+    """Frames an episode takes in a pool: one per decision, and the last."""
+    return len(range(0, episode.steps, frame_skip)) + 1
+
+
 def forecast_bytes(view: View, capacity: int) -> int:
     """Memory of a pool of `capacity` frames."""
     return capacity * (3 * view.size**2 + view.grid**2 + 1 + 8 + 4 * 5)

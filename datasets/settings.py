@@ -102,12 +102,13 @@ def _checked_section(settings: type[Any], stage: str, preset: str) -> dict[str, 
     except ArgumentError as error:
         problem = " ".join(str(error).split())
         raise SemoreError(f"{preset_path(preset)}, section {stage!r}: {problem}") from None
-    return {name: parsed[name] for name, _ in _flat(section)}
+    return {name: parsed[name] for name, _ in flat(section)}
 
 
-def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every setting of nested mappings."""
     for key, value in section.items():
         if isinstance(value, dict) and key not in OPEN_MAPPINGS:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from collect.behaviour import load_view
 from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.schema import SEED_SPLITS
 from datasets.settings import load_settings, run_command
 from evaluate.episodes import Course, Row, evaluate_policies
-from evaluate.policies import POLICIES, view_of
+from evaluate.policies import POLICIES
 from evaluate.statistics import estimate, paired_difference
 from evaluate.video import film
 
@@ -120,12 +122,12 @@ def _mask_line(folder: Path) -> str:
 def main() -> None:
     settings = load_settings(EvaluateSettings, "evaluate")
     settings.validate()
-    folder, view = settings.folder, view_of(settings.folder)
+    folder, view = settings.folder, load_view(settings.folder)
     course = Course(folder, settings.scenario, settings.weather or view["weather"], view["reward"], settings.simulator)
     first = SEED_SPLITS["test"].start
     seeds = range(first, first + settings.episodes)
     rows = evaluate_policies(course, settings.policies, seeds, folder / "evaluation.csv", settings.workers)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(results(rows, f"{folder}: {settings.scenario}, {rows[0].weather}, {settings.episodes} test seeds"))
     if "trained" in settings.policies and settings.episodes > 1:
         console.print(differences(rows))

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
+from collect.behaviour import load_view
 from collect.driving import DrivingEnv
 from collect.episodes import drive
 from collect.scenarios import scenario as find_scenario
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
 from datasets.progress import meter
-from evaluate.policies import POLICIES, view_of
+from evaluate.policies import POLICIES
 
 TOGETHER = 8
 """Episodes driven in lockstep, and the unit of work of a process."""
@@ -54,7 +55,7 @@ class Course:
 
     def envs(self, count: int) -> list[DrivingEnv]:
         """Environments showing what the run's policy was trained to see."""
-        view = view_of(self.run)
+        view = load_view(self.run)
         return [
             DrivingEnv(
                 self.scenario, self.weather, self.simulator, view["size"], frame_skip=view["frame_skip"],
@@ -72,7 +73,7 @@ def evaluate_policies(
     Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped.
     """
     weather = course.weather or find_scenario(course.scenario).weather
-    kept = read_rows(path)
+    kept = [] if _older(path, course.run / "policy.pt2") else read_rows(path)
     others = [row for row in kept if (row.scenario, row.weather) != (course.scenario, weather)]
     rows = {(row.policy, row.seed): row for row in kept if (row.scenario, row.weather) == (course.scenario, weather)}
     wanted = [(policy, seed) for policy in policies for seed in seeds]
@@ -123,6 +124,11 @@ def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
         metrics: dict[str, Any] = info["metrics"]
         rows.append(Row(policy, envs[0].scenario.name, envs[0].weather.name, seed, **metrics))
     return rows
+
+
+def _older(path: Path, policy: Path) -> bool:
+    """Whether the rows are of a policy that has been replaced since."""
+    return path.exists() and path.stat().st_mtime < policy.stat().st_mtime
 
 
 def _order(key: tuple[str, int], policies: Sequence[str]) -> tuple[int, str, int]:

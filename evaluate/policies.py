@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,3 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
     "trained_grey": lambda run: Grey(load_policy(run)),
 }
 """Every row of evaluation.csv by name; each is built from the run's folder."""
-
-
-def view_of(run: Path) -> dict[str, Any]:
-    """Frame size, skip, scenario, weather and reward the run's policy was trained for."""
-    return dict(load_policy(run).view)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from concurrent.futures import Future
 from dataclasses import asdict, fields, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -17,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collect.behaviour import load_view
 from collect.driving import DrivingEnv
 from datasets.errors import SemoreError
 from datasets.files import write_json
@@ -25,7 +27,7 @@ from datasets.settings import as_dict
 from evaluate import __main__ as command
 from evaluate import episodes
 from evaluate.episodes import Course, Row, evaluate_policies, read_rows, write_rows
-from evaluate.policies import POLICIES, Grey, view_of
+from evaluate.policies import POLICIES, Grey
 from evaluate.statistics import estimate, paired_difference
 from evaluate.video import film
 from train.agent import Agent, AgentSettings
@@ -97,7 +99,6 @@ def jobs(monkeypatch) -> list[tuple[str, list[int]]]:
     monkeypatch.setattr(episodes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(episodes, "as_completed", list)
     monkeypatch.setattr(episodes, "_drive", noting)
-    monkeypatch.setattr(episodes, "view_of", cache(view_of))  # it reads the whole network each time
     monkeypatch.setattr(episodes, "DrivingEnv", partial(DrivingEnv, max_episode_steps=20))
     threads = torch.get_num_threads()
     yield done
@@ -238,6 +239,16 @@ def test_an_evaluation_does_only_what_is_missing(run, jobs, tmp_path):
     assert path.read_bytes() == before
 
 
+def test_rows_of_a_replaced_policy_are_driven_again(run, jobs, tmp_path):
+    path = tmp_path / "evaluation.csv"
+    rows = evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1)
+    jobs.clear()
+    older = (run / "policy.pt2").stat().st_mtime - 10
+    os.utime(path, (older, older))
+    assert evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1) == rows
+    assert jobs == [("random", [SEEDS[0]])]
+
+
 def test_an_interrupted_evaluation_keeps_what_was_driven(run, jobs, tmp_path, monkeypatch):
     path = tmp_path / "evaluation.csv"
     inner = episodes._drive
@@ -331,7 +342,7 @@ def test_the_untrained_row_is_the_seed_s_first_network(run):
         policy = untrained_policy(run)
         policy.start([1, 2, 3])
         assert np.array_equal(policy.act(range(3), observations, [{}] * 3), expected)
-    assert policy.view == view_of(run)
+    assert policy.view == load_view(run)
     assert not np.allclose(expected, POLICIES["trained"](run).act(range(3), observations, [{}] * 3))
 
 

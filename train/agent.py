@@ -161,12 +161,14 @@ class Agent(nn.Module):
         mean, log_std = self.policy(features)
         action, log_pi = sample_action(mean, log_std)
         za = torch.cat([z, action], 1)
-        parts = {"actor": losses.actor_loss(self.log_alpha.exp().detach(), log_pi, self.q1(za), self.q2(za))}
+        q1, q2 = self.q1(za), self.q2(za)
+        parts = {"actor": losses.actor_loss(self.log_alpha.exp().detach(), log_pi, q1, q2)}
         total = parts["actor"]
         if weights.cloning > 0:
             parts["cloning"] = losses.cloning_loss(mean, batch.action, batch.driver)
             # Q grows as it learns; in units of its own size it cannot drown the imitation (as in TD3+BC).
-            total = total / parts["actor"].detach().abs().clamp_min(1.0) + weights.cloning * parts["cloning"]
+            scale = torch.minimum(q1, q2).detach().abs().mean().clamp_min(1.0)
+            total = total / scale + weights.cloning * parts["cloning"]
         self._step(self.actor_optimizer, total, self.actor_side, self.settings.clip / 5)
         alpha = losses.alpha_loss(self.log_alpha, log_pi, self.settings.target_entropy)
         self._step(self.alpha_optimizer, alpha, [self.log_alpha], math.inf)

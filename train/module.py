@@ -121,7 +121,7 @@ class Course(lightning.Callback):
     def _validate(self, module: Semore) -> dict[str, float]:
         agent = module.agent
         means = self._validation.drive(agent)
-        if means["validation/reward"] > self.best_reward:
+        if means["validation/reward"] > self.best_reward or not self.best_weights:
             self.best_reward, self.best_update = means["validation/reward"], agent.updates
             self.best_weights = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})
         quality = self.mask_quality(module)

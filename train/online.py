@@ -15,7 +15,7 @@ from collect.behaviour import NetworkPolicy
 from collect.driving import DrivingEnv
 from collect.episodes import drive
 from collect.recorder import record
-from datasets.frame_pool import FramePool
+from datasets.frame_pool import FramePool, frames_of
 from datasets.knowledge import KnowledgeSet
 from datasets.rollouts import Episode, Rollouts
 from datasets.schema import SEED_SPLITS
@@ -126,7 +126,7 @@ class Validation:
 
 def held_out_pool(settings: TrainSettings, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> FramePool:
     """A pool of the recorded validation episodes."""
-    frames = sum(episode.steps // settings.frame_skip + 2 for episode in episodes)
+    frames = sum(frames_of(episode, settings.frame_skip) for episode in episodes)
     pool = FramePool(settings.view, max(frames, 1))
     for episode in episodes:
         pool.add(episode, knowledge)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.errors import SemoreError
-from datasets.frame_pool import UNJUDGED, Batch, FramePool, Transitions
+from datasets.frame_pool import UNJUDGED, Batch, FramePool, Transitions, frames_of
 from datasets.knowledge import KnowledgeSet
 from datasets.rollouts import Episode
 
@@ -80,7 +80,7 @@ class SelectiveReplay:
 
     def add(self, episode: Episode, knowledge: KnowledgeSet) -> None:
         """Take an episode into the pool and offer its transitions to the filter, in order."""
-        dropped = self.pool.forget(int(episode.steps) + 1)
+        dropped = self.pool.forget(frames_of(episode, self.pool.view.frame_skip))
         if dropped:
             self._index = self._index[self._index >= dropped] - dropped
         self._offer(self.pool.add(episode, knowledge))

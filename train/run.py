@@ -24,7 +24,7 @@ from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set
 from datasets.progress import meter
 from datasets.provenance import environment
 from datasets.rollouts import Episode, Rollouts, rollouts_path
-from datasets.settings import as_dict
+from datasets.settings import as_dict, flat
 from train.agent import Agent
 from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
 from train.log import MetricsFile
@@ -78,13 +78,12 @@ class _Run:
         self.validation = Validation(settings, held_out_pool(settings, held_out, knowledge))
         self.module = Semore(settings, self.agent, self.replay)
         self.state = state
-        self.seconds = 0.0
+        self._started, self._earlier = time.monotonic(), float(state["seconds"]) if state else 0.0
 
     def finish(self) -> dict[str, Any]:
         """Train what is left, export the best policy, write and return the summary."""
         schedule, agent = self.settings.schedule, self.agent
         agent.to(self.device)
-        started = time.monotonic()
         label = f"train {self.folder.name}"
         done = int(self.state["agent"]["updates"]) if self.state else 0
         with meter(label, schedule.updates, "updates", done) as progress:
@@ -93,7 +92,6 @@ class _Run:
                 self._restore(self.state, course)
                 progress.say(f"resuming at update {done}")
             self._fit(course, done)
-        self.seconds += time.monotonic() - started
         last = weights_digest(agent)
         agent.load_state_dict(course.best_weights)
         quality = course.mask_quality(self.module)
@@ -103,7 +101,7 @@ class _Run:
             "best_update": course.best_update,
             "best_validation_reward": course.best_reward,
             "student_mask": quality.as_dict() if quality else None,
-            "seconds": round(self.seconds, 1),
+            "seconds": round(self._seconds(), 1),
             "weights_sha256": last,
             "rollouts": self.fingerprint,
         }
@@ -145,7 +143,11 @@ class _Run:
             )
             # A loader draws a seed when it starts; from the run's own stream, a resumed run would draw one too many.
             updates = range(done, self.settings.schedule.updates)
-            trainer.fit(self.module, DataLoader(updates, batch_size=None, generator=torch.Generator()))  # type: ignore[arg-type]
+            loader: DataLoader[int] = DataLoader(updates, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
+            try:
+                trainer.fit(self.module, loader)
+            except SystemExit:  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from None
 
     def _save(self, course: Course) -> None:
         agent = self.agent
@@ -159,9 +161,14 @@ class _Run:
                 "course": course.state(),
                 "sums": (self.module.sums, self.module.counts),
                 "random": torch.get_rng_state(),
+                "seconds": self._seconds(),
                 "rollouts": self.fingerprint,
             },
         )
+
+    def _seconds(self) -> float:
+        """Time spent on the run, in earlier processes too."""
+        return self._earlier + time.monotonic() - self._started
 
     def _restore(self, state: dict[str, Any], course: Course) -> None:
         agent = self.agent
@@ -182,7 +189,7 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
     """
     path = settings.folder / "settings.json"
     begun = any((settings.folder / name).exists() for name in ("last.ckpt", "summary.json"))
-    wanted = {key: value for key, value in as_dict(settings).items() if key not in FREE_TO_CHANGE}
+    wanted = {key: value for key, value in flat(as_dict(settings)) if key not in FREE_TO_CHANGE}
     wanted["rollouts_fingerprint"] = fingerprint
     if not (begun and path.exists()):
         write_json(path, {"settings": as_dict(settings), "identity": wanted, "environment": environment()})

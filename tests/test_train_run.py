@@ -22,7 +22,7 @@ from collect.behaviour import load_policy, make_policy
 from collect.driving import DrivingEnv
 from collect.recorder import record
 from datasets.errors import SemoreError
-from datasets.files import exclusive_lock, read_json
+from datasets.files import digest16, exclusive_lock, read_json
 from datasets.frame_pool import DRIVERS, RANDOM
 from datasets.knowledge import KnowledgeCache
 from datasets.rollouts import Rollouts
@@ -57,7 +57,7 @@ TINY = TrainSettings(
 REFRESHES, VALIDATIONS = [10, 20, 30], [15, 30, 40]
 FILES = {
     *(".lock", "settings.json", "metrics.csv", "last.ckpt", "policy.pt2", "summary.json", "tensorboard"),
-    "refresh.zarr",
+    *("refresh.zarr", "knowledge_used.npy"),
 }
 
 
@@ -141,6 +141,10 @@ def test_a_run_leaves_everything_it_should(whole):
     saved = read_json(settings.folder / "settings.json")
     assert saved["settings"]["agent"]["encoder"]["channels"] == [4, 8, 8, 8]
     assert saved["identity"]["rollouts_fingerprint"] == summary["rollouts"]
+    used = np.load(settings.folder / "knowledge_used.npy")
+    assert used.shape[1:] == (16,)
+    assert len(used) > 100
+    assert summary["knowledge"] == digest16(used.tobytes()).hex()
     refreshed = Rollouts(settings.folder / "refresh.zarr")
     assert len(refreshed.names()) == len(REFRESHES)
     seeds = [episode.attributes["seed"] for episode in refreshed.episodes()]

@@ -8,9 +8,10 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
@@ -48,12 +49,25 @@ def weights_digest(agent: Agent) -> str:
     return state.hexdigest()
 
 
+class _Acting(nn.Module):
+    """The part of an agent that acts, without critics, heads and targets: a third of its size. Shares its weights."""
+
+    policy = Agent.policy
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__()
+        self.backbone, self.actor_neck, self.actor = agent.backbone, agent.actor_neck, agent.actor
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return Agent.forward(cast(Agent, self), observation)
+
+
 def export_policy(agent: Agent, path: Path, view: Mapping[str, Any]) -> None:
     """Write the acting network as a `torch.export` program with its view; `collect.behaviour.load_policy` reads it."""
     size = agent.settings.encoder.size
     example = torch.zeros(2, 9, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
-    acting = agent.cpu().eval()
+    acting = _Acting(agent.cpu()).eval()
     with torch.no_grad():
         program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
     with atomic_file(path) as temporary, warnings.catch_warnings():

@@ -95,11 +95,12 @@ def mask_quality(
     constant: NDArray[np.float32],
     episode: NDArray[np.int64],
     seed: int = 0,
+    resamples: int = 200,
 ) -> MaskQuality | None:
     """Compare student masks (N,g,g) with the constant map (g,g) of training means, on truth (N,g,g) in [0,1].
 
     Only frames with at least one positive cell (truth > 0.5) count; the interval is a bootstrap over the episodes
-    `episode` (N,). None when no frame has a positive cell.
+    `episode` (N,), NaN without `resamples`. None when no frame has a positive cell.
     """  # fmt: skip
     positive = truth > 0.5
     keep = positive.any((1, 2))
@@ -111,10 +112,10 @@ def mask_quality(
     fixed = np.broadcast_to(constant, student.shape)
     generator = np.random.default_rng(seed)
     differences = []
-    for _ in range(200):
+    for _ in range(resamples):
         drawn = np.concatenate([rows[name] for name in generator.choice(names, len(names))])
         differences.append(auc(student[drawn], positive[drawn]) - auc(fixed[drawn], positive[drawn]))
-    low, high = np.quantile(differences, (0.025, 0.975))
+    low, high = np.quantile(differences, (0.025, 0.975)) if differences else (np.nan, np.nan)
     return MaskQuality(auc(student, positive), auc(fixed, positive), float(low), float(high), len(student), len(names))
 
 

@@ -111,12 +111,12 @@ class Course(lightning.Callback):
                 self._progress.say(f"update {module.agent.updates}: {complaint}")
         return signs
 
-    def mask_quality(self, module: Semore) -> MaskQuality | None:
+    def mask_quality(self, module: Semore, resamples: int) -> MaskQuality | None:
         """The student's mask on held-out episodes, against the constant map of the training means."""
         pool = module.replay.pool
         known = pool.masks[: pool.size][pool.mask_valid[: pool.size]]
         constant = known.float().mean(0).div(255.0) if len(known) else torch.zeros(pool.masks.shape[1:])
-        return self._validation.mask(module.agent, constant.numpy())
+        return self._validation.mask(module.agent, constant.numpy(), resamples)
 
     def _validate(self, module: Semore) -> dict[str, float]:
         agent = module.agent
@@ -124,7 +124,7 @@ class Course(lightning.Callback):
         if means["validation/reward"] > self.best_reward or not self.best_weights:
             self.best_reward, self.best_update = means["validation/reward"], agent.updates
             self.best_weights = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})
-        quality = self.mask_quality(module)
+        quality = self.mask_quality(module, resamples=0)  # the interval takes seconds, and waits for the end
         text = ""
         if quality is not None:
             means |= {"health/student_auc": quality.student, "health/constant_auc": quality.constant}

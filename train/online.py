@@ -111,8 +111,9 @@ class Validation:
         keys = ("reward", "distance", "crash_intensity", "steer", "brake")
         return {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in keys}
 
-    def mask(self, agent: Agent, constant_gg: NDArray[np.float32]) -> MaskQuality | None:
-        """The student's mask against the constant map of training means; None without any object to find."""
+    def mask(self, agent: Agent, constant_gg: NDArray[np.float32], resamples: int) -> MaskQuality | None:
+        """The student's mask against the constant map of training means; None without any object to find. The interval
+        comes from `resamples` bootstrap draws (0: none)."""
         pool = self._held_out
         known = torch.nonzero(pool.mask_valid[: pool.size]).flatten()
         if not len(known):
@@ -121,7 +122,9 @@ class Validation:
         with torch.inference_mode():
             parts = [agent(pool.observation(part).to(device))[2].cpu() for part in known.split(256)]
         truth = pool.masks[known].float() / 255.0
-        return mask_quality(torch.cat(parts).numpy(), truth.numpy(), constant_gg, pool.start[known].numpy())
+        return mask_quality(
+            torch.cat(parts).numpy(), truth.numpy(), constant_gg, pool.start[known].numpy(), resamples=resamples
+        )
 
 
 def held_out_pool(settings: TrainSettings, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> FramePool:

@@ -17,8 +17,9 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from annotate.engine import annotator_for
+from datasets.action_words import action_words
 from datasets.errors import SemoreError
-from datasets.files import digest_json, exclusive_lock, read_json, write_json
+from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
 from datasets.frame_pool import FramePool, forecast_bytes
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set
 from datasets.progress import meter
@@ -69,6 +70,7 @@ class _Run:
         knowledge = open_set(cache, settings.knowledge)
         annotator = annotator_for(knowledge)
         self.refresh = Refresh(settings, annotator, knowledge)
+        self.knowledge_fingerprint = _pin_knowledge(self.folder / "knowledge_used.npy", episodes, knowledge)
         self.checkpoint = self.folder / "last.ckpt"
         state = read_checkpoint(self.checkpoint) if self.checkpoint.exists() else None
         training = [episode for episode in episodes if episode.attributes["split"] == "train"]
@@ -94,7 +96,7 @@ class _Run:
             self._fit(course, done)
         last = weights_digest(agent)
         agent.load_state_dict(course.best_weights)
-        quality = course.mask_quality(self.module)
+        quality = course.mask_quality(self.module, resamples=200)
         export_policy(agent, self.folder / "policy.pt2", policy_view(self.settings) | {"update": course.best_update})
         summary = {
             "updates": agent.updates,
@@ -104,6 +106,7 @@ class _Run:
             "seconds": round(self._seconds(), 1),
             "weights_sha256": last,
             "rollouts": self.fingerprint,
+            "knowledge": self.knowledge_fingerprint,
         }
         write_json(self.folder / "summary.json", summary)
         return summary
@@ -202,6 +205,20 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
             if found.get(key) != wanted.get(key)
         )
         raise SemoreError(f"{settings.folder} was started with other settings ({changed}); choose another --run NAME")
+
+
+def _pin_knowledge(path: Path, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> str:
+    """Save the digests (M, 16) of the cache records that serve the run's rollouts, and return their fingerprint: the
+    run's results name what they rest on, and a later clean-up of the cache can keep it."""
+    used = []
+    for episode in episodes:
+        arrays = episode.read("digest", "state_digest", "action")
+        frames, states = arrays["digest"][:-1], arrays["state_digest"][:-1]
+        used.append(knowledge.record_digests_used(frames, states, action_words(arrays["action"])))
+    digests = np.unique(np.concatenate(used), axis=0) if used else np.zeros((0, 16), np.uint8)
+    with atomic_file(path) as temporary, open(temporary, "wb") as handle:
+        np.save(handle, digests)
+    return digest16(digests.tobytes()).hex()
 
 
 def _device(name: str) -> torch.device:

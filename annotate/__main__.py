@@ -10,6 +10,7 @@ from annotate.producers import make_producers
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeCache
 from datasets.knowledge_merge import Merge
+from datasets.rollouts import rollouts_path
 from datasets.settings import load_settings, run_command
 
 
@@ -44,10 +45,7 @@ class AnnotateSettings:
     @property
     def folder(self) -> Path:
         """The rollouts folder."""
-        if self.rollouts.endswith(".zarr"):
-            return Path(self.rollouts)
-        name = self.rollouts or f"{self.scenario}-{Path(self.preset).stem}"
-        return Path(self.data) / "rollouts" / f"{name}.zarr"
+        return rollouts_path(self.data, self.rollouts, self.scenario, self.preset)
 
 
 def main() -> None:

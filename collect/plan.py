@@ -26,7 +26,7 @@ class CollectSettings:
     scenario: str = "JayWalk"
     """JayWalk, HighBeam or HighWay."""
     rollouts: str = ""
-    """Name of the rollouts folder under <data>/rollouts; default <scenario>-<preset>."""
+    """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
     data: str = "data"
     """Folder of all recorded data."""
     weather: str = ""

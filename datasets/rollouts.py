@@ -87,7 +87,9 @@ def row_digests(*arrays: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def rollouts_path(data: str, name: str, scenario: str, preset: str) -> Path:
-    """`<data>/rollouts/<name>.zarr`, the name defaulting to `<scenario>-<preset>`."""
+    """`<data>/rollouts/<name>.zarr`, the name defaulting to `<scenario>-<preset>`; a name ending in .zarr is a path."""
+    if name.endswith(".zarr"):
+        return Path(name)
     return Path(data) / "rollouts" / f"{name or f'{scenario}-{Path(preset).stem}'}.zarr"
 
 

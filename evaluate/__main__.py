@@ -20,6 +20,7 @@ from evaluate.episodes import Course, Row, evaluate_policies
 from evaluate.policies import POLICIES
 from evaluate.statistics import estimate, paired_difference
 from evaluate.video import film
+from train.settings import run_folder
 
 METRICS = ("reward", "distance", "crash_intensity", "steer", "brake")
 
@@ -52,7 +53,7 @@ class EvaluateSettings:
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.runs) / (self.run or f"{self.scenario}-{Path(self.preset).stem}")
+        return run_folder(self.runs, self.run, self.scenario, self.preset)
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""

@@ -375,6 +375,17 @@ def test_a_run_that_never_began_does_not_bind_its_name(data, tmp_path, monkeypat
     assert saved["settings"]["knowledge"] == saved["identity"]["knowledge"] == "privileged"
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({"weather": "midnight"}, "weather 'hard_high_light'"), ({"scenario": "HighWay"}, "scenario 'J")],
+)
+def test_rollouts_of_another_world_are_refused(data, tmp_path, changes, key):
+    settings = asked(data, tmp_path, **changes)
+    with pytest.raises(SemoreError, match=f"was recorded with {key}.*SCENARIO= and WEATHER="):
+        train(settings)
+    assert not settings.folder.exists()
+
+
 def test_frames_without_any_knowledge_are_refused(data, tmp_path):
     shutil.copytree(data / "rollouts", tmp_path / "rollouts")
     make_annotator(KnowledgeCache(tmp_path / "knowledge"), "privileged", make_producers())

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from annotate.engine import annotator_for
+from collect.scenarios import scenario as find_scenario
 from datasets.action_words import action_words
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
@@ -48,6 +49,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
     episodes = list(rollouts.episodes())
     fingerprint = rollouts.fingerprint()
+    _check_world(episodes, settings)
     with exclusive_lock(folder / ".lock", f"training of {folder}"):
         _claim(settings, fingerprint)
         if (folder / "summary.json").exists():
@@ -183,6 +185,19 @@ class _Run:
         course.restore(state["course"])
         self.module.sums, self.module.counts = state["sums"]
         torch.set_rng_state(state["random"])
+
+
+def _check_world(episodes: Sequence[Episode], settings: TrainSettings) -> None:
+    """SemoreError when an episode was recorded in another world than the policy will drive in."""
+    scenario = find_scenario(settings.scenario)
+    wanted = {"scenario": scenario.name, "weather": settings.weather or scenario.weather}
+    for episode in episodes:
+        for key, value in wanted.items():
+            if episode.attributes.get(key) != value:
+                raise SemoreError(
+                    f"{episode.path} was recorded with {key} {episode.attributes.get(key)!r}, the policy would drive "
+                    f"with {value!r}; give the same SCENARIO= and WEATHER= as to `make collect`, or other ROLLOUTS="
+                )
 
 
 def _claim(settings: TrainSettings, fingerprint: str) -> None:

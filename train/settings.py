@@ -61,6 +61,11 @@ class ScheduleSettings:
         return update == self.updates or (bool(self.validate_every) and update % self.validate_every == 0)
 
 
+def run_folder(runs: str, run: str, scenario: str, preset: str) -> Path:
+    """`<runs>/<run>`, the name defaulting to `<scenario>-<preset>`."""
+    return Path(runs) / (run or f"{scenario}-{Path(preset).stem}")
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """One training run."""
@@ -76,7 +81,7 @@ class TrainSettings:
     data: str = "data"
     """Folder of all recorded data."""
     rollouts: str = ""
-    """Name of the rollouts folder under <data>/rollouts; default <scenario>-<preset>."""
+    """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
     knowledge: str = "privileged"
     """Name of the knowledge set."""
     runs: str = "runs"
@@ -103,7 +108,7 @@ class TrainSettings:
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.runs) / (self.run or f"{self.scenario}-{Path(self.preset).stem}")
+        return run_folder(self.runs, self.run, self.scenario, self.preset)
 
     @property
     def view(self) -> View:

@@ -239,9 +239,9 @@ def test_the_untrained_row_is_the_network_before_its_first_update(data, tmp_path
     ("changes", "key"),
     [
         ({"seed": 7}, "seed 1 → 7"),
-        ({"scenario": "HighBeam"}, "scenario 'JayWalk' → 'HighBeam'"),
-        ({"schedule": replace(TINY.schedule, updates=41)}, "schedule"),
-        ({"agent": replace(TINY.agent, gamma=0.5)}, "agent"),
+        ({"reward": "safety"}, "reward 'published' → 'safety'"),
+        ({"schedule": replace(TINY.schedule, updates=41)}, r"schedule\.updates 40 → 41"),
+        ({"agent": replace(TINY.agent, gamma=0.5)}, r"agent\.gamma 0\.99 → 0\.5"),
     ],
 )
 def test_other_settings_need_another_run(whole, changes, key):

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from collect.scenarios import scenario as find_scenario
-from collect.scenarios import weather as find_weather
+from collect.scenarios import scenario_and_weather
 from collect.simulator import Control, Simulator, Snapshot, make_simulator
 from datasets.errors import SemoreError
 from datasets.reward import IMPULSE_WEIGHT, driving_reward
@@ -162,9 +161,8 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
             raise SemoreError(f"frame_skip {frame_skip} and stack {stack} must be ≥ 1, size {size} ≤ camera {camera}")
         if render_mode not in (None, "rgb_array"):
             raise SemoreError(f"unknown render_mode {render_mode!r}; choose rgb_array or None")
-        chosen = find_scenario(scenario)
+        chosen, self.weather = scenario_and_weather(scenario, weather)
         self.scenario = chosen if jitter else chosen.published_start()
-        self.weather = find_weather(weather or chosen.weather)
         self.render_mode = render_mode
         self.simulator = make_simulator(simulator, camera) if isinstance(simulator, str) else simulator
         self.observation_space = gymnasium.spaces.Box(0, 255, (3 * stack, size, size), np.uint8)

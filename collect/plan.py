@@ -9,9 +9,8 @@ from typing import Any
 
 from collect.behaviour import make_policy
 from collect.driving import DrivingEnv
-from collect.scenarios import scenario as find_scenario
-from collect.scenarios import weather as find_weather
-from collect.simulator import make_simulator
+from collect.scenarios import scenario_and_weather
+from collect.simulator import make_simulator, simulator_identity
 from datasets.errors import SemoreError
 from datasets.reward import IMPULSE_WEIGHT
 from datasets.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
@@ -56,8 +55,7 @@ class CollectSettings:
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""
-        find_scenario(self.scenario)
-        find_weather(self.weather or find_scenario(self.scenario).weather)
+        scenario_and_weather(self.scenario, self.weather)
         if self.reward not in IMPULSE_WEIGHT:
             raise SemoreError(f"unknown reward {self.reward!r}; choose one of {', '.join(IMPULSE_WEIGHT)}")
         if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:
@@ -74,18 +72,14 @@ class CollectSettings:
             raise SemoreError(
                 f"validation_episodes is {self.validation_episodes}; there are {len(SEED_SPLITS['validation'])} seeds"
             )
-        assert self.simulator_identity  # an unknown one is refused before any folder is made
+        _ = self.simulator_identity  # an unknown one is refused before any folder is made
 
     @cached_property
     def simulator_identity(self) -> dict[str, str]:
         """Name and versions of the world; SemoreError when there is none of that name or camera size."""
         simulator = make_simulator(self.simulator, self.camera)
         simulator.close()
-        return {
-            "simulator": simulator.name,
-            "simulator_version": simulator.version,
-            "renderer_version": simulator.renderer_version,
-        }
+        return simulator_identity(simulator)
 
     def env(self) -> DrivingEnv:
         """The environment the behaviours drive in."""
@@ -112,11 +106,11 @@ def plan(settings: CollectSettings) -> list[tuple[int, str]]:
 
 def identity(settings: CollectSettings, policy: str) -> Mapping[str, Any]:
     """What must agree for an episode on disk to be the planned one."""
-    scenario = find_scenario(settings.scenario)
+    scenario, weather = scenario_and_weather(settings.scenario, settings.weather)
     start = (scenario if settings.jitter else scenario.published_start()).ego
     return {
         "scenario": scenario.name,
-        "weather": settings.weather or scenario.weather,
+        "weather": weather.name,
         **settings.simulator_identity,
         "start_jitter": [start.jitter_offset, start.jitter_yaw],
         **policy_attributes(settings, policy),

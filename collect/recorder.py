@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from collect.behaviour import Policy
 from collect.driving import DrivingEnv, SimStep, ego_row
 from collect.episodes import drive
-from collect.simulator import Snapshot
+from collect.simulator import Snapshot, simulator_identity
 from datasets.provenance import code_version
 from datasets.rollouts import Rollouts, row_digests
 from datasets.schema import FRAME_ARRAYS, STEP_ARRAYS, split_of
@@ -87,9 +87,7 @@ def record(
             "seed": seed,
             "split": split_of(seed),
             "start_jitter": [env.scenario.ego.jitter_offset, env.scenario.ego.jitter_yaw],
-            "simulator": env.simulator.name,
-            "simulator_version": env.simulator.version,
-            "renderer_version": env.simulator.renderer_version,
+            **simulator_identity(env.simulator),
             "code_version": code_version(),
             "ending": info["ending"],
             "total_reward": info["metrics"]["reward"],

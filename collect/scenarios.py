@@ -143,6 +143,12 @@ def scenario(name: str) -> Scenario:
     raise SemoreError(f"unknown scenario {name!r}; choose one of {', '.join(SCENARIOS)}")
 
 
+def scenario_and_weather(name: str, weather_name: str = "") -> tuple[Scenario, Weather]:
+    """The scenario called `name` under the named weather, by default its own; SemoreError as below and above."""
+    found = scenario(name)
+    return found, weather(weather_name or found.weather)
+
+
 def weather(name: str) -> Weather:
     """The weather called `name`; SemoreError naming the choices otherwise."""
     if name not in WEATHERS:

@@ -124,6 +124,15 @@ class Simulator(Protocol):
         """Give back whatever the simulator holds; harmless twice."""
 
 
+def simulator_identity(simulator: Simulator) -> dict[str, str]:
+    """Name and versions, as episode attributes: what a recording holds for."""
+    return {
+        "simulator": simulator.name,
+        "simulator_version": simulator.version,
+        "renderer_version": simulator.renderer_version,
+    }
+
+
 def make_simulator(name: str, size: int) -> Simulator:
     """The simulator called `name` with a square camera of `size` pixels; SemoreError naming the choices otherwise."""
     if name == "embedded":

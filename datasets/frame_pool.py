@@ -139,8 +139,7 @@ class FramePool:
 
     def gather(self, index: Tensor) -> Batch:
         """The transitions at the pool indices `index` (B,) int64; fresh tensors."""
-        start = self.start[index]
-        window = torch.stack([torch.maximum(index - 2, start), torch.maximum(index - 1, start), index, index + 1], 1)
+        window = torch.cat([self._stack(index), index[:, None] + 1], 1)
         pair = window[:, 2:].flatten()
         side, grid = self.view.size, self.view.grid
         return Batch(
@@ -155,9 +154,12 @@ class FramePool:
 
     def observation(self, index: Tensor) -> Tensor:
         """Stacks (B,9,S,S) uint8, oldest first, whose newest frame is at `index`: what the environment would show."""
+        return self.frames.index_select(0, self._stack(index).flatten()).view(-1, 9, self.view.size, self.view.size)
+
+    def _stack(self, index: Tensor) -> Tensor:
+        """Pool indices (B, 3) of the frames a stack at `index` shows, oldest first; a first frame repeats."""
         start = self.start[index]
-        window = torch.stack([torch.maximum(index - 2, start), torch.maximum(index - 1, start), index], 1)
-        return self.frames.index_select(0, window.flatten()).view(-1, 9, self.view.size, self.view.size)
+        return torch.stack([torch.maximum(index - 2, start), torch.maximum(index - 1, start), index], 1)
 
     def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.intp], int]:
         """Rows of the decision frames and the last frame; SemoreError when actions change within a decision."""

@@ -138,12 +138,6 @@ def verify_shard(path: Path) -> None:
             raise DamagedShard(f"{path} holds a record that differs from its digest")
 
 
-def read_identity(path: Path) -> Identity:
-    """The producer whose answers the shard holds."""
-    with _reading(path) as file:
-        return _identity(file)
-
-
 def _write(path: Path, level: LevelName, identity: Identity, batch: Batch, records: Digests, checksum: str) -> None:
     with h5py.File(path, "w", locking=False, libver=("v110", "v110")) as file:
         file.attrs.update(

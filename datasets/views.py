@@ -1,4 +1,4 @@
-"""Views of recorded frames, smaller pictures and pooled masks, the same bytes for the environment and the pool."""
+"""The smaller view of a recorded frame, the same bytes for the environment and the pool."""
 
 from __future__ import annotations
 
@@ -21,8 +21,3 @@ def shrink(frame_NCHW: Tensor, size: int) -> Tensor:
     else:
         pooled = functional.adaptive_avg_pool2d(frame_NCHW.float(), size)
     return pooled.round_().to(torch.uint8)
-
-
-def pool_mask(mask_NHW: Tensor, grid: int) -> Tensor:
-    """Max-pool uint8 masks (N,H,W) to (N,grid,grid): thin objects stay visible (design.md §7.1)."""
-    return functional.adaptive_max_pool2d(mask_NHW[:, None].float(), grid)[:, 0].to(torch.uint8)

@@ -15,7 +15,7 @@ import torch
 from collect.behaviour import load_view
 from collect.driving import DrivingEnv
 from collect.episodes import drive
-from collect.scenarios import scenario as find_scenario
+from collect.scenarios import scenario_and_weather
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
 from datasets.progress import meter
@@ -72,10 +72,13 @@ def evaluate_policies(
 
     Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped.
     """
-    weather = course.weather or find_scenario(course.scenario).weather
+    scenario, weather = scenario_and_weather(course.scenario, course.weather)
     kept = [] if _older(path, course.run / "policy.pt2") else read_rows(path)
-    others = [row for row in kept if (row.scenario, row.weather) != (course.scenario, weather)]
-    rows = {(row.policy, row.seed): row for row in kept if (row.scenario, row.weather) == (course.scenario, weather)}
+    ours: list[Row] = []
+    others: list[Row] = []
+    for row in kept:
+        (ours if (row.scenario, row.weather) == (scenario.name, weather.name) else others).append(row)
+    rows = {(row.policy, row.seed): row for row in ours}
     wanted = [(policy, seed) for policy in policies for seed in seeds]
     jobs = []
     for policy in policies:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -58,5 +57,4 @@ def _caption(action: Action | None, info: Info) -> str:
     ego, metrics = info["ego"], info["metrics"]
     speed = float(np.hypot(ego[EGO_COLUMN["vx"]], ego[EGO_COLUMN["vy"]]))
     control = f"steer {action[0]:+.2f}  pedal {action[1]:+.2f}" if action is not None else f"end: {info['ending']}"
-    numbers: dict[str, Any] = {"reward": metrics["reward"], "crash": metrics["crash_intensity"]}
-    return f"{speed:4.1f} m/s  {control}  reward {numbers['reward']:6.1f}  crash {numbers['crash']:5.0f} N·s"
+    return f"{speed:4.1f} m/s  {control}  reward {metrics['reward']:6.1f}  crash {metrics['crash_intensity']:5.0f} N·s"

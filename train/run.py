@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from annotate.engine import annotator_for
-from collect.scenarios import scenario as find_scenario
+from collect.scenarios import scenario_and_weather
 from datasets.action_words import action_words
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
@@ -189,8 +189,8 @@ class _Run:
 
 def _check_world(episodes: Sequence[Episode], settings: TrainSettings) -> None:
     """SemoreError when an episode was recorded in another world than the policy will drive in."""
-    scenario = find_scenario(settings.scenario)
-    wanted = {"scenario": scenario.name, "weather": settings.weather or scenario.weather}
+    scenario, weather = scenario_and_weather(settings.scenario, settings.weather)
+    wanted = {"scenario": scenario.name, "weather": weather.name}
     for episode in episodes:
         for key, value in wanted.items():
             if episode.attributes.get(key) != value:

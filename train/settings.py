@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collect.scenarios import scenario as find_scenario
+from collect.scenarios import scenario_and_weather
 from datasets.errors import SemoreError
 from datasets.frame_pool import View
 from datasets.reward import IMPULSE_WEIGHT
@@ -118,7 +118,7 @@ class TrainSettings:
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""
-        find_scenario(self.scenario)
+        scenario_and_weather(self.scenario, self.weather)
         for name, value, choices in (
             ("reward", self.reward, tuple(IMPULSE_WEIGHT)),
             ("device", self.device, ("auto", "cpu", "cuda")),

@@ -20,7 +20,7 @@ class FrameBatch:
     """B frames of one episode, as recorded (layouts: datasets.schema).
 
     rgb (B, H, W, 3) uint8 is all a learned producer may look at; frames and states (B, 16) are the digests that key the
-    cache. Privileged: semantic (B, H, W) uint8, instance (B, H, W) uint16, actors (B, A, 13), ego (B, 17) float32.
+    cache. Privileged: semantic (B, H, W) uint8, instance (B, H, W) uint16, actors (B, A, 14), ego (B, 17) float32.
     """
 
     rgb: NDArray[np.uint8]

@@ -73,7 +73,7 @@ class Ego:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The world after one step. Arrays are fresh and belong to the receiver; `actors` (A, 13) float32 has the columns
+    """The world after one step. Arrays are fresh and belong to the receiver; `actors` (A, 14) float32 has the columns
     of ACTOR_FIELDS and keeps its row order within an episode. Privileged: everything but `images.rgb`.
 
     `lane` is None when the ego stands on no driving lane; `road_ends` when none lies ahead.

@@ -8,7 +8,7 @@ from typing import Final
 
 from datasets.errors import SemoreError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Version of the rollout layout below; a reader refuses any other by name."""
 
 DT: Final = 0.05
@@ -69,13 +69,13 @@ KINDS: Final[tuple[Kind, ...]] = (
 KIND_INDEX: Final[dict[str, int]] = {kind.name: index for index, kind in enumerate(KINDS)}
 
 ACTOR_FIELDS: Final = (
-    "id", "kind", "x", "y", "z", "yaw", "vx", "vy", "length", "width", "height", "lights", "down",
+    "id", "kind", "x", "y", "z", "yaw", "vx", "vy", "length", "width", "height", "lights", "down", "brake",
 )  # fmt: skip
-"""Columns of `actors` (A, 13) float32, the ego excluded.
+"""Columns of `actors` (A, 14) float32, the ego excluded.
 
 `id` is the value in `instance`; `kind` indexes KINDS; x, y, z (m, z = ground under the actor) and yaw (rad) in
 CARLA's left-handed frame (x forward, y right, yaw clockwise seen from above); vx, vy m/s; lights 1 when its headlights
-shine; down 1 once it has been knocked over."""
+shine; down 1 once it has been knocked over; brake 1 while a vehicle brakes."""
 
 EGO_FIELDS: Final = (
     "x", "y", "z", "yaw", "vx", "vy", "vz", "steer", "throttle", "brake",

@@ -25,7 +25,7 @@ _ACCEL = {"fire truck": 1.4, "ambulance": 2.0, "cyclist": 1.2}  # m/s²; cars 2.
 
 @dataclass(frozen=True)
 class Cast:
-    """An episode's start: ego, `vehicles` (V, 12) and `walkers` (W, 9) as in traffic.py, `actors` (V+W, 13) with the
+    """An episode's start: ego, `vehicles` (V, 12) and `walkers` (W, 9) as in traffic.py, `actors` (V+W, 14) with the
     columns that never change filled in (vehicles first, ids from 1), their `paint` (V+W, 3), crossing speeds (m/s)."""
 
     ego: EgoState
@@ -103,7 +103,7 @@ def _place_vehicle(
 
 def _actor(identity: int, kind: int, lights: float) -> tuple[float, ...]:
     shape = KINDS[kind]
-    return (identity, kind, 0, 0, 0, 0, 0, 0, shape.length, shape.width, shape.height, lights, 0)
+    return (identity, kind, 0, 0, 0, 0, 0, 0, shape.length, shape.width, shape.height, lights, 0, 0)
 
 
 def _check(number: int, road: Road) -> None:

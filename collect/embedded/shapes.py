@@ -215,7 +215,7 @@ def pose_parts(
 ) -> int:  # fmt: skip
     """Append the parts of every actor to `parts` (columns PART_FIELDS) and `tags` (instance, class) from row `count`.
 
-    `actors` (A, 13) as schema.ACTOR_FIELDS, `paint` (A, 3), `lamp` scales lights. Returns the new count; the caller
+    `actors` (A, 14) as schema.ACTOR_FIELDS, `paint` (A, 3), `lamp` scales lights. Returns the new count; the caller
     makes room for all. Someone knocked down lies: a pedestrian along its heading, a bicycle on its side."""
     for a in range(actors.shape[0]):
         x, y, z, yaw, kind = actors[a, 2], actors[a, 3], actors[a, 4], actors[a, 5], int(actors[a, 1])

@@ -102,7 +102,7 @@ def draw(
 ) -> Images:  # fmt: skip
     """The camera's pictures of `size`² pixels for an ego at (x, y, yaw).
 
-    actors (A, 13) as schema.ACTOR_FIELDS, paint (A, 3) in [0, 1]. A pure function: same arguments, same bytes."""
+    actors (A, 14) as schema.ACTOR_FIELDS, paint (A, 3) in [0, 1]. A pure function: same arguments, same bytes."""
     cos, sin = math.cos(yaw), math.sin(yaw)
     eye = Eye(x + CAMERA_AHEAD * cos, y + CAMERA_AHEAD * sin, CAMERA_HEIGHT, cos, sin, CAMERA_TAN)
     s, _ = town.road.locate(x, y)

@@ -150,7 +150,7 @@ class _Episode:
         return met
 
     def _actors(self) -> NDArray[np.float32]:
-        """A fresh (A, 13) table of the moment, vehicles first."""
+        """A fresh (A, 14) table of the moment, vehicles first."""
         actors = self._cast.actors.copy()
         count = len(self._vehicles)
         if count:

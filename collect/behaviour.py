@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from collect.driver import Driver
 from datasets.errors import SemoreError
-from datasets.schema import ACTOR_COLUMN as ACTOR
-from datasets.schema import EGO_COLUMN as EGO
 
 Action = NDArray[np.float32]
 Info = Mapping[str, Any]
@@ -52,68 +50,6 @@ class PerSlot:
 
     def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
         return np.stack([self._slots[slot](info) for slot, info in zip(slots, infos, strict=True)])
-
-
-class Driver:
-    """Rule-based, privileged: keeps the lane's centre, brakes for whoever is or will be in its path.
-
-    With `noise` > 0 the target speed is drawn per episode and coloured noise of that scale is added to the action.
-    """
-
-    def __init__(self, generator: np.random.Generator, noise: float = 0.0) -> None:
-        self._generator = generator
-        self._scale = noise * generator.random() if noise else 0.0
-        self._cruise = generator.uniform(8.0, 23.0) if noise else 16.0
-        self._noise = np.zeros(2)
-
-    def __call__(self, info: Info) -> Action:
-        ego = info["ego"]
-        if not math.isfinite(ego[EGO["lane_dx"]]):
-            return np.array([0.0, -1.0], np.float32)
-        dx, dy, offset, heading = _own_lane(ego)
-        speed = math.hypot(ego[EGO["vx"]], ego[EGO["vy"]])
-        target = min(self._cruise, _safe_speed(ego, info["actors"], dx, dy, offset, speed))
-        pedal = np.clip(0.6 * (target - speed), -1.0, 1.0)
-        steer = np.clip(-0.10 * offset - (1.2 if speed < 12.0 else 1.0) * heading, -0.6, 0.6)
-        self._noise = 0.85 * self._noise + self._scale * self._generator.normal(size=2) * (0.25, 1.0)
-        return np.clip(np.array([steer, pedal]) + self._noise, -1.0, 1.0).astype(np.float32)
-
-
-def _own_lane(ego: NDArray[np.float32]) -> tuple[float, float, float, float]:
-    """Direction, offset and heading error relative to the lane the driver should be in; facing an oncoming lane,
-    that is the next one to the right."""
-    dx, dy = float(ego[EGO["lane_dx"]]), float(ego[EGO["lane_dy"]])
-    offset = float(ego[EGO["lane_offset"]])
-    heading = _wrap(float(ego[EGO["yaw"]]) - math.atan2(dy, dx))
-    if abs(heading) > math.pi / 2:
-        dx, dy, heading = -dx, -dy, _wrap(heading + math.pi)
-        offset = -offset - float(ego[EGO["lane_width"]])
-    return dx, dy, offset, heading
-
-
-def _safe_speed(
-    ego: NDArray[np.float32], actors: NDArray[np.float32], dx: float, dy: float, offset: float, speed: float
-) -> float:
-    """Highest speed (m/s) at which nobody ahead gets hit: walkers are waited for, vehicles followed."""
-    if not len(actors):
-        return math.inf
-    rx, ry = actors[:, ACTOR["x"]] - ego[EGO["x"]], actors[:, ACTOR["y"]] - ego[EGO["y"]]
-    vx, vy = actors[:, ACTOR["vx"]], actors[:, ACTOR["vy"]]
-    ahead, side = rx * dx + ry * dy, ry * dx - rx * dy + offset  # side: metres right of the lane's centre
-    along, across = vx * dx + vy * dy, vy * dx - vx * dy
-    gap = ahead - actors[:, ACTOR["length"]] / 2 - 2.4
-    arrival = np.maximum(gap, 0.1) / max(speed, 2.0)
-    reach = 1.1 + actors[:, ACTOR["width"]] / 2
-    in_path = (np.abs(side) < reach) | (np.abs(side + across * arrival) < reach)
-    matters = in_path & (gap > -1.0) & (gap < 6.0 + 0.5 * speed + speed**2 / 9.0) & (actors[:, ACTOR["down"]] == 0)
-    # Creeping while there is room: standing still at a hundredth step counts as stuck.
-    creep = np.where(gap > 1.0, 0.3, 0.0)
-    allowed = np.maximum(np.maximum(along, 0.0) + 0.4 * (gap - 5.0), creep)
-    return float(np.min(allowed, initial=math.inf, where=matters))
-
-
-def _wrap(angle: float) -> float:
-    return (angle + math.pi) % (2.0 * math.pi) - math.pi
 
 
 class Random:
@@ -232,16 +168,31 @@ def _policy_file(path: str | Path) -> Path:
 BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {
     "driver": lambda: PerSlot(Driver),
     "noisy_driver": lambda: PerSlot(lambda generator: Driver(generator, noise=0.3)),
+    "blind_driver": lambda: PerSlot(lambda generator: Driver(generator, careful=False)),
     "random": lambda: PerSlot(Random),
     "wander": lambda: PerSlot(Wander),
     "full_throttle": lambda: PerSlot(lambda _: Constant((0.0, 1.0))),
 }
 
 
+def _constant(name: str) -> tuple[float, float]:
+    try:
+        steer, pedal = (float(part) for part in name.removeprefix("constant:").split(","))
+    except ValueError:
+        raise SemoreError(f"{name!r}: write constant:STEER,PEDAL with two numbers in [-1, 1]") from None
+    return steer, pedal
+
+
 def make_policy(name: str) -> Policy:
-    """The behaviour called `name`, or `checkpoint:PATH` for a trained policy that samples its actions."""
+    """The behaviour called `name`, `constant:STEER,PEDAL`, or `checkpoint:PATH` for a trained policy that samples its
+    actions; SemoreError naming the choices otherwise."""
     if name.startswith("checkpoint:"):
         return load_policy(name.removeprefix("checkpoint:"), sample=True)
+    if name.startswith("constant:"):
+        action = _constant(name)
+        return PerSlot(lambda _: Constant(action))
     if name not in BEHAVIOURS:
-        raise SemoreError(f"unknown behaviour {name!r}; choose one of {', '.join(BEHAVIOURS)} or checkpoint:PATH")
+        raise SemoreError(
+            f"unknown behaviour {name!r}; choose one of {', '.join(BEHAVIOURS)}, constant:STEER,PEDAL or checkpoint:PATH"
+        )
     return BEHAVIOURS[name]()

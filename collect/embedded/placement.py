@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from collect.embedded.dynamics import EgoState
 from collect.embedded.road import Road, travel
 from collect.embedded.shapes import PALETTE
+from collect.embedded.vehicles import VEHICLE_COLUMNS
+from collect.embedded.walkers import WALKER_COLUMNS
 from collect.scenarios import Range, Scenario, VehicleGroup
 from datasets.errors import SemoreError
 from datasets.schema import ACTOR_FIELDS, KIND_INDEX, KINDS
@@ -25,7 +27,7 @@ _ACCEL = {"fire truck": 1.4, "ambulance": 2.0, "cyclist": 1.2}  # m/s²; cars 2.
 
 @dataclass(frozen=True)
 class Cast:
-    """An episode's start: ego, `vehicles` (V, 12) and `walkers` (W, 9) as in traffic.py, `actors` (V+W, 14) with the
+    """An episode's start: ego, `vehicles` (V, 17) as in vehicles.py and `walkers` (W, 11) as in walkers.py, `actors` (V+W, 14) with the
     columns that never change filled in (vehicles first, ids from 1), their `paint` (V+W, 3), crossing speeds (m/s)."""
 
     ego: EgoState
@@ -53,12 +55,12 @@ def place(scenario: Scenario, road: Road, rng: np.random.Generator) -> Cast:
         _check(spawn.road, road)
         s, t = _uniform(rng, spawn.s), road.lane_centre(spawn.lane)
         x, y, _ = road.pose(s, t)
-        walkers.append((s, t, x, y, 0.0, 0.0, 0.0, -math.copysign(1.0, t), 0.0))
+        walkers.append((s, t, x, y, 0.0, 0.0, 0.0, -math.copysign(1.0, t), 0.0, 0.0, 0.0))
         actors.append(_actor(len(actors) + 1, KIND_INDEX["pedestrian"], 0.0))
     return Cast(
         ego,
-        np.array(vehicles, np.float64).reshape(-1, 12),
-        np.array(walkers, np.float64).reshape(-1, 9),
+        np.array(vehicles, np.float64).reshape(-1, VEHICLE_COLUMNS),
+        np.array(walkers, np.float64).reshape(-1, WALKER_COLUMNS),
         np.array(actors, np.float32).reshape(-1, len(ACTOR_FIELDS)),
         np.array(PALETTE)[rng.integers(len(PALETTE), size=len(actors))],
         _uniform(rng, scenario.walker_speed),
@@ -81,7 +83,7 @@ def _place_ego(scenario: Scenario, road: Road, rng: np.random.Generator) -> EgoS
 def _place_vehicle(
     group: VehicleGroup, kind: int, road: Road, ego: EgoState, others: list[tuple[float, ...]], rng: np.random.Generator
 ) -> tuple[float, ...]:
-    """One vehicle at rest, as a row of VEHICLE_FIELDS."""
+    """One vehicle at rest, as a row of vehicles.py."""
     _check(group.road, road)
     shape = KINDS[kind]
     percent = _uniform(rng, group.speed_difference)
@@ -94,7 +96,7 @@ def _place_vehicle(
         if apart and math.hypot(x - ego.x, y - ego.y) > max(_EGO_CLEARANCE, shape.length / 2 + 3.0):
             desired = road.limit / 3.6 * (1.0 - percent / 100.0)
             accel = _ACCEL.get(shape.name, 2.6)
-            return (s, t, 0.0, 0.0, float(travel(lane)), t, desired, shape.length, shape.width, accel, 0.0, 0.0)
+            return (s, t, 0, 0, travel(lane), t, desired, shape.length, shape.width, accel, 0, 0, 0, 0, 0, 0, 0)
     raise SemoreError(
         f"no room for {group.count} vehicles on road {group.road} lanes {group.lanes} at s {group.s}; "
         "lower the count or widen the range"

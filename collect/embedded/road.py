@@ -126,6 +126,11 @@ class Road:
             edge[right] = outer
         return found
 
+    @cached_property
+    def driving_lanes(self) -> Floats:
+        """(L, 2) float64: t of every driving lane's middle (m) and its way, +1 along s or −1."""
+        return np.array([(self.lane_centre(lane.id), travel(lane.id)) for lane in self.lanes if lane.type == "driving"])
+
     def lane_centre(self, lane: int) -> float:
         """t of the middle of lane `lane`, m; SemoreError when the road has no such lane."""
         if lane not in self.spans:

@@ -79,11 +79,11 @@ class Fence:
 @dataclass(frozen=True)
 class Scenery:
     """Static boxes in order of s: `parts` (n, 13) float32 as shapes.PART_FIELDS, `tags` (n, 2) int32 (instance 0,
-    class), `boxes` (n, 6) float64 as contact.BOX_FIELDS (infinitely far away unless hit as boxes), `s` (n,) float64."""
+    class), `bodies` (n, 11) float64 as contact.BODY_FIELDS (infinitely far away unless hit as boxes), `s` (n,) float64."""
 
     parts: NDArray[np.float32]
     tags: NDArray[np.int32]
-    boxes: NDArray[np.float64]
+    bodies: NDArray[np.float64]
     s: NDArray[np.float64]
 
     def between(self, low: float, high: float) -> slice:
@@ -95,7 +95,8 @@ class Scenery:
 @dataclass(frozen=True)
 class Town:
     """A map ready for use. `strips` (n, 5) float64: right edge t, class, r, g, b, from left to right, the last endless.
-    `marks` (m, 7) float64: t, half width, dash, gap, r, g, b."""
+    `marks` (m, 7) float64: t, half width, dash, gap, r, g, b. `edges`: the t (m) of the nearest thing on either side
+    that gives no way."""
 
     name: str
     road: Road
@@ -103,6 +104,7 @@ class Town:
     marks: NDArray[np.float64]
     scenery: Scenery
     fences: tuple[Fence, ...]
+    edges: tuple[float, float]
 
 
 _STONE = ((0.62, 0.52, 0.42), (0.66, 0.60, 0.52), (0.52, 0.36, 0.30), (0.58, 0.58, 0.60), (0.70, 0.66, 0.54))
@@ -176,7 +178,9 @@ def town(name: str) -> Town:
             Fence(row.right - row.width / 2, 1, row.semantic),
         )
     ]
-    return Town(name, spec.road, _strips(spec.road), np.array(marks), _scenery(spec), tuple(fences))
+    solid = [row for row in spec.rows if row.hit_as != "air"]
+    edges = max(row.left + row.width / 2 for row in solid), min(row.right - row.width / 2 for row in solid)
+    return Town(name, spec.road, _strips(spec.road), np.array(marks), _scenery(spec), tuple(fences), edges)
 
 
 def _strips(road: Road) -> NDArray[np.float64]:
@@ -194,7 +198,7 @@ def _scenery(spec: TownSpec) -> Scenery:
     rng = np.random.default_rng(12)
     parts: list[tuple[float, ...]] = []
     tags: list[tuple[int, int]] = []
-    boxes: list[tuple[float, ...]] = []
+    bodies: list[tuple[float, ...]] = []
     where: list[float] = []
     for row in spec.rows:
         for s in np.arange(-40.0 + row.every / 2, spec.road.length + 60.0, row.every):
@@ -206,8 +210,8 @@ def _scenery(spec: TownSpec) -> Scenery:
                 half = (row.length / 2, row.width / 2, height / 2)
                 parts.append((x, y, row.lift + height / 2, *half, *turn, BOX, *colour, 0.0))
                 tags.append((0, int(row.semantic)))
-                boxes.append((x if row.hit_as == "box" else np.inf, y, row.length / 2, row.width / 2, *turn))
+                bodies.append((x if row.hit_as == "box" else np.inf, y, row.length / 2, row.width / 2, *turn, 0, 0, 0, 0, 0))
                 where.append(float(s))
     order = np.argsort(where, kind="stable")
     table = np.array(parts, np.float32).reshape(-1, len(PART_FIELDS))
-    return Scenery(table[order], np.array(tags, np.int32)[order], np.array(boxes)[order], np.array(where)[order])
+    return Scenery(table[order], np.array(tags, np.int32)[order], np.array(bodies, np.float64)[order], np.array(where)[order])

@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import zlib
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.contact import Bump, bump, bump_fence, ego_box, touching
+from collect.embedded import vehicles, walkers
+from collect.embedded.contact import collide, lean
 from collect.embedded.dynamics import EGO_KIND, EgoState, advance
 from collect.embedded.placement import Cast, place
 from collect.embedded.raycast import RENDERER_VERSION
 from collect.embedded.road import travel
 from collect.embedded.sky import atmosphere
 from collect.embedded.town import Town, town
-from collect.embedded.traffic import DECISION_STEPS, drive, push_vehicle, vehicle_poses, walk
 from collect.embedded.view import draw
+from collect.embedded.walkers import DECISION_STEPS
 from collect.scenarios import Scenario, Weather
 from collect.simulator import Collision, Control, Ego, Lane, Snapshot
 from datasets.errors import SemoreError
-from datasets.schema import DT, KINDS, SemanticClass
+from datasets.schema import ACTOR_COLUMN, DT, KIND_INDEX, KINDS, Kind, SemanticClass
 
 Floats = NDArray[np.float64]
 
 _ROAD_END: Final = 2.0  # m before the end of the reference line where no lane lies ahead any more
 _REACH: Final = 30.0  # m of road on either side of the ego whose scenery it can touch
+_CYCLIST: Final = KIND_INDEX["cyclist"]
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """All of an episode at one moment, ready to be pickled: what `EmbeddedSimulator.save` gives and `restore` takes.
+
+    `vehicles` (V, 17) and `walkers` (W, 11) are vehicles.py's and walkers.py's tables, `rng` the generator's state."""
+
+    version: str
+    scenario: Scenario
+    weather: Weather
+    cast: Cast
+    rng: dict[str, Any]
+    ego: EgoState
+    vehicles: Floats
+    walkers: Floats
+    tick: int = 0
+    control: Control = Control()
+    collisions: tuple[Collision, ...] = ()
 
 
 class EmbeddedSimulator:
@@ -36,7 +59,7 @@ class EmbeddedSimulator:
     Every episode draws from one generator seeded by (seed, scenario name); pictures draw from none."""
 
     name: Final = "embedded"
-    version: Final = "1"
+    version: Final = "2"
     renderer_version: Final = RENDERER_VERSION
 
     def __init__(self, size: int) -> None:
@@ -47,131 +70,183 @@ class EmbeddedSimulator:
 
     def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Snapshot:
         """Start an episode: actors placed and at rest. SemoreError for an unknown map, road or lane, or no room."""
-        self._episode = _Episode(scenario, weather, seed, self._size)
-        return self._episode.snapshot(Control(), ())
+        rng = np.random.default_rng([seed, zlib.crc32(scenario.name.encode())])
+        cast = place(scenario, town(scenario.map).road, rng)
+        start = dict(rng.bit_generator.state)
+        return self.restore(
+            WorldState(self.version, scenario, weather, cast, start, cast.ego, cast.vehicles, cast.walkers)
+        )
 
     def step(self, control: Control) -> Snapshot:
         """Advance 0.05 s; out-of-range controls are clipped. SemoreError before the first reset."""
-        if self._episode is None:
-            raise SemoreError("the simulator has no episode; call reset first")
-        return self._episode.step(control)
+        return self._running().step(control)
+
+    def save(self) -> WorldState:
+        """The whole state of the running episode; later steps do not change it. SemoreError before the first reset."""
+        return self._running().state()
+
+    def restore(self, state: WorldState) -> Snapshot:
+        """Go on from `state`, saved here or in another process: the same controls then give the same snapshots.
+
+        SemoreError when it comes from another version of the world."""
+        if state.version != self.version:
+            raise SemoreError(
+                f"the saved world is of version {state.version}, this simulator of {self.version}: start the episode anew"
+            )
+        self._episode = _Episode(state, self._size)
+        return self._episode.snapshot()
 
     def close(self) -> None:
         """Forget the episode; harmless twice."""
         self._episode = None
 
+    def _running(self) -> _Episode:
+        if self._episode is None:
+            raise SemoreError("the simulator has no episode; call reset first")
+        return self._episode
+
 
 class _Episode:
     """One episode's world; only the simulator above holds it."""
 
-    def __init__(self, scenario: Scenario, weather: Weather, seed: int, size: int) -> None:
-        self._rng = np.random.default_rng([seed, zlib.crc32(scenario.name.encode())])
-        self._town: Town = town(scenario.map)
-        self._scenario, self._weather, self._size = scenario, weather, size
-        self._air = atmosphere(weather)
-        self._cast: Cast = place(scenario, self._town.road, self._rng)
-        self._ego: EgoState = self._cast.ego
-        self._vehicles, self._walkers = self._cast.vehicles, self._cast.walkers
-        self._tick = 0
+    def __init__(self, state: WorldState, size: int) -> None:
+        self._town: Town = town(state.scenario.map)
+        self._air = atmosphere(state.weather)
+        self._size = size
+        self._rng = np.random.Generator(np.random.PCG64())
+        self._rng.bit_generator.state = copy.deepcopy(state.rng)
+        self._state = state
+        self._ego, self._tick = state.ego, state.tick
+        self._vehicles, self._walkers = state.vehicles.copy(), state.walkers.copy()
+        self._control, self._collisions = state.control, state.collisions
+        kinds = [KINDS[int(kind)] for kind in state.cast.actors[:, ACTOR_COLUMN["kind"]]]
+        self._build = np.array([_build(kind) for kind in kinds]).reshape(-1, 4)
+
+    def state(self) -> WorldState:
+        return replace(
+            self._state,
+            rng=copy.deepcopy(dict(self._rng.bit_generator.state)),
+            ego=self._ego, tick=self._tick, control=self._control, collisions=self._collisions,
+            vehicles=self._vehicles.copy(), walkers=self._walkers.copy(),
+        )  # fmt: skip
 
     def step(self, control: Control) -> Snapshot:
-        control = _clipped(control)
-        self._move(control)
-        collisions = (*self._hit_actors(), *self._hit_scenery())
+        self._control = _clipped(control)
+        self._move()
+        self._collisions = self._hits()
         self._tick += 1
-        return self.snapshot(control, collisions)
+        return self.snapshot()
 
-    def _move(self, control: Control) -> None:
+    def _move(self) -> None:
         """Everybody moves as the last moment's positions suggest."""
-        segments, before = self._town.road.segments, self._ego
+        road, before, cast, scenario = self._town.road, self._ego, self._state.cast, self._state.scenario
         if len(self._walkers):
             decide = self._tick % DECISION_STEPS == 0
             coins = self._rng.random(len(self._walkers)) if decide else np.ones(len(self._walkers))
-            band, left, right = self._scenario.walker_band, self._cast.walk_left, self._cast.walk_right
-            self._walkers = walk(self._walkers, segments, decide, coins, band, left, right, DT)
+            band, left, right = scenario.walker_band, cast.walk_left, cast.walk_right
+            self._walkers = walkers.walk(self._walkers, road.segments, decide, coins, band, left, right, DT)
         if len(self._vehicles):
-            s, t = self._town.road.locate(before.x, before.y)
-            heading = self._town.road.pose(s, 0.0)[2]
+            s, t = road.locate(before.x, before.y)
+            heading = road.pose(s, 0.0)[2]
             vx, vy = before.velocity
             along = vx * math.cos(heading) + vy * math.sin(heading)
             ego = np.array([s, t, along, EGO_KIND.length, EGO_KIND.width])
-            self._vehicles = drive(self._vehicles, segments, self._town.road.length, ego, DT)
-        self._ego = advance(before, control)
+            self._vehicles = vehicles.drive(
+                self._vehicles, road.segments, road.length, road.driving_lanes, self._town.edges, ego, DT
+            )
+        self._ego = advance(before, self._control)
 
-    def _hit_actors(self) -> list[Collision]:
-        """Resolve contact with vehicles and walkers: exchange momentum along the normal, then part the bodies."""
-        actors = self._actors()
-        boxes = np.empty((len(actors), 6))
-        boxes[:, :2], boxes[:, 2:4] = actors[:, 2:4], actors[:, 8:10] / 2
-        boxes[:, 4], boxes[:, 5] = np.cos(actors[:, 5]), np.sin(actors[:, 5])
-        boxes[actors[:, 12] > 0, :2] = np.inf
+    def _hits(self) -> tuple[Collision, ...]:
+        """Resolve every contact among ego, actors and scenery; returns those of the ego."""
+        bodies, actors = self._bodies()
+        movable = 1 + len(actors)
+        before = bodies[:movable].copy()
+        hits = collide(bodies, movable, 1 + len(self._vehicles), DT)
         events = []
-        for row in touching(ego_box(self._ego), boxes):
-            kind = KINDS[int(actors[row, 1])]
-            met = self._bounce(bump(self._ego, boxes[row], kind.mass, float(actors[row, 6]), float(actors[row, 7])))
-            if met is None:
-                continue  # an earlier contact has pushed the ego clear of it
-            self._throw(int(row), met)
-            if met.impulse > 0.0:
-                events.append(Collision(met.impulse, int(actors[row, 0]), kind.name))
-        return events
-
-    def _throw(self, row: int, met: Bump) -> None:
-        """Actor `row` takes its change of velocity and its displacement; a walker falls."""
-        if row < len(self._vehicles):
-            heading = self._town.road.pose(self._vehicles[row, 0], 0.0)[2]
-            self._vehicles[row] = push_vehicle(self._vehicles[row], heading, met.dvx, met.dvy, met.dx, met.dy)
-        else:
-            walker = self._walkers[row - len(self._vehicles)]
-            walker[2:6] += (met.dx, met.dy, met.dvx, met.dvy)
-            walker[8] = 1.0
-
-    def _hit_scenery(self) -> list[Collision]:
-        """Resolve contact with houses, poles and guard rails, which never give way."""
-        scenery = self._town.scenery
-        s, _ = self._town.road.locate(self._ego.x, self._ego.y)
-        near = scenery.between(s - _REACH, s + _REACH)
-        boxes, tags = scenery.boxes[near], scenery.tags[near]
-        met: list[tuple[Bump | None, int]] = []
-        for row in touching(ego_box(self._ego), boxes):
-            met.append((self._bounce(bump(self._ego, boxes[row], math.inf, 0.0, 0.0)), tags[row, 1]))
+        for one, other, strength in hits:
+            if one == 0 and strength > 0.0:
+                events.append(self._event(float(strength), int(other) - 1, actors))
         for fence in self._town.fences:
-            met.append((self._bounce(bump_fence(self._ego, self._town.road, fence.t, fence.side)), fence.semantic))
-        return [
-            Collision(outcome.impulse, 0, SemanticClass(what).name.lower().replace("_", " "))
-            for outcome, what in met
-            if outcome is not None and outcome.impulse > 0.0
-        ]
+            strength = lean(bodies[0], self._town.road.segments, fence.t, fence.side)
+            if strength > 0.0:
+                events.append(Collision(strength, 0, _noun(fence.semantic)))
+        touched = {int(row) for pair in hits[:, :2] for row in pair if row < movable}
+        for row in sorted(touched - {0}):
+            self._shove(row - 1, bodies[row], before[row], int(actors[row - 1, 1]))
+        if 0 in touched or not np.array_equal(bodies[0], before[0]):
+            x, y, vx, vy, spin = bodies[0, [0, 1, 6, 7, 8]].tolist()
+            self._ego = self._ego.after_hit(x, y, vx, vy, spin)
+        return tuple(events)
 
-    def _bounce(self, met: Bump | None) -> Bump | None:
-        """Put the ego where a contact leaves it, when there is one."""
-        if met is not None:
-            self._ego = met.ego
-        return met
+    def _bodies(self) -> tuple[Floats, NDArray[np.float32]]:
+        """Rows of contact.BODY_FIELDS for the ego, every actor and the scenery near the ego; and the table of actors."""
+        actors = self._actors()
+        s, _ = self._town.road.locate(self._ego.x, self._ego.y)
+        self._near = self._town.scenery.between(s - _REACH, s + _REACH)
+        still = self._town.scenery.bodies[self._near]
+        count = len(actors)
+        bodies = np.zeros((1 + count + len(still), 11))
+        ego = self._ego
+        bodies[0] = (
+            ego.x, ego.y, EGO_KIND.length / 2, EGO_KIND.width / 2, math.cos(ego.yaw), math.sin(ego.yaw),
+            *ego.velocity, ego.spin, 1 / EGO_KIND.mass, 1 / inertia(EGO_KIND),
+        )  # fmt: skip
+        moving = bodies[1 : 1 + count]
+        moving[:, :2], moving[:, 6:8] = actors[:, 2:4], actors[:, 6:8]
+        moving[:, 2:4], moving[:, 9:] = self._build[:, :2], self._build[:, 2:]
+        moving[:, 4], moving[:, 5] = np.cos(actors[:, 5]), np.sin(actors[:, 5])
+        moving[: len(self._vehicles), 8] = self._vehicles[:, vehicles.SPIN]
+        for row in range(len(self._vehicles), count):
+            if actors[row, 12] > 0.0:  # lies along its heading
+                moving[row, 2:4] = KINDS[int(actors[row, 1])].height / 2, KINDS[int(actors[row, 1])].width / 2
+        bodies[1 + count :] = still
+        return bodies, actors
+
+    def _event(self, strength: float, row: int, actors: NDArray[np.float32]) -> Collision:
+        """The ego's collision with actor `row`, or with the scenery behind the last actor."""
+        if row < len(actors):
+            return Collision(strength, int(actors[row, 0]), KINDS[int(actors[row, 1])].name)
+        return Collision(strength, 0, _noun(int(self._town.scenery.tags[self._near][row - len(actors), 1])))
+
+    def _shove(self, row: int, after: Floats, before: Floats, kind: int) -> None:
+        """Actor `row` takes its change of velocity and place."""
+        dx, dy, dvx, dvy = (after - before)[[0, 1, 6, 7]].tolist()
+        if row < len(self._vehicles):
+            heading = self._town.road.pose(self._vehicles[row, vehicles.S], 0.0)[2]
+            pushed = vehicles.push(self._vehicles[row], heading, dvx, dvy, float(after[8]), dx, dy)
+            if kind == _CYCLIST and math.hypot(dvx, dvy) > vehicles.NUDGE:
+                pushed[vehicles.DOWN], pushed[vehicles.STUN] = 1.0, vehicles.WRECK
+            self._vehicles[row] = pushed
+        else:
+            walker = row - len(self._vehicles)
+            fresh = self._walkers[walker, walkers.DAZE] == 0.0
+            coin = float(self._rng.random()) if fresh else 1.0
+            self._walkers[walker] = walkers.knock(self._walkers[walker], dvx, dvy, dx, dy, coin)
 
     def _actors(self) -> NDArray[np.float32]:
         """A fresh (A, 14) table of the moment, vehicles first."""
-        actors = self._cast.actors.copy()
+        actors = self._state.cast.actors.copy()
         count = len(self._vehicles)
         if count:
-            poses = vehicle_poses(self._vehicles, self._town.road.segments)
+            poses = vehicles.vehicle_poses(self._vehicles, self._town.road.segments)
             actors[:count, 2:4], actors[:count, 5:8] = poses[:, :2], poses[:, 2:]
+            actors[:count, 12], actors[:count, 13] = self._vehicles[:, vehicles.DOWN], self._vehicles[:, vehicles.BRAKE]
         for row, walker in enumerate(self._walkers, start=count):
-            heading = self._town.road.pose(walker[0], 0.0)[2]
+            heading = self._town.road.pose(walker[walkers.S], 0.0)[2]
             actors[row, 2:4], actors[row, 6:8] = walker[2:4], walker[4:6]
-            actors[row, 5], actors[row, 12] = heading + walker[7] * math.pi / 2, walker[8]
+            actors[row, 5], actors[row, 12] = heading + walker[walkers.FACING] * math.pi / 2, walker[walkers.DOWN]
         return actors
 
-    def snapshot(self, control: Control, collisions: tuple[Collision, ...]) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         ego, actors = self._ego, self._actors()
         vx, vy = ego.velocity
         lane, ends = self._lane()
         look = partial(
             draw, self._town, self._air, self._size, ego.x, ego.y, ego.yaw,
-            actors.copy(), self._cast.paint, self._weather.headlights, self._tick,
+            actors.copy(), self._state.cast.paint, self._state.weather.headlights, self._tick,
         )  # fmt: skip
-        state = Ego(ego.x, ego.y, 0.0, ego.yaw, vx, vy, 0.0, control)
-        return Snapshot(self._tick, state, lane, ends, collisions, actors, look)
+        state = Ego(ego.x, ego.y, 0.0, ego.yaw, vx, vy, 0.0, self._control)
+        return Snapshot(self._tick, state, lane, ends, self._collisions, actors, look)
 
     def _lane(self) -> tuple[Lane | None, bool]:
         """The driving lane under the ego's centre, and whether the road ends just ahead in its direction."""
@@ -194,3 +269,18 @@ def _clipped(control: Control) -> Control:
         min(1.0, max(0.0, float(control.throttle))),
         min(1.0, max(0.0, float(control.brake))),
     )
+
+
+def inertia(kind: Kind) -> float:
+    """Moment of inertia (kg·m²) of a box of the kind's size and mass about its vertical axis."""
+    return kind.mass * (kind.length**2 + kind.width**2) / 12
+
+
+def _build(kind: Kind) -> tuple[float, float, float, float]:
+    """Half length, half width (m), 1/mass, 1/inertia of a kind; people are pushed, not spun."""
+    spins = kind.semantic is not SemanticClass.PEDESTRIAN
+    return kind.length / 2, kind.width / 2, 1 / kind.mass, 1 / inertia(kind) if spins else 0.0
+
+
+def _noun(semantic: int) -> str:
+    return SemanticClass(semantic).name.lower().replace("_", " ")

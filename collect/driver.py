@@ -1,0 +1,144 @@
+"""The rule-based driver: sees the simulator's state, keeps its lane, and picks the way forward on which it hits nobody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.schema import ACTOR_COLUMN as ACTOR
+from datasets.schema import EGO_COLUMN as EGO
+from datasets.schema import KIND_INDEX, KINDS
+
+Floats = NDArray[np.float64]
+
+CRUISE: Final = 20.0
+"""m/s on a free road."""
+
+_LENGTH, _WIDTH = KINDS[KIND_INDEX["sedan"]].length, KINDS[KIND_INDEX["sedan"]].width
+_WALKER: Final = KIND_INDEX["pedestrian"]
+_HORIZON: Final = np.arange(0.1, 3.01, 0.1)  # s looked ahead
+_PACES: Final = (1.0, 0.75, 0.5, 0.3, 0.15, 0.0)  # shares of the cruising speed it chooses from
+_SIDES: Final = (0.0, -0.5, 0.5, -1.0, 1.0)  # shares of the room beside the lane's centre it chooses from
+_EDGE = 0.4  # m kept between the car's middle and the lane's edge
+_SWERVE = 1.4  # 1/s, how fast it gets to another side
+_PULL, _BRAKE = 3.5, 7.0  # m/s² it counts on
+_ROOM_AHEAD, _ROOM_BESIDE = 0.8, 0.3  # m
+_HIT, _HIT_SPEED = 60.0, 5.0  # m of progress a hit is worth, and per m/s it happens at
+_STEPS_OUT, _STEP_SPEEDS = 0.12, (2.5, 6.0)  # how likely, and how fast (m/s), somebody waiting starts to cross
+_CREEP = 0.3  # m/s: standing still at a hundredth step counts as stuck
+
+
+class Driver:
+    """Privileged: weighs speeds and sides of its lane by where they lead within 3 s if everybody goes on as they do, and
+    if a walker who waits steps out; the cheapest wins.
+
+    With `noise` > 0 the cruising speed is drawn per episode and coloured noise of that scale is added to the action. With
+    `careful` false it ignores all actors.
+    """
+
+    def __init__(self, generator: np.random.Generator, noise: float = 0.0, careful: bool = True) -> None:
+        self._generator, self._careful = generator, careful
+        self._scale = noise * generator.random() if noise else 0.0
+        self._cruise = generator.uniform(8.0, 23.0) if noise else CRUISE
+        self._noise = np.zeros(2)
+        self._lane: tuple[float, float, float] | None = None  # x, y, heading where the bend was last measured
+        self._bend = 0.0
+
+    def __call__(self, info: Mapping[str, Any]) -> NDArray[np.float32]:
+        """Steer and pedal, (2,) float32 in [−1, 1], from an info of DrivingEnv."""
+        ego: Floats = info["ego"].astype(np.float64)
+        if not math.isfinite(ego[EGO["lane_dx"]]):
+            return np.array([0.0, -1.0], np.float32)
+        dx, dy, offset, heading = own_lane(ego)
+        self._measure_bend(ego, dx, dy)
+        speed = math.hypot(ego[EGO["vx"]], ego[EGO["vy"]])
+        target, side = self._cruise, 0.0
+        if self._careful and len(info["actors"]):
+            others = _others(ego, info["actors"].astype(np.float64), dx, dy, offset, self._bend)
+            target, side = _choose(self._cruise, speed, offset, float(ego[EGO["lane_width"]]), others)
+        pedal = np.clip(0.8 * (max(target, _CREEP if target > 0 else 0.0) - speed), -1.0, 1.0)
+        steer = np.clip(-0.10 * (offset - side) - (1.2 if speed < 12.0 else 1.0) * heading, -0.6, 0.6)
+        self._noise = 0.85 * self._noise + self._scale * self._generator.normal(size=2) * (0.25, 1.0)
+        return np.clip(np.array([steer, pedal]) + self._noise, -1.0, 1.0).astype(np.float32)
+
+    def _measure_bend(self, ego: Floats, dx: float, dy: float) -> None:
+        """Curvature of the lane (1/m, positive to the right), from how its direction has changed over the last metre."""
+        x, y, heading = ego[EGO["x"]], ego[EGO["y"]], math.atan2(dy, dx)
+        if self._lane is None:
+            self._lane = (x, y, heading)
+        way = math.hypot(x - self._lane[0], y - self._lane[1])
+        if way > 1.0:
+            self._bend = min(0.02, max(-0.02, _wrap(heading - self._lane[2]) / way))
+            self._lane = (x, y, heading)
+
+
+def own_lane(ego: Floats) -> tuple[float, float, float, float]:
+    """Direction, offset (m) and heading error (rad) relative to the lane the driver should be in; facing an oncoming
+    lane, that is the next one to the right."""
+    dx, dy = float(ego[EGO["lane_dx"]]), float(ego[EGO["lane_dy"]])
+    offset = float(ego[EGO["lane_offset"]])
+    heading = _wrap(float(ego[EGO["yaw"]]) - math.atan2(dy, dx))
+    if abs(heading) > math.pi / 2:
+        dx, dy, heading = -dx, -dy, _wrap(heading + math.pi)
+        offset = -offset - float(ego[EGO["lane_width"]])
+    return dx, dy, offset, heading
+
+
+def _others(ego: Floats, actors: Floats, dx: float, dy: float, offset: float, bend: float) -> Floats:
+    """(N, 7) everybody near: metres ahead of the ego and right of the lane's centre (the lane straightened), velocity in
+    the same frame, half extents in it, and how much a hit counts. People who wait appear again as they might step out."""
+    rx, ry = actors[:, ACTOR["x"]] - ego[EGO["x"]], actors[:, ACTOR["y"]] - ego[EGO["y"]]
+    vx, vy = actors[:, ACTOR["vx"]], actors[:, ACTOR["vy"]]
+    ahead, side = rx * dx + ry * dy, ry * dx - rx * dy
+    along, across = vx * dx + vy * dy - 0.0, vy * dx - vx * dy
+    turn = bend * ahead  # how far the lane's direction has turned there
+    side, across = side - turn * ahead / 2 + offset, across - turn * along
+    lying = (actors[:, ACTOR["down"]] > 0) & (actors[:, ACTOR["kind"]] == _WALKER)
+    length = np.where(lying, actors[:, ACTOR["height"]], actors[:, ACTOR["length"]])
+    cos = np.abs(np.cos(actors[:, ACTOR["yaw"]] - math.atan2(dy, dx) - turn))
+    sin = np.sqrt(1.0 - cos**2)
+    width = actors[:, ACTOR["width"]]
+    table = np.stack(
+        [ahead, side, along, across, (length * cos + width * sin) / 2, (length * sin + width * cos) / 2, np.ones_like(side)], 1
+    )
+    near = (ahead > -25.0) & (ahead < 100.0) & (np.abs(side) < 25.0)
+    waiting = near & (actors[:, ACTOR["kind"]] == _WALKER) & ~lying & (np.hypot(vx, vy) < 0.1) & (np.abs(side) < 12.0)
+    ghosts = []
+    for pace in _STEP_SPEEDS:
+        ghost = table[waiting]
+        ghost[:, 3], ghost[:, 6] = -np.sign(ghost[:, 1]) * pace, _STEPS_OUT
+        ghosts.append(ghost)
+    return np.concatenate([table[near], *ghosts])
+
+
+def _choose(cruise: float, speed: float, offset: float, lane_width: float, others: Floats) -> tuple[float, float]:
+    """Speed (m/s) and offset from the lane's centre (m) to aim at."""
+    room = max(0.0, lane_width / 2 - _EDGE)
+    paces = np.repeat(np.array(_PACES) * cruise, len(_SIDES))[:, None]
+    sides = np.tile(np.array(_SIDES) * room, len(_PACES))[:, None]
+    # Where each choice leads: (choices, times).
+    faster = np.minimum(np.maximum(paces, speed), speed + _PULL * _HORIZON)
+    slower = np.maximum(np.minimum(paces, speed), speed - _BRAKE * _HORIZON)
+    pace = np.where(paces > speed, faster, slower)
+    way = np.cumsum(pace, axis=1) * 0.1
+    side = sides + (offset - sides) * np.exp(-_SWERVE * _HORIZON * min(1.0, speed / 8.0))
+    x = others[:, 0, None] + others[:, 2, None] * _HORIZON
+    y = others[:, 1, None] + others[:, 3, None] * _HORIZON
+    hit = (np.abs(way[:, None] - x) < _LENGTH / 2 + others[:, 4, None] + _ROOM_AHEAD) & (
+        np.abs(side[:, None] - y) < _WIDTH / 2 + others[:, 5, None] + _ROOM_BESIDE
+    )
+    # The later a hit would come, the more can still happen before.
+    worth = (_HIT + _HIT_SPEED * pace) * np.linspace(1.0, 0.4, len(_HORIZON))
+    cost = (np.max(hit * worth[:, None], axis=2) * others[:, 6]).sum(axis=1)
+    cost -= way[:, -1]
+    cost += 2.0 * np.abs(sides[:, 0]) + 0.5 * np.abs(sides[:, 0] - offset)
+    best = int(np.argmin(cost))
+    return float(paces[best, 0]), float(sides[best, 0])
+
+
+def _wrap(angle: float) -> float:
+    return (angle + math.pi) % (2.0 * math.pi) - math.pi

@@ -1,0 +1,110 @@
+"""People on foot: they cross by method.md §2.2's rule, and are solid. A soft hit makes them freeze or step back, a hard
+one knocks them over; they stay in the way either way."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.embedded.jit import kernel
+from collect.embedded.road import locate_at, pose_at
+
+Floats = NDArray[np.float64]
+
+(S, T, X, Y, VX, VY, ORDER, FACING, DOWN, DAZE, RETREAT) = range(11)
+"""Columns of `walkers` (W, 11): road position, world position (m) and velocity (m/s), standing order −1 (left), 0 or +1
+(right), the side it faces, 1 once knocked over, seconds it still stands dazed after a hit, and the side it then steps back
+to (0: none, it just stood frozen)."""
+
+WALKER_COLUMNS: Final = 11
+DECISION_STEPS: Final = 20
+"""A waiting walker tosses its coin every so many steps."""
+FALL: Final = 4.0
+"""m/s of velocity change from which a hit knocks somebody over."""
+FREEZE: Final = 4.0
+"""s somebody stands frozen after a softer hit."""
+STEP_BACK: Final = 1.0
+"""s until somebody steps back after one, when that is what they do."""
+
+_FRICTION = 6.9  # m/s², 0.7 g
+_REELING = 0.3  # m/s above which somebody who was hit has no foothold
+_WALL = 9.4  # m from the reference line: nobody walks into the houses
+
+
+@kernel
+def walk(
+    walkers: Floats, segments: Floats, decide: bool, coins: Floats, band: float, left: float, right: float, dt: float
+) -> Floats:
+    """The walkers one step later, (W, 11).
+
+    Beyond the band (|t| > `band` m) a walker waits or goes on as ordered; when `decide`, a coin below 0.5 sends it
+    towards the road. Inside it keeps the direction it has, left when it has none. `left` and `right` are the crossing
+    speeds, m/s. Somebody knocked over or dazed slides to rest at 6.9 m/s² and walks nowhere."""
+    after = walkers.copy()
+    for i in range(walkers.shape[0]):
+        s, t, vx, vy = walkers[i, S], walkers[i, T], walkers[i, VX], walkers[i, VY]
+        if walkers[i, DOWN] > 0.0 or walkers[i, DAZE] > 0.0:
+            _slide(after[i], segments, dt)
+            continue
+        heading = pose_at(segments, s, 0.0)[2]
+        across = vy * math.cos(heading) - vx * math.sin(heading)
+        order = walkers[i, ORDER]
+        if t > band:
+            if decide and coins[i] < 0.5:
+                order = -1.0
+        elif t > -band:
+            order = 1.0 if across > 0.0 else -1.0
+        elif decide and coins[i] < 0.5:
+            order = 1.0
+        aim = t + (right if order > 0.0 else -left if order < 0.0 else 0.0) * dt
+        aim = max(-_WALL, min(_WALL, aim))
+        speed = (aim - t) / dt
+        if speed != 0.0:
+            after[i, FACING] = 1.0 if speed > 0.0 else -1.0
+        x, y, _, _ = pose_at(segments, s, aim)
+        after[i, T], after[i, X], after[i, Y], after[i, ORDER] = aim, x, y, order
+        after[i, VX], after[i, VY] = -speed * math.sin(heading), speed * math.cos(heading)
+    return after
+
+
+@kernel
+def _slide(walker: Floats, segments: Floats, dt: float) -> None:
+    """Somebody hit, one step later, in place: friction, then the daze wears off and an order to step back is given."""
+    speed = math.hypot(walker[VX], walker[VY])
+    keep = max(0.0, speed - _FRICTION * dt) / speed if speed > 0.0 else 0.0
+    walker[VX] *= keep
+    walker[VY] *= keep
+    walker[X] += walker[VX] * dt
+    walker[Y] += walker[VY] * dt
+    walker[S], walker[T], _ = locate_at(segments, walker[X], walker[Y], 0)
+    if speed > _REELING or walker[DOWN] > 0.0:
+        return
+    walker[DAZE] = max(0.0, walker[DAZE] - dt)
+    if walker[DAZE] == 0.0 and walker[RETREAT] != 0.0:
+        # The rule lets whoever is on the road go on the way they move: a first small step decides it.
+        heading = pose_at(segments, walker[S], 0.0)[2]
+        walker[ORDER] = walker[FACING] = walker[RETREAT]
+        walker[VX], walker[VY] = -0.1 * walker[RETREAT] * math.sin(heading), 0.1 * walker[RETREAT] * math.cos(heading)
+        walker[RETREAT] = 0.0
+
+
+def knock(walker: Floats, dvx: float, dvy: float, dx: float, dy: float, coin: float) -> Floats:
+    """The row `walker` (11,) after a hit that changes its velocity by (dvx, dvy) m/s and moves it by (dx, dy) m.
+
+    A first soft hit makes it freeze, or with `coin` below 0.5 step back to the side it came from; it stays as it was when
+    it is merely pushed on."""
+    after = walker.copy()
+    after[X] += dx
+    after[Y] += dy
+    after[VX] += dvx
+    after[VY] += dvy
+    if math.hypot(dvx, dvy) > FALL:
+        after[DOWN] = 1.0
+    if walker[DAZE] == 0.0:
+        back = coin < 0.5
+        after[DAZE] = STEP_BACK if back else FREEZE
+        after[RETREAT] = -walker[FACING] if back else 0.0
+    return after

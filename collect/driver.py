@@ -26,7 +26,7 @@ _SIDES: Final = (0.0, -0.5, 0.5, -1.0, 1.0)  # shares of the room beside the lan
 _EDGE = 0.4  # m kept between the car's middle and the lane's edge
 _SWERVE = 1.4  # 1/s, how fast it gets to another side
 _PULL, _BRAKE = 3.5, 7.0  # m/s² it counts on
-_ROOM_AHEAD, _ROOM_BESIDE = 0.8, 0.3  # m
+_ROOM_AHEAD, _ROOM_BESIDE = 1.0, 0.4  # m within which a near miss begins to count
 _HIT, _HIT_SPEED = 60.0, 5.0  # m of progress a hit is worth, and per m/s it happens at
 _STEPS_OUT, _STEP_SPEEDS = 0.12, (2.5, 6.0)  # how likely, and how fast (m/s), somebody waiting starts to cross
 _CREEP = 0.3  # m/s: standing still at a hundredth step counts as stuck
@@ -128,12 +128,12 @@ def _choose(cruise: float, speed: float, offset: float, lane_width: float, other
     side = sides + (offset - sides) * np.exp(-_SWERVE * _HORIZON * min(1.0, speed / 8.0))
     x = others[:, 0, None] + others[:, 2, None] * _HORIZON
     y = others[:, 1, None] + others[:, 3, None] * _HORIZON
-    hit = (np.abs(way[:, None] - x) < _LENGTH / 2 + others[:, 4, None] + _ROOM_AHEAD) & (
-        np.abs(side[:, None] - y) < _WIDTH / 2 + others[:, 5, None] + _ROOM_BESIDE
-    )
-    # The later a hit would come, the more can still happen before.
-    worth = (_HIT + _HIT_SPEED * pace) * np.linspace(1.0, 0.4, len(_HORIZON))
-    cost = (np.max(hit * worth[:, None], axis=2) * others[:, 6]).sum(axis=1)
+    ahead = np.abs(way[:, None] - x) - _LENGTH / 2 - others[:, 4, None]
+    beside = np.abs(side[:, None] - y) - _WIDTH / 2 - others[:, 5, None]
+    hit = np.clip(1.0 - ahead / _ROOM_AHEAD, 0.0, 1.0) * np.clip(1.0 - beside / _ROOM_BESIDE, 0.0, 1.0) ** 2
+    # The later a hit would come, the more can still happen before; pushing somebody along counts on.
+    worth = hit * ((_HIT + _HIT_SPEED * pace) * np.linspace(1.0, 0.4, len(_HORIZON)))[:, None]
+    cost = ((worth.max(axis=2) + worth.mean(axis=2)) * others[:, 6]).sum(axis=1)
     cost -= way[:, -1]
     cost += 2.0 * np.abs(sides[:, 0]) + 0.5 * np.abs(sides[:, 0] - offset)
     best = int(np.argmin(cost))

@@ -193,6 +193,6 @@ def make_policy(name: str) -> Policy:
         return PerSlot(lambda _: Constant(action))
     if name not in BEHAVIOURS:
         raise SemoreError(
-            f"unknown behaviour {name!r}; choose one of {', '.join(BEHAVIOURS)}, constant:STEER,PEDAL or checkpoint:PATH"
+            f"unknown behaviour {name!r}; choose one of {', '.join(BEHAVIOURS)}, constant:STEER,PEDAL, checkpoint:PATH"
         )
     return BEHAVIOURS[name]()

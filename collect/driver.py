@@ -1,4 +1,5 @@
-"""The rule-based driver: sees the simulator's state, keeps its lane, and picks the way forward on which it hits nobody."""
+"""The rule-based driver: sees the simulator's state, keeps its lane, and picks the way forward on which it hits
+nobody."""
 
 from __future__ import annotations
 
@@ -21,23 +22,22 @@ CRUISE: Final = 20.0
 _LENGTH, _WIDTH = KINDS[KIND_INDEX["sedan"]].length, KINDS[KIND_INDEX["sedan"]].width
 _WALKER: Final = KIND_INDEX["pedestrian"]
 _HORIZON: Final = np.arange(0.1, 3.01, 0.1)  # s looked ahead
-_PACES: Final = (1.0, 0.75, 0.5, 0.3, 0.15, 0.0)  # shares of the cruising speed it chooses from
+_PACES: Final = (1.0, 0.75, 0.5, 0.3, 0.15)  # shares of the cruising speed it chooses from, besides the next
+_CRAWL: Final = (1.0, 0.3, 0.0)  # m/s; standing still at a hundredth step counts as stuck
 _SIDES: Final = (0.0, -0.5, 0.5, -1.0, 1.0)  # shares of the room beside the lane's centre it chooses from
 _EDGE = 0.4  # m kept between the car's middle and the lane's edge
 _SWERVE = 1.4  # 1/s, how fast it gets to another side
 _PULL, _BRAKE = 3.5, 7.0  # m/s² it counts on
 _ROOM_AHEAD, _ROOM_BESIDE = 1.0, 0.4  # m within which a near miss begins to count
 _HIT, _HIT_SPEED = 60.0, 5.0  # m of progress a hit is worth, and per m/s it happens at
-_STEPS_OUT, _STEP_SPEEDS = 0.12, (2.5, 6.0)  # how likely, and how fast (m/s), somebody waiting starts to cross
-_CREEP = 0.3  # m/s: standing still at a hundredth step counts as stuck
 
 
 class Driver:
-    """Privileged: weighs speeds and sides of its lane by where they lead within 3 s if everybody goes on as they do, and
-    if a walker who waits steps out; the cheapest wins.
+    """Privileged: weighs speeds and sides of its lane by where they lead within 3 s if everybody goes on as they do;
+    the cheapest wins.
 
-    With `noise` > 0 the cruising speed is drawn per episode and coloured noise of that scale is added to the action. With
-    `careful` false it ignores all actors.
+    With `noise` > 0 the cruising speed is drawn per episode and coloured noise of that scale is added to the action.
+    With `careful` false it ignores all actors.
     """
 
     def __init__(self, generator: np.random.Generator, noise: float = 0.0, careful: bool = True) -> None:
@@ -60,13 +60,14 @@ class Driver:
         if self._careful and len(info["actors"]):
             others = _others(ego, info["actors"].astype(np.float64), dx, dy, offset, self._bend)
             target, side = _choose(self._cruise, speed, offset, float(ego[EGO["lane_width"]]), others)
-        pedal = np.clip(0.8 * (max(target, _CREEP if target > 0 else 0.0) - speed), -1.0, 1.0)
+        pedal = np.clip(0.8 * (target - speed), -1.0, 1.0)
         steer = np.clip(-0.10 * (offset - side) - (1.2 if speed < 12.0 else 1.0) * heading, -0.6, 0.6)
         self._noise = 0.85 * self._noise + self._scale * self._generator.normal(size=2) * (0.25, 1.0)
         return np.clip(np.array([steer, pedal]) + self._noise, -1.0, 1.0).astype(np.float32)
 
     def _measure_bend(self, ego: Floats, dx: float, dy: float) -> None:
-        """Curvature of the lane (1/m, positive to the right), from how its direction has changed over the last metre."""
+        """Curvature of the lane (1/m, positive to the right), from how its direction has changed over the last
+        metre."""
         x, y, heading = ego[EGO["x"]], ego[EGO["y"]], math.atan2(dy, dx)
         if self._lane is None:
             self._lane = (x, y, heading)
@@ -89,37 +90,31 @@ def own_lane(ego: Floats) -> tuple[float, float, float, float]:
 
 
 def _others(ego: Floats, actors: Floats, dx: float, dy: float, offset: float, bend: float) -> Floats:
-    """(N, 7) everybody near: metres ahead of the ego and right of the lane's centre (the lane straightened), velocity in
-    the same frame, half extents in it, and how much a hit counts. People who wait appear again as they might step out."""
+    """(N, 6) everybody near: metres ahead of the ego and right of the lane's centre (the lane straightened), velocity
+    in the same frame, half extents in it."""
     rx, ry = actors[:, ACTOR["x"]] - ego[EGO["x"]], actors[:, ACTOR["y"]] - ego[EGO["y"]]
     vx, vy = actors[:, ACTOR["vx"]], actors[:, ACTOR["vy"]]
     ahead, side = rx * dx + ry * dy, ry * dx - rx * dy
-    along, across = vx * dx + vy * dy - 0.0, vy * dx - vx * dy
+    along, across = vx * dx + vy * dy, vy * dx - vx * dy
     turn = bend * ahead  # how far the lane's direction has turned there
     side, across = side - turn * ahead / 2 + offset, across - turn * along
     lying = (actors[:, ACTOR["down"]] > 0) & (actors[:, ACTOR["kind"]] == _WALKER)
     length = np.where(lying, actors[:, ACTOR["height"]], actors[:, ACTOR["length"]])
+    width = actors[:, ACTOR["width"]]
     cos = np.abs(np.cos(actors[:, ACTOR["yaw"]] - math.atan2(dy, dx) - turn))
     sin = np.sqrt(1.0 - cos**2)
-    width = actors[:, ACTOR["width"]]
-    table = np.stack(
-        [ahead, side, along, across, (length * cos + width * sin) / 2, (length * sin + width * cos) / 2, np.ones_like(side)], 1
-    )
+    extents = (length * cos + width * sin) / 2, (length * sin + width * cos) / 2
     near = (ahead > -25.0) & (ahead < 100.0) & (np.abs(side) < 25.0)
-    waiting = near & (actors[:, ACTOR["kind"]] == _WALKER) & ~lying & (np.hypot(vx, vy) < 0.1) & (np.abs(side) < 12.0)
-    ghosts = []
-    for pace in _STEP_SPEEDS:
-        ghost = table[waiting]
-        ghost[:, 3], ghost[:, 6] = -np.sign(ghost[:, 1]) * pace, _STEPS_OUT
-        ghosts.append(ghost)
-    return np.concatenate([table[near], *ghosts])
+    table: Floats = np.stack([ahead, side, along, across, *extents], 1)[near]
+    return table
 
 
 def _choose(cruise: float, speed: float, offset: float, lane_width: float, others: Floats) -> tuple[float, float]:
     """Speed (m/s) and offset from the lane's centre (m) to aim at."""
     room = max(0.0, lane_width / 2 - _EDGE)
-    paces = np.repeat(np.array(_PACES) * cruise, len(_SIDES))[:, None]
-    sides = np.tile(np.array(_SIDES) * room, len(_PACES))[:, None]
+    choices = np.concatenate([np.array(_PACES) * cruise, _CRAWL])
+    paces = np.repeat(choices, len(_SIDES))[:, None]
+    sides = np.tile(np.array(_SIDES) * room, len(choices))[:, None]
     # Where each choice leads: (choices, times).
     faster = np.minimum(np.maximum(paces, speed), speed + _PULL * _HORIZON)
     slower = np.maximum(np.minimum(paces, speed), speed - _BRAKE * _HORIZON)
@@ -133,7 +128,7 @@ def _choose(cruise: float, speed: float, offset: float, lane_width: float, other
     hit = np.clip(1.0 - ahead / _ROOM_AHEAD, 0.0, 1.0) * np.clip(1.0 - beside / _ROOM_BESIDE, 0.0, 1.0) ** 2
     # The later a hit would come, the more can still happen before; pushing somebody along counts on.
     worth = hit * ((_HIT + _HIT_SPEED * pace) * np.linspace(1.0, 0.4, len(_HORIZON)))[:, None]
-    cost = ((worth.max(axis=2) + worth.mean(axis=2)) * others[:, 6]).sum(axis=1)
+    cost = (worth.max(axis=2) + worth.mean(axis=2)).sum(axis=1)
     cost -= way[:, -1]
     cost += 2.0 * np.abs(sides[:, 0]) + 0.5 * np.abs(sides[:, 0] - offset)
     best = int(np.argmin(cost))

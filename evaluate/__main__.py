@@ -16,7 +16,7 @@ from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.schema import SEED_SPLITS
 from datasets.settings import load_settings, run_command
-from evaluate.episodes import Course, Row, evaluate_policies
+from evaluate.episodes import Row, RunCourse, evaluate_policies
 from evaluate.policies import POLICIES
 from evaluate.statistics import estimate, paired_difference
 from evaluate.video import film
@@ -124,7 +124,9 @@ def main() -> None:
     settings = load_settings(EvaluateSettings, "evaluate")
     settings.validate()
     folder, view = settings.folder, load_view(settings.folder)
-    course = Course(folder, settings.scenario, settings.weather or view["weather"], view["reward"], settings.simulator)
+    course = RunCourse(
+        folder, settings.scenario, settings.weather or view["weather"], view["reward"], settings.simulator
+    )
     first = SEED_SPLITS["test"].start
     seeds = range(first, first + settings.episodes)
     rows = evaluate_policies(course, settings.policies, seeds, folder / "evaluation.csv", settings.workers)

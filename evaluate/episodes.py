@@ -8,11 +8,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from collect.behaviour import load_view
+from collect.behaviour import Policy, load_view
 from collect.driving import DrivingEnv
 from collect.episodes import drive
 from collect.scenarios import scenario_and_weather
@@ -43,9 +43,25 @@ class Row:
     steps: int
 
 
-@dataclass(frozen=True)
-class Course:
-    """What is driven: scenario, weather, reward, world, and the run whose policies drive."""
+class Course(Protocol):
+    """What is driven, and by whom; picklable, for worker processes."""
+
+    scenario: str
+    weather: str
+
+    def envs(self, count: int) -> list[DrivingEnv]:
+        """Fresh environments, all alike."""
+
+    def policy(self, name: str) -> Policy:
+        """The policy of that row; SemoreError for an unknown one."""
+
+    def outdated(self, rows: Path) -> bool:
+        """Whether the rows saved at this path are of something that has been replaced since."""
+
+
+@dataclass
+class RunCourse:
+    """A Course for a trained run: its policies beside the blind and privileged ones, shown what it was trained on."""
 
     run: Path
     scenario: str
@@ -64,6 +80,12 @@ class Course:
             for _ in range(count)
         ]  # fmt: skip
 
+    def policy(self, name: str) -> Policy:
+        return POLICIES[name](self.run)
+
+    def outdated(self, rows: Path) -> bool:
+        return rows.exists() and rows.stat().st_mtime < (self.run / "policy.pt2").stat().st_mtime
+
 
 def evaluate_policies(
     course: Course, policies: Sequence[str], seeds: Sequence[int], path: Path, workers: int
@@ -73,7 +95,7 @@ def evaluate_policies(
     Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped.
     """
     scenario, weather = scenario_and_weather(course.scenario, course.weather)
-    kept = [] if _older(path, course.run / "policy.pt2") else read_rows(path)
+    kept = [] if course.outdated(path) else read_rows(path)
     ours: list[Row] = []
     others: list[Row] = []
     for row in kept:
@@ -123,15 +145,10 @@ def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
     torch.set_num_threads(1)
     envs = course.envs(len(seeds))
     rows = []
-    for seed, info in drive(envs, POLICIES[policy](course.run), seeds):
+    for seed, info in drive(envs, course.policy(policy), seeds):
         metrics: dict[str, Any] = info["metrics"]
         rows.append(Row(policy, envs[0].scenario.name, envs[0].weather.name, seed, **metrics))
     return rows
-
-
-def _older(path: Path, policy: Path) -> bool:
-    """Whether the rows are of a policy that has been replaced since."""
-    return path.exists() and path.stat().st_mtime < policy.stat().st_mtime
 
 
 def _order(key: tuple[str, int], policies: Sequence[str]) -> tuple[int, str, int]:

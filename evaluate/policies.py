@@ -33,6 +33,7 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
     "random": lambda _: make_policy("random"),
     "full_throttle": lambda _: make_policy("full_throttle"),
     "driver": lambda _: make_policy("driver"),
+    "blind_driver": lambda _: make_policy("blind_driver"),
     "untrained": untrained_policy,
     "trained_grey": lambda run: Grey(load_policy(run)),
 }

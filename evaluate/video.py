@@ -14,13 +14,13 @@ from collect.driving import Info
 from collect.episodes import drive
 from datasets.files import atomic_file
 from datasets.schema import EGO_COLUMN
-from evaluate.episodes import Course
+from evaluate.episodes import RunCourse
 
 SCALE = 4
 FPS = 10
 
 
-def film(course: Course, seed: int, path: Path) -> int:
+def film(course: RunCourse, seed: int, path: Path) -> int:
     """Drive `seed` with the trained policy and write an mp4; returns the number of pictures."""
     policy = load_policy(course.run)
     (env,) = course.envs(1)

@@ -26,7 +26,7 @@ from datasets.schema import SEED_SPLITS
 from datasets.settings import as_dict
 from evaluate import __main__ as command
 from evaluate import episodes
-from evaluate.episodes import Course, Row, evaluate_policies, read_rows, write_rows
+from evaluate.episodes import Row, RunCourse, evaluate_policies, read_rows, write_rows
 from evaluate.policies import POLICIES, Grey
 from evaluate.statistics import estimate, paired_difference
 from evaluate.video import film
@@ -105,8 +105,8 @@ def jobs(monkeypatch) -> list[tuple[str, list[int]]]:
     torch.set_num_threads(threads)
 
 
-def course_of(run: Path, **changes) -> Course:
-    return replace(Course(run, "JayWalk", "", "published", "embedded"), **changes)
+def course_of(run: Path, **changes) -> RunCourse:
+    return replace(RunCourse(run, "JayWalk", "", "published", "embedded"), **changes)
 
 
 VALUES = st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12)

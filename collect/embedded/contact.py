@@ -1,8 +1,9 @@
 """Contact between bodies: oriented boxes, the side that met first, and the impulse that follows.
 
-Hits are perfectly inelastic along the normal n, with Coulomb friction across it. Each pair's linear and angular momentum is
-conserved; scenery has infinite mass. The impulse is the textbook one for two rigid bodies meeting at a point p:
-J = closing speed at p / (1/m₁ + 1/m₂ + (r₁×n)²/I₁ + (r₂×n)²/I₂), in N·s, and across n the same form, at most FRICTION·J."""
+Hits are perfectly inelastic along the normal n, with Coulomb friction across it. Each pair's linear and angular
+momentum is conserved; scenery has infinite mass. The impulse is the textbook one for two rigid bodies meeting at a
+point p: J = closing speed at p / (1/m₁ + 1/m₂ + (r₁×n)²/I₁ + (r₂×n)²/I₂), in N·s, and across n the same form, at most
+FRICTION·J."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def overlap(a: Floats, b: Floats, rvx: float, rvy: float, dt: float) -> tuple[fl
 @kernel
 def _inside(box: Floats, x: float, y: float) -> bool:
     px, py = x - box[0], y - box[1]
-    return abs(px * box[4] + py * box[5]) <= box[2] and abs(py * box[4] - px * box[5]) <= box[3]
+    return bool(abs(px * box[4] + py * box[5]) <= box[2] and abs(py * box[4] - px * box[5]) <= box[3])
 
 
 @kernel
@@ -94,7 +95,7 @@ def _stop(a: Floats, b: Floats, nx: float, ny: float, px: float, py: float, most
     closing = (a[6] - b[6]) * nx + (a[7] - b[7]) * ny + a[8] * turn_a - b[8] * turn_b
     if closing <= 0.0:
         return 0.0
-    strength = min(most, closing / (a[9] + b[9] + turn_a * turn_a * a[10] + turn_b * turn_b * b[10]))
+    strength = float(min(most, closing / (a[9] + b[9] + turn_a * turn_a * a[10] + turn_b * turn_b * b[10])))
     a[6] -= strength * a[9] * nx
     a[7] -= strength * a[9] * ny
     a[8] -= strength * a[10] * turn_a
@@ -106,8 +107,8 @@ def _stop(a: Floats, b: Floats, nx: float, ny: float, px: float, py: float, most
 
 @kernel
 def strike(a: Floats, b: Floats, depth: float, nx: float, ny: float, px: float, py: float) -> float:
-    """Magnitude of the impulse (N·s) between bodies `a` and `b`, `depth` m inside one another along the unit normal from `a` to `b`,
-    meeting at (px, py); both rows are changed in place.
+    """Magnitude of the impulse (N·s) between bodies `a` and `b`, `depth` m inside one another along the unit normal
+    from `a` to `b`, meeting at (px, py); both rows are changed in place.
 
     The bodies are then moved apart, the lighter one farther, so that a lasting contact presses instead of exploding;
     bodies that part already are only moved."""
@@ -127,8 +128,8 @@ def strike(a: Floats, b: Floats, depth: float, nx: float, ny: float, px: float, 
 def collide(bodies: Floats, movable: int, people: int, dt: float) -> Floats:
     """Resolve every contact among `bodies` (n, 11), of which the first `movable` can move; changed in place.
 
-    The movable rows from `people` on are walkers: they slip past one another, as pedestrians do. Returns (k, 3): the two rows and the impulse (N·s) of each contact, pairs in ascending order. `dt` is the step that
-    led here, s."""
+    The movable rows from `people` on are walkers: they slip past one another, as pedestrians do. Returns (k, 3): the
+    two rows and the impulse (N·s) of each contact, pairs in ascending order. `dt` is the step that led here, s."""
     hits = np.empty((4 * movable + 4, 3))
     n = 0
     for i in range(movable):

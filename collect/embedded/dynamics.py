@@ -1,10 +1,10 @@
 """How the ego moves: a kinematic bicycle with lagged steering and a governed engine. Pure functions, SI units.
 
-The figures are a Tesla Model 3's (rear-wheel drive), rounded: length 4.69 m, width 1.85 m, wheelbase 2.875 m and a turning
-circle of 11.6 m as the owner's manual lists them, kerb weight 1,845 kg and 0–100 km/h in 6.1 s as advertised (6.3 s here), drag
-coefficient 0.23 on 2.22 m² of frontal area; braking from 100 km/h within 40–48 m and 0.8–0.9 g on the skid pad as road
-tests report them. The steering limit follows CARLA's steering curve (1 at rest, 0.9 at 40, 0.7 at 120 km/h). Not a Model
-3's: the governor at 25 m/s, since nothing in the three scenarios calls for more.
+The figures are a Tesla Model 3's (rear-wheel drive), rounded: length 4.69 m, width 1.85 m, wheelbase 2.875 m and a
+turning circle of 11.6 m as the owner's manual lists them, kerb weight 1,845 kg and 0–100 km/h in 6.1 s as advertised
+(6.3 s here), drag coefficient 0.23 on 2.22 m² of frontal area; braking from 100 km/h within 40–48 m and 0.8–0.9 g on
+the skid pad as road tests report them. The steering limit follows CARLA's steering curve (1 at rest, 0.9 at 40, 0.7 at
+120 km/h). Not a Model 3's: the governor at 25 m/s, since nothing in the three scenarios calls for more.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ SPIN_GRIP: Final = GRIP * (WHEELBASE / 2) / ((EGO_KIND.length**2 + EGO_KIND.widt
 
 @dataclass(frozen=True)
 class EgoState:
-    """Centre x, y (m), yaw (rad), forward speed and sideways slip to the right (m/s), lagged steering [−1, 1], spin (rad/s).
+    """Centre x, y (m), yaw (rad), forward speed and sideways slip to the right (m/s), lagged steering [−1, 1], spin
+    (rad/s).
 
     Slip and spin are 0 in ordinary driving and come from collisions only; one may also throw the ego backwards."""
 
@@ -84,9 +85,9 @@ def toward_zero(value: float, step: float) -> float:
 
 
 def advance(ego: EgoState, control: Control, dt: float = DT) -> EgoState:
-    """One step of the bicycle: yaw rate v/2.875·tan(angle), held to |v·yaw rate| ≤ 7.8 m/s², plus the spin of a hit; the
-    position then moves by exactly the new velocity times dt. Forward speed stays in [0, 25] m/s; thrown backwards, the ego
-    slows at 8 m/s²."""
+    """One step of the bicycle: yaw rate v/2.875·tan(angle), held to |v·yaw rate| ≤ 7.8 m/s², plus the spin of a hit;
+    the position then moves by exactly the new velocity times dt. Forward speed stays in [0, 25] m/s; thrown backwards,
+    the ego slows at 8 m/s²."""
     steering = ego.steering + (control.steer - ego.steering) * min(1.0, dt / STEER_LAG)
     if ego.speed < 0.0:
         speed = toward_zero(ego.speed, BRAKING * dt)

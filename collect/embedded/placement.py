@@ -27,8 +27,9 @@ _ACCEL = {"fire truck": 1.4, "ambulance": 2.0, "cyclist": 1.2}  # m/s²; cars 2.
 
 @dataclass(frozen=True)
 class Cast:
-    """An episode's start: ego, `vehicles` (V, 17) as in vehicles.py and `walkers` (W, 11) as in walkers.py, `actors` (V+W, 14) with the
-    columns that never change filled in (vehicles first, ids from 1), their `paint` (V+W, 3), crossing speeds (m/s)."""
+    """An episode's start: ego, `vehicles` (V, 17) as in vehicles.py and `walkers` (W, 11) as in walkers.py, `actors`
+    (V+W, 14) with the columns that never change filled in (vehicles first, ids from 1), their `paint` (V+W, 3),
+    crossing speeds (m/s)."""
 
     ego: EgoState
     vehicles: Floats

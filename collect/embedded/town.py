@@ -79,7 +79,8 @@ class Fence:
 @dataclass(frozen=True)
 class Scenery:
     """Static boxes in order of s: `parts` (n, 13) float32 as shapes.PART_FIELDS, `tags` (n, 2) int32 (instance 0,
-    class), `bodies` (n, 11) float64 as contact.BODY_FIELDS (infinitely far away unless hit as boxes), `s` (n,) float64."""
+    class), `bodies` (n, 11) float64 as contact.BODY_FIELDS (infinitely far away unless hit as boxes), `s` (n,)
+    float64."""
 
     parts: NDArray[np.float32]
     tags: NDArray[np.int32]
@@ -210,8 +211,12 @@ def _scenery(spec: TownSpec) -> Scenery:
                 half = (row.length / 2, row.width / 2, height / 2)
                 parts.append((x, y, row.lift + height / 2, *half, *turn, BOX, *colour, 0.0))
                 tags.append((0, int(row.semantic)))
-                bodies.append((x if row.hit_as == "box" else np.inf, y, row.length / 2, row.width / 2, *turn, 0, 0, 0, 0, 0))
+                bodies.append(
+                    (x if row.hit_as == "box" else np.inf, y, row.length / 2, row.width / 2, *turn, 0, 0, 0, 0, 0)
+                )
                 where.append(float(s))
     order = np.argsort(where, kind="stable")
     table = np.array(parts, np.float32).reshape(-1, len(PART_FIELDS))
-    return Scenery(table[order], np.array(tags, np.int32)[order], np.array(bodies, np.float64)[order], np.array(where)[order])
+    return Scenery(
+        table[order], np.array(tags, np.int32)[order], np.array(bodies, np.float64)[order], np.array(where)[order]
+    )

@@ -16,11 +16,13 @@ from collect.embedded.road import pose_at
 
 Floats = NDArray[np.float64]
 
-(S, T, SPEED, DRIFT, WAY, LANE_T, DESIRED, LENGTH, WIDTH, ACCEL, STUN, PARKED, TURN, SPIN, BRAKE, WAIT, DOWN) = range(17)
-"""Columns of `vehicles` (V, 17): road position (m), speed along its way and drift along t (m/s), way ±1 along s, the t it
-keeps to, the speed it likes (m/s), size (m), liveliest acceleration (m/s²), seconds it is still stunned by a crash, 1 once
-it has left the road, its heading off the lane's and the rate of that (rad, rad/s), 1 while braking, seconds until it may
-change lanes again, 1 once knocked over."""
+(S, T, SPEED, DRIFT, WAY, LANE_T, DESIRED, LENGTH, WIDTH, ACCEL, STUN, PARKED, TURN, SPIN, BRAKE, WAIT, DOWN) = range(
+    17
+)
+"""Columns of `vehicles` (V, 17): road position (m), speed along its way and drift along t (m/s), way ±1 along s, the t
+it keeps to, the speed it likes (m/s), size (m), liveliest acceleration (m/s²), seconds it is still stunned by a crash,
+1 once it has left the road, its heading off the lane's and the rate of that (rad, rad/s), 1 while braking, seconds
+until it may change lanes again, 1 once knocked over."""
 
 VEHICLE_COLUMNS: Final = 17
 STUN_TIME: Final = 3.0
@@ -46,9 +48,9 @@ _BRAKE_LIGHTS = 0.7  # m/s² of slowing from which they shine
 
 @kernel
 def _neighbour(vehicles: Floats, i: int, ego: Floats, t: float, ahead: float) -> tuple[float, float]:
-    """Bumper distance (m) from vehicle i to the next one on offset `t`, in front of it (`ahead` +1) or behind (−1), and
-    the speed of that one along i's way (m/s). Somebody changing lanes occupies both. `ego` (5,): s, t, velocity along s,
-    length, width."""
+    """Bumper distance (m) from vehicle i to the next one on offset `t`, in front of it (`ahead` +1) or behind (−1),
+    and the speed of that one along i's way (m/s). Somebody changing lanes occupies both. `ego` (5,): s, t, velocity
+    along s, length, width."""
     way, best, speed = vehicles[i, WAY], 1e6, 0.0
     for j in range(-1, vehicles.shape[0]):
         if j == i or (j >= 0 and vehicles[j, PARKED] > 0.0):
@@ -75,14 +77,14 @@ def _wish(speed: float, desired: float, accel: float, gap: float, closing: float
     """Intelligent Driver Model: a·(1 − (v/v₀)⁴ − (s*/gap)²), s* = 2 + 1.2·v + v·Δv/(2√(a·b)); m/s²."""
     wanted = _STANDSTILL + max(0.0, _HEADWAY * speed + speed * closing / (2.0 * math.sqrt(accel * _COMFORT)))
     near = wanted / max(gap, 0.3)
-    return max(-_HARDEST, accel * (1.0 - (speed / desired) ** 4 - near * near))
+    return float(max(-_HARDEST, accel * (1.0 - (speed / desired) ** 4 - near * near)))
 
 
 @kernel
 def _better_lane(vehicles: Floats, i: int, ego: Floats, lanes: Floats, gap: float, leader: float) -> float:
-    """t of the lane vehicle i should keep to, `gap` m behind a leader at `leader` m/s: a neighbour lane of `lanes` (L, 2;
-    t and way), the left one first, where the way is free for longer and nobody behind must brake; else its own."""
-    speed, desired, own = vehicles[i, SPEED], vehicles[i, DESIRED], vehicles[i, LANE_T]
+    """t of the lane vehicle i should keep to, `gap` m behind a leader at `leader` m/s: a neighbour lane of `lanes` (L,
+    2; t and way), the left one first, where the way is free for longer and nobody behind must brake; else its own."""
+    speed, desired, own = vehicles[i, SPEED], vehicles[i, DESIRED], float(vehicles[i, LANE_T])
     if gap > 8.0 + 2.0 * speed or leader > desired - _WORTH or speed < 3.0:
         return own
     for side in (-1.0, 1.0):
@@ -110,8 +112,8 @@ def drive(
     """The vehicles one step later, (V, 17).
 
     `length` of the road (m); `lanes` (L, 2): t and way ±1 of its driving lanes; `edges`: the t beyond which nothing
-    slides; `ego` (5,): its s, t, velocity along s, length, width. A stunned vehicle slides and spins to a stop, then finds
-    back to the middle of its lane and drives on, unless it is a wreck."""
+    slides; `ego` (5,): its s, t, velocity along s, length, width. A stunned vehicle slides and spins to a stop, then
+    finds back to the middle of its lane and drives on, unless it is a wreck."""
     after = vehicles.copy()
     for i in range(vehicles.shape[0]):
         if vehicles[i, PARKED] > 0.0:
@@ -173,8 +175,8 @@ def vehicle_poses(vehicles: Floats, segments: Floats) -> Floats:
 
 
 def push(vehicle: Floats, heading: float, dvx: float, dvy: float, spin: float, dx: float, dy: float) -> Floats:
-    """The row `vehicle` (17,) after a hit that changes its velocity by (dvx, dvy) m/s, sets its spin (rad/s) and moves it
-    by (dx, dy) m, on a road whose reference line has `heading` there; a hit beyond NUDGE stuns it."""
+    """The row `vehicle` (17,) after a hit that changes its velocity by (dvx, dvy) m/s, sets its spin (rad/s) and moves
+    it by (dx, dy) m, on a road whose reference line has `heading` there; a hit beyond NUDGE stuns it."""
     cos, sin = math.cos(heading), math.sin(heading)
     after = vehicle.copy()
     after[S] += dx * cos + dy * sin

@@ -15,9 +15,9 @@ from collect.embedded.road import locate_at, pose_at
 Floats = NDArray[np.float64]
 
 (S, T, X, Y, VX, VY, ORDER, FACING, DOWN, DAZE, RETREAT) = range(11)
-"""Columns of `walkers` (W, 11): road position, world position (m) and velocity (m/s), standing order −1 (left), 0 or +1
-(right), the side it faces, 1 once knocked over, seconds it still stands dazed after a hit, and the side it then steps back
-to (0: none, it just stood frozen)."""
+"""Columns of `walkers` (W, 11): road position, world position (m) and velocity (m/s), standing order −1 (left), 0 or
++1 (right), the side it faces, 1 once knocked over, seconds it still stands dazed after a hit, and the side it then
+steps back to (0: none, it just stood frozen)."""
 
 WALKER_COLUMNS: Final = 11
 DECISION_STEPS: Final = 20
@@ -94,8 +94,8 @@ def _slide(walker: Floats, segments: Floats, dt: float) -> None:
 def knock(walker: Floats, dvx: float, dvy: float, dx: float, dy: float, coin: float) -> Floats:
     """The row `walker` (11,) after a hit that changes its velocity by (dvx, dvy) m/s and moves it by (dx, dy) m.
 
-    A first soft hit makes it freeze, or with `coin` below 0.5 step back to the side it came from; it stays as it was when
-    it is merely pushed on."""
+    A first soft hit makes it freeze, or with `coin` below 0.5 step back to the side it came from; it stays as it was
+    when it is merely pushed on."""
     after = walker.copy()
     after[X] += dx
     after[Y] += dy

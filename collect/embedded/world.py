@@ -49,7 +49,7 @@ class WorldState:
     vehicles: Floats
     walkers: Floats
     tick: int = 0
-    control: Control = Control()
+    control: Control = Control()  # noqa: RUF009  (frozen)
     collisions: tuple[Collision, ...] = ()
 
 
@@ -91,7 +91,7 @@ class EmbeddedSimulator:
         SemoreError when it comes from another version of the world."""
         if state.version != self.version:
             raise SemoreError(
-                f"the saved world is of version {state.version}, this simulator of {self.version}: start the episode anew"
+                f"the saved world is of version {state.version}, this simulator of {self.version}; reset instead"
             )
         self._episode = _Episode(state, self._size)
         return self._episode.snapshot()
@@ -179,7 +179,8 @@ class _Episode:
         return tuple(events)
 
     def _bodies(self) -> tuple[Floats, NDArray[np.float32]]:
-        """Rows of contact.BODY_FIELDS for the ego, every actor and the scenery near the ego; and the table of actors."""
+        """Rows of contact.BODY_FIELDS for the ego, every actor and the scenery near the ego; and the table of
+        actors."""
         actors = self._actors()
         s, _ = self._town.road.locate(self._ego.x, self._ego.y)
         self._near = self._town.scenery.between(s - _REACH, s + _REACH)

@@ -1,7 +1,7 @@
 # Semore. `make help` lists the targets; each installs what it needs into .venv on first use, and resumes when repeated.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup collect annotate train evaluate test test-slow lint format clean
+.PHONY: help setup collect annotate train evaluate eyes test test-slow lint format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
@@ -15,6 +15,7 @@ run = .venv/bin/python -m
 help:
 	@echo "make collect annotate train evaluate   the pipeline, in this order"
 	@echo "make test | test-slow | lint           checks"
+	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
 	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay RUN= ROLLOUTS= KNOWLEDGE= WEATHER="
@@ -50,6 +51,9 @@ test: setup
 
 test-slow: setup
 	@$(run) pytest
+
+eyes: setup
+	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff format --check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,16 @@ class Simulator(Protocol):
 
     def close(self) -> None:
         """Give back whatever the simulator holds; harmless twice."""
+
+
+class Restorable(Simulator, Protocol):
+    """A Simulator whose running episode can be put aside and taken up again, also in another process (`embedded`)."""
+
+    def save(self) -> Any:
+        """All of the episode's state, picklable; later steps do not change it."""
+
+    def restore(self, state: Any) -> Snapshot:
+        """Go on from a saved state: the same controls then give the same snapshots."""
 
 
 def simulator_identity(simulator: Simulator) -> dict[str, str]:

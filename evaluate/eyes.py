@@ -114,9 +114,17 @@ def main() -> None:
         )
     version = EmbeddedSimulator.version
     lines = [
-        f"Embedded world, version {version}, {settings.episodes} test seeds, the same for every row.",
+        "# A bench that needs eyes",
         "",
-        "| scenario | reward | policy | episode reward | driver − policy, 95 % interval | driver is | endings |",
+        "A scenario shows something about seeing only where nobody gets far without it. The rule-based driver sees the",
+        "simulator's state. Against it stand, on the same test seeds: the same driver when it ignores all actors",
+        f"(`blind_driver`), full throttle, the best of {len(CONSTANTS)} constant actions (steering and pedal, picked in",
+        "hindsight for each row), and random actions. `published` and `safety` are the two rewards. Ahead: the 95 %",
+        "bootstrap interval of the paired difference lies above 0.",
+        "",
+        f"Embedded world, version {version}, {settings.episodes} test seeds. Written by `make eyes`.",
+        "",
+        "| scenario | reward | policy | episode reward | driver − policy | driver is | endings |",
         "|---|---|---|---|---|---|---|",
     ]
     for scenario in settings.scenarios:

@@ -121,6 +121,7 @@ class _Episode:
         self._control, self._collisions = state.control, state.collisions
         kinds = [KINDS[int(kind)] for kind in state.cast.actors[:, ACTOR_COLUMN["kind"]]]
         self._build = np.array([_build(kind) for kind in kinds]).reshape(-1, 4)
+        self._table = self._actors()
 
     def state(self) -> WorldState:
         return replace(
@@ -171,8 +172,11 @@ class _Episode:
             if strength > 0.0:
                 events.append(Collision(strength, 0, _noun(fence.semantic)))
         touched = {int(row) for pair in hits[:, :2] for row in pair if row < movable}
+        self._table = actors
         for row in sorted(touched - {0}):
             self._shove(row - 1, bodies[row], before[row], int(actors[row - 1, 1]))
+        if touched - {0}:
+            self._table = self._actors()
         if 0 in touched or not np.array_equal(bodies[0], before[0]):
             x, y, vx, vy, spin = bodies[0, [0, 1, 6, 7, 8]].tolist()
             self._ego = self._ego.after_hit(x, y, vx, vy, spin)
@@ -239,15 +243,15 @@ class _Episode:
         return actors
 
     def snapshot(self) -> Snapshot:
-        ego, actors = self._ego, self._actors()
+        ego, actors = self._ego, self._table
         vx, vy = ego.velocity
         lane, ends = self._lane()
         look = partial(
             draw, self._town, self._air, self._size, ego.x, ego.y, ego.yaw,
-            actors.copy(), self._state.cast.paint, self._state.weather.headlights, self._tick,
+            actors, self._state.cast.paint, self._state.weather.headlights, self._tick,
         )  # fmt: skip
         state = Ego(ego.x, ego.y, 0.0, ego.yaw, vx, vy, 0.0, self._control)
-        return Snapshot(self._tick, state, lane, ends, self._collisions, actors, look)
+        return Snapshot(self._tick, state, lane, ends, self._collisions, actors.copy(), look)
 
     def _lane(self) -> tuple[Lane | None, bool]:
         """The driving lane under the ego's centre, and whether the road ends just ahead in its direction."""

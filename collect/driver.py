@@ -21,8 +21,23 @@ CRUISE: Final = 20.0
 
 _LENGTH, _WIDTH = KINDS[KIND_INDEX["sedan"]].length, KINDS[KIND_INDEX["sedan"]].width
 _WALKER: Final = KIND_INDEX["pedestrian"]
-_HORIZON: Final = np.arange(0.1, 3.01, 0.1)  # s looked ahead
-_PACES: Final = (1.0, 0.75, 0.5, 0.3, 0.15)  # shares of the cruising speed it chooses from, besides the next
+_TICK: Final = 0.2  # s
+_HORIZON: Final = np.arange(1, 16) * _TICK  # s looked ahead
+_PACES: Final = (
+    1.0,
+    0.9,
+    0.8,
+    0.7,
+    0.6,
+    0.55,
+    0.5,
+    0.45,
+    0.4,
+    0.35,
+    0.3,
+    0.2,
+    0.1,
+)  # shares of the cruising speed it chooses from, besides the next
 _CRAWL: Final = (1.0, 0.3, 0.0)  # m/s; standing still at a hundredth step counts as stuck
 _SIDES: Final = (0.0, -0.5, 0.5, -1.0, 1.0)  # shares of the room beside the lane's centre it chooses from
 _EDGE = 0.9  # m kept between the middle of the car and the edge of the lane: no squeezing past cyclists
@@ -119,7 +134,7 @@ def _choose(cruise: float, speed: float, offset: float, lane_width: float, other
     faster = np.minimum(np.maximum(paces, speed), speed + _PULL * _HORIZON)
     slower = np.maximum(np.minimum(paces, speed), speed - _BRAKE * _HORIZON)
     pace = np.where(paces > speed, faster, slower)
-    way = np.cumsum(pace, axis=1) * 0.1
+    way = np.cumsum(pace, axis=1) * _TICK
     side = sides + (offset - sides) * np.exp(-_SWERVE * _HORIZON * min(1.0, speed / 8.0))
     x = others[:, 0, None] + others[:, 2, None] * _HORIZON
     y = others[:, 1, None] + others[:, 3, None] * _HORIZON

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collect.embedded.road import LaneSpec, Road
-from collect.embedded.shapes import BOX, PART_FIELDS
+from collect.embedded.shapes import BOARD, BOX, FACADE, MATERIAL, PART_FIELDS, PLAIN, RAIL, ROOF, WEDGE
 from datasets.errors import SemoreError
 from datasets.schema import SemanticClass
 
@@ -25,6 +25,11 @@ SURFACES: Final[dict[str, tuple[SemanticClass, Colour]]] = {
     "terrain": (SemanticClass.TERRAIN, (0.200, 0.330, 0.130)),
 }
 """Pixel class and albedo of every lane type, and of the land beside the road."""
+
+_TEXTURES: Final = {"driving": (0.16, 0.0), "shoulder": (0.20, 0.0), "sidewalk": (0.12, 1.0), "terrain": (0.62, 0.0)}
+"""How much each surface's grain darkens and brightens it, and whether it is laid in slabs of a metre."""
+_KERB: Final = ((0.12, (0.33, 0.32, 0.31)), (0.20, (0.70, 0.69, 0.66)))
+"""Width (m) and colour of a kerb's face and top, from the carriageway outwards."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Row:
 
     `left`, `right`: t of the row's middle; `every`: spacing (m); length, width, height: box sizes (m), the height
     uniform in its range; `colours` are drawn from; `lift`: height of the box's foot (m); `hit_as`: what the ego
-    runs into, each box, an endless fence along their faces (no joints to catch on), or nothing."""
+    runs into, each box, an endless fence along their faces (no joints to catch on), or nothing; `material`: as in
+    shapes.py. left = right: one row only."""
 
     semantic: SemanticClass
     left: float
@@ -56,6 +62,7 @@ class Row:
     colours: tuple[Colour, ...]
     lift: float = 0.0
     hit_as: Literal["box", "fence", "air"] = "box"
+    material: float = PLAIN
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class TownSpec:
     road: Road
     markings: tuple[Marking, ...]
     rows: tuple[Row, ...]
+    roofs: tuple[Colour, ...] = ()
+    """Colours of the pitched roofs that two houses out of three get."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Fence:
 
 @dataclass(frozen=True)
 class Scenery:
-    """Static boxes in order of s: `parts` (n, 13) float32 as shapes.PART_FIELDS, `tags` (n, 2) int32 (instance 0,
+    """Static boxes in order of s: `parts` (n, 17) float32 as shapes.PART_FIELDS, `tags` (n, 2) int32 (instance 0,
     class), `bodies` (n, 11) float64 as contact.BODY_FIELDS (infinitely far away unless hit as boxes), `s` (n,)
     float64."""
 
@@ -95,9 +104,10 @@ class Scenery:
 
 @dataclass(frozen=True)
 class Town:
-    """A map ready for use. `strips` (n, 5) float64: right edge t, class, r, g, b, from left to right, the last endless.
-    `marks` (m, 7) float64: t, half width, dash, gap, r, g, b. `edges`: the t (m) of the nearest thing on either side
-    that gives no way."""
+    """A map ready for use. `strips` (n, 7) float64: right edge t, class, r, g, b, grain, slabs, from left to right,
+    the last endless. `marks` (m, 7) float64: t, half width, dash, gap, r, g, b. `edges`: the t (m) of the nearest thing
+    on either side that gives no way. `roofs` (k, 17) float32 as shapes.PART_FIELDS in the order of `roofs_s` (k,), m:
+    drawn only."""
 
     name: str
     road: Road
@@ -106,9 +116,14 @@ class Town:
     scenery: Scenery
     fences: tuple[Fence, ...]
     edges: tuple[float, float]
+    roofs: NDArray[np.float32]
+    roofs_s: NDArray[np.float64]
 
 
-_STONE = ((0.62, 0.52, 0.42), (0.66, 0.60, 0.52), (0.52, 0.36, 0.30), (0.58, 0.58, 0.60), (0.70, 0.66, 0.54))
+_STONE = ((0.66, 0.53, 0.40), (0.72, 0.66, 0.56), (0.56, 0.33, 0.26), (0.60, 0.61, 0.64), (0.78, 0.70, 0.50))
+_TILES = ((0.46, 0.22, 0.16), (0.30, 0.26, 0.26), (0.38, 0.30, 0.24))
+_CLOTH = ((0.66, 0.16, 0.14), (0.16, 0.36, 0.28), (0.20, 0.28, 0.52), (0.80, 0.72, 0.56))
+_SIGN = ((0.04, 0.36, 0.20),)
 _STEEL = ((0.62, 0.64, 0.66),)
 _IRON = ((0.22, 0.23, 0.24),)
 
@@ -130,9 +145,11 @@ SPECS: Final[dict[str, TownSpec]] = {
             Marking(-3.9, WHITE), Marking(0.0, YELLOW, width=0.18, dash=3.0, gap=3.0), Marking(3.9, WHITE),
         ),
         rows=(
-            Row(SemanticClass.BUILDING, -15.5, 15.5, 13.0, 11.5, 9.0, (5.0, 13.0), _STONE),
+            Row(SemanticClass.BUILDING, -15.5, 15.5, 13.0, 11.5, 9.0, (5.0, 13.0), _STONE, material=FACADE),
             Row(SemanticClass.POLE, -8.7, 8.7, 40.0, 0.18, 0.18, (5.5, 5.5), _IRON),
+            Row(SemanticClass.BUILDING, -10.7, 10.7, 39.0, 6.0, 1.1, (0.45, 0.45), _CLOTH, 2.45, hit_as="air"),
         ),
+        roofs=_TILES,
     ),
     "Town04": TownSpec(
         Road(
@@ -152,10 +169,14 @@ SPECS: Final[dict[str, TownSpec]] = {
             *(Marking(3.5 * k, WHITE, dash=4.0, gap=6.0) for k in (1, 2, 3)),
         ),
         rows=(
-            Row(SemanticClass.GUARD_RAIL, -1.5, 17.0, 10.0, 10.2, 0.12, (0.32, 0.32), _STEEL, 0.45, hit_as="fence"),
+            Row(SemanticClass.GUARD_RAIL, -1.5, 17.0, 10.0, 10.2, 0.12, (0.32, 0.32), _STEEL, 0.45, hit_as="fence",
+                material=RAIL),
             Row(SemanticClass.GUARD_RAIL, -1.62, 17.12, 10.0, 0.12, 0.12, (0.75, 0.75), _IRON, hit_as="air"),
-            Row(SemanticClass.BUILDING, -70.0, 85.0, 90.0, 26.0, 18.0, (8.0, 26.0), _STONE),
+            Row(SemanticClass.BUILDING, -70.0, 85.0, 90.0, 26.0, 18.0, (8.0, 26.0), _STONE, material=FACADE),
             Row(SemanticClass.POLE, -2.6, 18.4, 50.0, 0.22, 0.22, (8.0, 8.0), _STEEL),
+            Row(SemanticClass.POLE, 7.9, 7.9, 250.0, 0.3, 21.2, (0.3, 0.3), _STEEL, 6.0, hit_as="air"),
+            Row(SemanticClass.POLE, -2.6, 18.4, 250.0, 0.4, 0.4, (6.3, 6.3), _STEEL, hit_as="air"),
+            Row(SemanticClass.OTHER, 3.4, 10.6, 250.0, 0.5, 5.4, (2.4, 2.4), _SIGN, 5.6, hit_as="air", material=BOARD),
         ),
     ),
 }  # fmt: skip
@@ -181,17 +202,34 @@ def town(name: str) -> Town:
     ]
     solid = [row for row in spec.rows if row.hit_as != "air"]
     edges = max(row.left + row.width / 2 for row in solid), min(row.right - row.width / 2 for row in solid)
-    return Town(name, spec.road, _strips(spec.road), np.array(marks), _scenery(spec), tuple(fences), edges)
+    scenery, strips = _scenery(spec), _strips(spec.road)
+    roofs = _roofs(scenery, spec.roofs)
+    return Town(name, spec.road, strips, np.array(marks), scenery, tuple(fences), edges, *roofs)
 
 
 def _strips(road: Road) -> NDArray[np.float64]:
     lanes = sorted(road.lanes, key=lambda lane: road.spans[lane.id])
-    land, land_colour = SURFACES["terrain"]
-    rows = [(road.spans[lanes[0].id][0], float(land), *land_colour)]
+    rows = [_strip(road.spans[lanes[0].id][0], "terrain")]
     for lane in lanes:
-        semantic, colour = SURFACES[lane.type]
-        rows.append((road.spans[lane.id][1], float(semantic), *colour))
-    return np.array([*rows, (np.inf, float(land), *land_colour)])
+        low, high = road.spans[lane.id]
+        if lane.type != "sidewalk":
+            rows.append(_strip(high, lane.type))
+        elif lane.id < 0:  # to the right: the kerb comes first
+            face = low + _KERB[0][0]
+            rows += [_strip(face, "sidewalk", _KERB[0][1]), _strip(face + _KERB[1][0], "sidewalk", _KERB[1][1])]
+            rows.append(_strip(high, "sidewalk"))
+        else:
+            face = high - _KERB[0][0]
+            rows += [_strip(face - _KERB[1][0], "sidewalk"), _strip(face, "sidewalk", _KERB[1][1])]
+            rows.append(_strip(high, "sidewalk", _KERB[0][1]))
+    return np.array([*rows, _strip(np.inf, "terrain")])
+
+
+def _strip(edge: float, surface: str, colour: Colour | None = None) -> tuple[float, ...]:
+    """One row of Town.strips; a `colour` of its own has no slabs."""
+    semantic, usual = SURFACES[surface]
+    grain, slabs = _TEXTURES[surface]
+    return edge, float(semantic), *(colour or usual), grain, 0.0 if colour else slabs
 
 
 def _scenery(spec: TownSpec) -> Scenery:
@@ -203,13 +241,15 @@ def _scenery(spec: TownSpec) -> Scenery:
     where: list[float] = []
     for row in spec.rows:
         for s in np.arange(-40.0 + row.every / 2, spec.road.length + 60.0, row.every):
-            for t in (row.left, row.right):
+            for t in dict.fromkeys((row.left, row.right)):
                 x, y, heading = spec.road.pose(s, t)
                 turn = (np.cos(heading), np.sin(heading))
                 height = rng.uniform(*row.height)
                 colour = row.colours[rng.integers(len(row.colours))]
                 half = (row.length / 2, row.width / 2, height / 2)
-                parts.append((x, y, row.lift + height / 2, *half, *turn, BOX, *colour, 0.0))
+                parts.append(
+                    (x, y, row.lift + height / 2, *half, *turn, BOX, 0.0, 0.0, 0.0, *colour, 0.0, row.material)
+                )
                 tags.append((0, int(row.semantic)))
                 bodies.append(
                     (x if row.hit_as == "box" else np.inf, y, row.length / 2, row.width / 2, *turn, 0, 0, 0, 0, 0)
@@ -220,3 +260,20 @@ def _scenery(spec: TownSpec) -> Scenery:
     return Scenery(
         table[order], np.array(tags, np.int32)[order], np.array(bodies, np.float64)[order], np.array(where)[order]
     )
+
+
+def _roofs(scenery: Scenery, colours: tuple[Colour, ...]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Hipped roofs with eaves for houses of the scenery, and where along the road they stand; none without colours."""
+    rng = np.random.default_rng(13)
+    rows: list[tuple[float, ...]] = []
+    where: list[float] = []
+    houses = scenery.parts[:, MATERIAL] == FACADE
+    for house, s in zip(scenery.parts[houses].tolist(), scenery.s[houses].tolist(), strict=True):
+        if colours and rng.random() < 0.67:
+            x, y, z, hx, hy, hz, cos, sin = house[:8]
+            rise, eaves = 1.1, 0.35
+            half, slope = (hx + eaves, hy + eaves, rise), (3.2, 3.2, hy + eaves - 0.2)
+            colour = colours[rng.integers(len(colours))]
+            rows.append((x, y, z + hz + rise, *half, cos, sin, WEDGE, *slope, *colour, 0.0, ROOF))
+            where.append(s)
+    return np.array(rows, np.float32).reshape(-1, len(PART_FIELDS)), np.array(where)

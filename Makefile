@@ -1,7 +1,7 @@
 # Semore. `make help` lists the targets; each installs what it needs into .venv on first use, and resumes when repeated.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup collect annotate train evaluate eyes test test-slow lint format clean
+.PHONY: help setup collect annotate train evaluate eyes test test-slow lint bench format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
@@ -15,6 +15,7 @@ run = .venv/bin/python -m
 help:
 	@echo "make collect annotate train evaluate   the pipeline, in this order"
 	@echo "make test | test-slow | lint           checks"
+	@echo "make bench                             speeds of drawing, driving and recording, against their targets"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
@@ -59,6 +60,9 @@ lint: setup
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+
+bench: setup
+	@$(run) perf.collect $(ARGS)
 
 format: setup
 	@.venv/bin/ruff format .

@@ -229,8 +229,10 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return reward
 
     def _frame(self) -> NDArray[np.uint8]:
-        picture = torch.from_numpy(np.ascontiguousarray(self.snapshot.images.rgb.transpose(2, 0, 1)))
-        return shrink(picture[None], self._size)[0].numpy()
+        picture = np.ascontiguousarray(self.snapshot.images.rgb.transpose(2, 0, 1))
+        if picture.shape[-1] == self._size:
+            return picture
+        return shrink(torch.from_numpy(picture)[None], self._size)[0].numpy()
 
     def _observation(self) -> NDArray[np.uint8]:
         return np.concatenate(self._frames)

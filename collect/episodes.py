@@ -29,7 +29,12 @@ def drive(
     observation, action, info)` sees each decision's observation and action, and the last observation with None.
     Drawing releases the interpreter lock, so `threads` > 1 overlaps the environments' steps.
     """
+
+    def step(slot: int, action: Action) -> tuple[Any, float, bool, bool, Info]:
+        return envs[slot].step(action)
+
     with ThreadPoolExecutor(threads) as pool:
+        each: Callable[..., Any] = map if threads == 1 else pool.map  # a lone thread only adds its own hand-overs
         for first in range(0, len(seeds), len(envs)):
             batch = list(seeds[first : first + len(envs)])
             policy.start(batch)
@@ -43,13 +48,14 @@ def drive(
                 infos.append(info)
             live = list(range(len(batch)))
             while live:
-                actions = policy.act(live, np.stack([observations[slot] for slot in live]), [infos[s] for s in live])
+                seen = observations[live[0]][None] if len(live) == 1 else np.stack([observations[s] for s in live])
+                actions = policy.act(live, seen, [infos[slot] for slot in live])
                 if watch:
                     for slot, action in zip(live, actions, strict=True):
                         watch(batch[slot], observations[slot], action, infos[slot])
-                steps = pool.map(lambda pair: envs[pair[0]].step(pair[1]), zip(live, actions, strict=True))
                 running = []
-                for slot, (observation, _, terminated, truncated, info) in zip(live, steps, strict=True):
+                for slot, after in zip(live, each(step, live, actions), strict=True):
+                    observation, _, terminated, truncated, info = after
                     observations[slot], infos[slot] = observation, info
                     if not (terminated or truncated):
                         running.append(slot)

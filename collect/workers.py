@@ -1,17 +1,24 @@
-"""Recording a plan with worker processes: each takes whole episodes, nothing finished is recorded twice."""
+"""Recording a plan with worker processes: each takes whole episodes, nothing finished is recorded twice.
+
+A worker writes one episode while it drives the next. It says None when it wants an episode, (name, steps) when one is
+on disk, and an exception when it fails; it is told (seed, behaviour), or None when there is nothing left.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import signal
+import traceback
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import cast
 
 from collect.behaviour import make_policy
 from collect.plan import CollectSettings, identity, plan, policy_attributes
-from collect.recorder import episode_name, record
+from collect.recorder import episode_name, record_into
+from collect.writer import EpisodeWriter
 from datasets.errors import SemoreError
 from datasets.progress import meter
 from datasets.rollouts import Rollouts, rollouts_path
@@ -56,28 +63,64 @@ def _record_parallel(
     rollouts: Rollouts, settings: CollectSettings, todo: list[tuple[int, str]]
 ) -> Iterator[tuple[str, int]]:
     """Record episodes in worker processes; yields (name, steps) as each is on disk."""
-    workers = min(settings.workers, len(todo))
-    with ProcessPoolExecutor(workers, get_context("spawn"), _die_with_parent) as pool:
-        jobs = [pool.submit(_record_one, rollouts, settings, seed, policy) for seed, policy in todo]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BrokenProcessPool:
-            raise SemoreError(
-                "a recording worker died (out of memory, or killed); finished episodes are kept: run the same command "
-                "again, with a smaller --workers if memory was short"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _record_one(rollouts: Rollouts, settings: CollectSettings, seed: int, policy: str) -> tuple[str, int]:
-    env = settings.env()
+    context, tasks = get_context("spawn"), iter(todo)
+    owed: dict[Connection, int] = {}  # what each worker has yet to say: its next question, and episodes on disk
+    processes = []
     try:
-        (name,) = record(rollouts, [env], make_policy(policy), [seed], policy_attributes(settings, policy))
-        return name, rollouts.episode(name).steps
+        for _ in range(min(settings.workers, len(todo))):
+            ours, theirs = context.Pipe()
+            processes.append(context.Process(target=_work, args=(rollouts, settings, theirs)))
+            processes[-1].start()
+            theirs.close()  # so that the worker's death is the end of the file here
+            owed[ours] = 1
+        while owed:
+            for pipe in cast(list[Connection], wait(list(owed))):
+                try:
+                    said = pipe.recv()
+                    if said is None:
+                        task = next(tasks, None)
+                        pipe.send(task)
+                        owed[pipe] += -1 if task is None else 1
+                except (EOFError, ConnectionError):
+                    if owed.pop(pipe):
+                        raise SemoreError(
+                            "a recording worker died (out of memory, or killed); finished episodes are kept: run the "
+                            "same command again, with a smaller --workers if memory was short"
+                        ) from None
+                    continue
+                if isinstance(said, Exception):
+                    raise said
+                if said is not None:
+                    owed[pipe] -= 1
+                    yield said
     finally:
+        for pipe in owed:
+            pipe.close()  # a worker that finds nobody to talk to finishes its episode and ends
+        for process in processes:
+            process.join()
+
+
+def _work(rollouts: Rollouts, settings: CollectSettings, pipe: Connection) -> None:
+    """A worker's life, at the other end of `pipe`."""
+    _die_with_parent()
+    try:
+        env = settings.env()
+        with EpisodeWriter(rollouts, lambda name, steps: pipe.send((name, steps))) as writer:
+            while (task := _next_task(pipe)) is not None:
+                seed, policy = task
+                record_into(writer, [env], make_policy(policy), [seed], policy_attributes(settings, policy))
         env.close()
+    except KeyboardInterrupt:
+        pass  # the collector says so
+    except Exception as error:
+        known = isinstance(error, SemoreError)
+        with suppress(ConnectionError):  # nobody listens: the collector was stopped, and this worker with it
+            pipe.send(error if known else RuntimeError(f"a recording worker failed:\n{traceback.format_exc()}"))
+
+
+def _next_task(pipe: Connection) -> tuple[int, str] | None:
+    pipe.send(None)
+    return cast(tuple[int, str] | None, pipe.recv())
 
 
 def _die_with_parent() -> None:

@@ -29,7 +29,7 @@ from collect.recorder import episode_name, record
 from collect.workers import collect
 from datasets.errors import SemoreError
 from datasets.rollouts import Rollouts, row_digests
-from datasets.schema import EGO_COLUMN, FRAME_ARRAYS, SEED_SPLITS, STEP_ARRAYS, split_of
+from datasets.schema import EGO_COLUMN, FRAME_ARRAYS, SCHEMA_VERSION, SEED_SPLITS, STEP_ARRAYS, split_of
 from datasets.settings import run_command
 
 SMALL = {"camera": 32, "max_episode_steps": 60, "action_repeat": 2, "rollouts": "r"}
@@ -134,7 +134,7 @@ def test_a_recording_is_what_the_world_showed(tmp_path):
     assert about["total_reward"] == pytest.approx(stored["reward"].sum(), abs=1e-4)
     assert (about["ending"], about["seed"], about["split"]) == (info["ending"], 0, "train")
     assert (about["scenario"], about["weather"], about["policy"]) == ("HighWay", "hard_high_light", "wander")
-    assert (about["simulator"], about["schema_version"], about["complete"]) == ("embedded", 1, True)
+    assert (about["simulator"], about["schema_version"], about["complete"]) == ("embedded", SCHEMA_VERSION, True)
     assert all(about[key] for key in ("simulator_version", "renderer_version", "code_version", "checksum"))
     assert dict(identity(settings, "wander")).items() <= dict(about).items()
 
@@ -360,9 +360,10 @@ def test_a_foreign_or_newer_folder_is_one_line(monkeypatch, capsys, tmp_path):
     newer = Rollouts(tmp_path / "rollouts" / "n.zarr")
     newer.create()
     root = newer.path / "zarr.json"
-    root.write_text(root.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    told, newer_still = (f'"schema_version": {version}' for version in (SCHEMA_VERSION, SCHEMA_VERSION + 1))
+    root.write_text(root.read_text().replace(told, newer_still))
     line = command(monkeypatch, capsys, f"--data={tmp_path}", "--rollouts=n")
-    assert "n.zarr has schema version 2, this code reads 1" in line
+    assert f"n.zarr has schema version {SCHEMA_VERSION + 1}, this code reads {SCHEMA_VERSION}" in line
 
 
 def test_the_real_command_prints_no_traceback(tmp_path):

@@ -1,0 +1,65 @@
+"""Episodes to disk behind the driver's back: one thread digests, compresses and writes while the next one is driven."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final
+
+from datasets.rollouts import Arrays, Rollouts
+
+WAITING: Final = 1
+"""Episodes that may wait behind the one being written; 500 frames of 128² are 50 MB."""
+
+
+class EpisodeWriter:
+    """Writes episodes on a thread of its own, one after another in the order they are put; a context manager.
+
+    An episode appears in `rollouts` whole or not at all, as Rollouts.write promises; `finished(name, steps)` is called
+    in the putting thread once it is on disk. The error of a failed write is raised by the next `put`, or on leaving;
+    nothing put after the failed one is written. Leaving waits until everything is on disk, also when it is an error of
+    the driver's that ends the context: what was driven to its end is kept.
+    """
+
+    def __init__(self, rollouts: Rollouts, finished: Callable[[str, int], None]) -> None:
+        self._rollouts, self._finished = rollouts, finished
+        self._pool = ThreadPoolExecutor(1, "episode-writer")
+        self._pending: deque[Future[tuple[str, int]]] = deque()
+        self._failed = False
+
+    def __enter__(self) -> EpisodeWriter:
+        return self
+
+    def put(self, name: str, arrays: Callable[[], Arrays], attributes: Mapping[str, Any]) -> None:
+        """Have episode `name` written. `arrays()` is called on the writer's thread, so what it computes costs the
+        driver nothing; blocks while more than WAITING episodes stand before this one."""
+        self._settle(WAITING)
+        self._pending.append(self._pool.submit(self._write, name, arrays, attributes))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._settle(0)
+        finally:
+            self._pool.shutdown(wait=True)
+
+    def _settle(self, left: int) -> None:
+        """Tell of every episode on disk, and wait until at most `left` are not."""
+        while self._pending and (len(self._pending) > left or self._pending[0].done()):
+            self._finished(*self._pending[0].result())
+            self._pending.popleft()
+
+    def _write(self, name: str, arrays: Callable[[], Arrays], attributes: Mapping[str, Any]) -> tuple[str, int]:
+        if self._failed:
+            raise RuntimeError(f"episode {name} was put behind one that could not be written")
+        try:
+            written = arrays()
+            self._rollouts.write(name, written, attributes)
+        except BaseException:
+            self._failed = True
+            raise
+        return name, len(written["action"])

@@ -1,0 +1,31 @@
+"""The benchmark runs and says what it promises; how fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KINDS = ["prototype_fps", "raw_render_fps", "env_fps", "env_with_recording_fps", "two_workers_fps"]
+
+
+@pytest.mark.slow
+def test_collect_prints_rates_as_its_last_line():
+    command = [sys.executable, "-m", "perf.collect", "--rounds", "2", "--seconds", "0.05", "--sizes", "16", "24"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280)
+    assert done.returncode == 0, done.stderr
+    *told, last = done.stdout.splitlines()
+    assert "24² night, round 2 of 2" in done.stdout
+    assert any("recording / raw" in line for line in told)
+    rates = json.loads(last)
+    assert list(rates) == ["16", "24"]
+    for skies in rates.values():
+        assert list(skies) == ["day", "night"]
+        for row in skies.values():
+            assert list(row) == KINDS
+            assert all(rate > 0 for kind, rate in row.items() if kind != "prototype_fps")
+            assert row["prototype_fps"] is None or row["prototype_fps"] > 0

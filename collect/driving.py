@@ -243,10 +243,10 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return {
             "metrics": self._metrics.summary(),
             "ending": self._metrics.ending,
-            # Copies: the snapshot's own arrays may still be on their way to a recorder.
-            "semantic": images.semantic.copy(),
-            "instance": images.instance.copy(),
-            "depth": images.depth.copy(),
-            "actors": snapshot.actors.copy(),
+            # The snapshot's own arrays, fresh with every step; a listener that keeps any has copied them by now.
+            "semantic": images.semantic,
+            "instance": images.instance,
+            "depth": images.depth,
+            "actors": snapshot.actors,
             "ego": ego_row(snapshot),
         }

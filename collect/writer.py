@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final
 
+from collect.recording import EpisodeRecorder
 from datasets.rollouts import Arrays, Rollouts
 
 WAITING: Final = 1
@@ -28,15 +29,23 @@ class EpisodeWriter:
         self._pool = ThreadPoolExecutor(1, "episode-writer")
         self._pending: deque[Future[tuple[str, int]]] = deque()
         self._failed = False
+        self.spare: deque[EpisodeRecorder] = deque()
+        """Recorders whose episode is on disk, to be used again."""
 
     def __enter__(self) -> EpisodeWriter:
         return self
 
-    def put(self, name: str, arrays: Callable[[], Arrays], attributes: Mapping[str, Any]) -> None:
-        """Have episode `name` written. `arrays()` is called on the writer's thread, so what it computes costs the
-        driver nothing; blocks while more than WAITING episodes stand before this one."""
+    def put(
+        self,
+        name: str,
+        arrays: Callable[[], Arrays],
+        attributes: Mapping[str, Any],
+        written: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have episode `name` written. `arrays()`, and `written()` once they are on disk, are called on the writer's
+        thread, so what they compute costs the driver nothing; blocks while more than WAITING episodes stand before."""
         self._settle(WAITING)
-        self._pending.append(self._pool.submit(self._write, name, arrays, attributes))
+        self._pending.append(self._pool.submit(self._write, name, arrays, attributes, written))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -53,13 +62,17 @@ class EpisodeWriter:
             self._finished(*self._pending[0].result())
             self._pending.popleft()
 
-    def _write(self, name: str, arrays: Callable[[], Arrays], attributes: Mapping[str, Any]) -> tuple[str, int]:
+    def _write(
+        self, name: str, arrays: Callable[[], Arrays], attributes: Mapping[str, Any], written: Callable[[], None]
+    ) -> tuple[str, int]:
         if self._failed:
             raise RuntimeError(f"episode {name} was put behind one that could not be written")
         try:
-            written = arrays()
-            self._rollouts.write(name, written, attributes)
+            rows = arrays()
+            self._rollouts.write(name, rows, attributes)
         except BaseException:
             self._failed = True
             raise
-        return name, len(written["action"])
+        steps = len(rows["action"])
+        written()
+        return name, steps

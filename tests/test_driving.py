@@ -16,7 +16,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from collect.driving import DrivingEnv, SimStep, control_of, lane_speed
-from collect.recorder import EpisodeRecorder
+from collect.recording import EpisodeRecorder
 from collect.scenarios import Scenario, Weather
 from collect.simulator import Collision, Control, Ego, Images, Lane, Simulator, Snapshot
 from datasets.errors import SemoreError

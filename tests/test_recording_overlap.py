@@ -18,7 +18,8 @@ from collect import workers
 from collect.behaviour import make_policy
 from collect.driving import DrivingEnv
 from collect.plan import CollectSettings, plan
-from collect.recorder import EpisodeRecorder, episode_name, record
+from collect.recorder import episode_name, record
+from collect.recording import EpisodeRecorder
 from collect.workers import collect
 from collect.writer import WAITING, EpisodeWriter
 from datasets.errors import SemoreError
@@ -245,3 +246,20 @@ def test_an_error_in_a_worker_surfaces_and_leaves_whole_episodes(task, seed, beh
     for kept in rollouts.episodes():
         kept.verify()
     assert not list(rollouts.path.glob(".tmp-*"))
+
+
+def test_a_recorder_used_again_leaves_nothing_of_the_last_episode(tmp_path):
+    seeds = [3, 4, 5, 6, 7, 8]
+
+    def recorded(name: str, *batches: list[int]) -> dict[str, str]:
+        rollouts = Rollouts(tmp_path / f"{name}.zarr")
+        rollouts.create()
+        for batch in batches:
+            env = DrivingEnv("HighBeam", camera=16, size=16, max_episode_steps=90)
+            record(rollouts, [env], make_policy("full_throttle"), batch, {})
+        return {episode.name: episode.attributes["checksum"] for episode in rollouts.episodes()}
+
+    together = recorded("together", seeds)
+    assert together == recorded("apart", *([seed] for seed in seeds))
+    lengths = {episode.steps for episode in Rollouts(tmp_path / "together.zarr").episodes()}
+    assert len(lengths) > 1

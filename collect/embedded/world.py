@@ -32,6 +32,8 @@ Floats = NDArray[np.float64]
 _ROAD_END: Final = 2.0  # m before the end of the reference line where no lane lies ahead any more
 _REACH: Final = 30.0  # m of road on either side of the ego whose scenery it can touch
 _CYCLIST: Final = KIND_INDEX["cyclist"]
+_DOWN: Final = ACTOR_COLUMN["down"]
+_BRAKE: Final = ACTOR_COLUMN["brake"]
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class _Episode:
         moving[:, 4], moving[:, 5] = np.cos(actors[:, 5]), np.sin(actors[:, 5])
         moving[: len(self._vehicles), 8] = self._vehicles[:, vehicles.SPIN]
         for row in range(len(self._vehicles), count):
-            if actors[row, 12] > 0.0:  # lies along its heading
+            if actors[row, _DOWN] > 0.0:  # lies along its heading
                 moving[row, 2:4] = KINDS[int(actors[row, 1])].height / 2, KINDS[int(actors[row, 1])].width / 2
         bodies[1 + count :] = still
         return bodies, actors
@@ -235,11 +237,13 @@ class _Episode:
         if count:
             poses = vehicles.vehicle_poses(self._vehicles, self._town.road.segments)
             actors[:count, 2:4], actors[:count, 5:8] = poses[:, :2], poses[:, 2:]
-            actors[:count, 12], actors[:count, 13] = self._vehicles[:, vehicles.DOWN], self._vehicles[:, vehicles.BRAKE]
+            actors[:count, _DOWN] = self._vehicles[:, vehicles.DOWN]
+            actors[:count, _BRAKE] = self._vehicles[:, vehicles.BRAKE]
         for row, walker in enumerate(self._walkers, start=count):
             heading = self._town.road.pose(walker[walkers.S], 0.0)[2]
             actors[row, 2:4], actors[row, 6:8] = walker[2:4], walker[4:6]
-            actors[row, 5], actors[row, 12] = heading + walker[walkers.FACING] * math.pi / 2, walker[walkers.DOWN]
+            actors[row, 5] = heading + walker[walkers.FACING] * math.pi / 2
+            actors[row, _DOWN] = walker[walkers.DOWN]
         return actors
 
     def snapshot(self) -> Snapshot:

@@ -97,7 +97,7 @@ class Road:
     line: tuple[tuple[float, float], ...]
     lanes: tuple[LaneSpec, ...]
 
-    @property
+    @cached_property
     def length(self) -> float:
         """Length of the reference line, m."""
         return sum(length for length, _ in self.line)

@@ -16,7 +16,7 @@ from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.schema import SEED_SPLITS
 from datasets.settings import load_settings, run_command
-from evaluate.episodes import Row, RunCourse, evaluate_policies
+from evaluate.episodes import Row, RunCourse, by_policy, evaluate_policies
 from evaluate.policies import POLICIES
 from evaluate.statistics import estimate, paired_difference
 from evaluate.video import film
@@ -72,7 +72,7 @@ def results(rows: Sequence[Row], title: str) -> Table:
     table = Table(
         "policy", "reward", "95% interval", "distance m", "crash N·s", "steer", "brake", "endings", title=title
     )
-    for policy, own in _by_policy(rows).items():
+    for policy, own in by_policy(rows).items():
         reward, distance, crash, steer, brake = (estimate([getattr(row, name) for row in own]) for name in METRICS)
         endings = Counter(row.ending for row in own)
         table.add_row(
@@ -90,23 +90,15 @@ def results(rows: Sequence[Row], title: str) -> Table:
 
 def differences(rows: Sequence[Row]) -> Table:
     """Reward of the trained policy minus each other one on the same seeds: ahead when the interval is above 0."""
-    groups = _by_policy(rows)
+    groups = by_policy(rows)
     ours = [row.reward for row in groups["trained"]]
     table = Table("trained minus", "reward", "95% interval", "verdict", title="paired differences")
     for policy, own in groups.items():
         if policy != "trained":
             difference = paired_difference(ours, [row.reward for row in own])
-            verdict = "ahead" if difference.low > 0 else "behind" if difference.high < 0 else "undecided"
             interval = f"{difference.low:+.1f} … {difference.high:+.1f}"
-            table.add_row(policy, f"{difference.mean:+.1f}", interval, verdict)
+            table.add_row(policy, f"{difference.mean:+.1f}", interval, difference.verdict)
     return table
-
-
-def _by_policy(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.policy, []).append(row)
-    return groups
 
 
 def _mask_line(folder: Path) -> str:

@@ -120,6 +120,14 @@ def evaluate_policies(
     return [rows[key] for key in wanted]
 
 
+def by_policy(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each policy, in order of first appearance."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.policy, []).append(row)
+    return groups
+
+
 def read_rows(path: Path) -> list[Row]:
     """The rows of an evaluation.csv, none when there is no file; SemoreError when its columns are others."""
     if not path.exists():

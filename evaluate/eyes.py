@@ -8,6 +8,7 @@ when it ignores all actors. One drive serves both rewards: they differ in the we
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -26,7 +27,7 @@ from datasets.files import atomic_file
 from datasets.reward import IMPULSE_WEIGHT
 from datasets.schema import SEED_SPLITS
 from datasets.settings import run_command
-from evaluate.episodes import Row, evaluate_policies
+from evaluate.episodes import Row, by_policy, evaluate_policies
 from evaluate.statistics import estimate, paired_difference
 
 CONSTANTS: Final = tuple(
@@ -62,10 +63,7 @@ class BlindCourse:
     weather: str = ""
 
     def envs(self, count: int) -> list[DrivingEnv]:
-        return [
-            DrivingEnv(self.scenario, self.weather, EmbeddedSimulator(SIZE), size=SIZE, camera=SIZE)
-            for _ in range(count)
-        ]
+        return [DrivingEnv(self.scenario, self.weather, size=SIZE, camera=SIZE) for _ in range(count)]
 
     def policy(self, name: str) -> Policy:
         return make_policy(name)
@@ -82,9 +80,7 @@ def rewards(rows: Sequence[Row], kind: str) -> list[float]:
 
 def comparison(rows: Sequence[Row], kind: str) -> list[tuple[str, str, str, str, str]]:
     """Of one scenario under one reward: (policy, reward, driver − policy with 95% interval, verdict, endings)."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.policy, []).append(row)
+    groups = by_policy(rows)
     means = {name: estimate(rewards(own, kind)).mean for name, own in groups.items()}
     best = max((name for name in groups if name in CONSTANTS), key=means.__getitem__)
     driver = rewards(groups["driver"], kind)
@@ -96,9 +92,9 @@ def comparison(rows: Sequence[Row], kind: str) -> list[tuple[str, str, str, str,
         if name != "driver":
             paired = paired_difference(driver, own)
             difference = f"{paired.mean:+.0f} ({paired.low:+.0f} … {paired.high:+.0f})"
-            verdict = "ahead" if paired.low > 0 else "behind" if paired.high < 0 else "undecided"
-        endings = sorted({row.ending for row in groups[name]})
-        counts = ", ".join(f"{ending} {sum(row.ending == ending for row in groups[name])}" for ending in endings)
+            verdict = paired.verdict
+        endings = sorted(Counter(row.ending for row in groups[name]).items())
+        counts = ", ".join(f"{ending} {count}" for ending, count in endings)
         label = f"{name} (best of {len(CONSTANTS)})" if name == best else name
         table.append((label, f"{about.mean:.0f} ± {about.std:.0f}", difference, verdict, counts))
     return table

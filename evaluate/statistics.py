@@ -21,6 +21,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def verdict(self) -> str:
+        """Of a difference (design.md §7.4): ahead, behind or undecided, by which side of 0 the interval lies on."""
+        return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
+
 
 def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
     """Mean, population standard deviation, and percentile bootstrap interval of the mean over episodes."""

@@ -13,6 +13,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+from collect.embedded.jit import kernel
 from collect.simulator import Control
 from datasets.schema import DT, KIND_INDEX, KINDS
 
@@ -79,6 +80,7 @@ def acceleration(speed: float, control: Control) -> float:
     return engine - BRAKING * control.brake - ROLLING - DRAG * speed * speed
 
 
+@kernel
 def toward_zero(value: float, step: float) -> float:
     """`value` moved towards 0 by at most `step`."""
     return math.copysign(max(0.0, abs(value) - step), value)

@@ -16,14 +16,13 @@ Function = TypeVar("Function")
 
 @cache
 def _cache_folder() -> str:
-    """Folder for machine code, keyed by every source a kernel can draw on: numba itself looks only at a function's own
-    file and would go on running old code after a change in a function, tuple or constant it uses."""
+    """Folder for machine code, keyed by every source of the world, since a kernel can draw on any: numba itself looks
+    only at a function's own file and would go on running old code after a change in a function, tuple or constant it
+    uses."""
     here = Path(__file__).parent
     digest = hashlib.blake2b(Path(schema.__file__).read_bytes(), digest_size=8)
     for source in sorted(here.glob("*.py")):
-        text = source.read_bytes()
-        if b"@kernel" in text or b"NamedTuple" in text:
-            digest.update(text)
+        digest.update(source.read_bytes())
     return str(here / "__pycache__" / f"numba-{digest.hexdigest()}")
 
 

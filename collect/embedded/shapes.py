@@ -47,7 +47,7 @@ TEMPLATE_FIELDS: Final = (
 )  # fmt: skip
 """Columns of template parts, in the actor's frame (x forward, y right, z up from the ground).
 
-tint chooses whose colour: OWN (r, g, b), PAINT, DARK_PAINT, SKIN or HAIR of the actor. glow always shines, lit only
+tint chooses whose colour: OWN (r, g, b), PAINT, DARK_PAINT or SKIN of the actor. glow always shines, lit only
 with the lights on, brake only while braking. The lower and upper end of a moving wedge go to and fro by low_x and
 high_x (m, sine of the actor's cycle + phase) and up and down by low_z and high_z (cosine). Parts farther from the
 camera than reach (m) are left out; those within `casts` (m) throw a shadow."""
@@ -58,7 +58,6 @@ OWN: Final = 0.0
 PAINT: Final = 1.0
 DARK_PAINT: Final = 2.0
 SKIN: Final = 3.0
-HAIR: Final = 4.0
 
 Vector = tuple[float, float, float]
 Part = tuple[float, ...]
@@ -70,7 +69,6 @@ PALETTE: Final = (
 """Paint for cars and shirts."""
 
 _SKINS: Final = ((0.90, 0.70, 0.57), (0.62, 0.42, 0.30), (0.82, 0.60, 0.46), (0.42, 0.28, 0.20))
-_HAIRS: Final = ((0.14, 0.09, 0.06), (0.06, 0.05, 0.05), (0.48, 0.32, 0.14), (0.30, 0.17, 0.09))
 _STRIDE: Final = 2.6  # radians of the walking cycle per metre
 _PEDAL: Final = 1.3  # radians of the pedals per metre
 _WALKING: Final = KIND_INDEX["pedestrian"]
@@ -127,8 +125,6 @@ def _tinted(template: NDArray[np.float64], paint: NDArray[np.float64], actor: in
         return float(0.05 + 0.22 * paint[2 - channel])
     if tint == SKIN:
         return _SKINS[actor % 4][channel]
-    if tint == HAIR:
-        return _HAIRS[(actor // 2) % 4][channel]
     return float(template[11 + channel])
 
 

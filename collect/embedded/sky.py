@@ -19,6 +19,18 @@ _HIGHEST: Final = 57.0  # degrees: a sun drawn higher would leave upright faces 
 _SIGHT_DENSE: Final = 0.066  # 1/m at fog density 100: 5% of the contrast is left at 45 m
 
 
+@kernel
+def blend(a: Colour, b: Colour, weight: float) -> Colour:
+    """From `a` (weight 0) to `b` (weight 1)."""
+    return a[0] + (b[0] - a[0]) * weight, a[1] + (b[1] - a[1]) * weight, a[2] + (b[2] - a[2]) * weight
+
+
+@kernel
+def scale(colour: Colour, factor: float) -> Colour:
+    """`colour` as many times as bright."""
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor
+
+
 class Atmosphere(NamedTuple):
     """Linear light, 1 = white in full daylight. Ambient and sun colours, unit vector to the sun, colour of the sky at
     the zenith and the horizon, of the glow around the sun, of clouds' bright and dark sides, share of the sky they
@@ -56,27 +68,27 @@ def atmosphere(weather: Weather) -> Atmosphere:
 
     direct = day * (1.0 - 0.97 * cover) * (0.92 - 0.12 * low)
     sky_light = 0.085 + day * (0.375 + 0.17 * cover - 0.02 * warm - 0.14 * rain)
-    tint = _blend((1.0, 1.0, 1.0), (0.90, 0.98, 1.12), (1.0 - cover) * (1.0 - 1.4 * warm))
+    tint = blend((1.0, 1.0, 1.0), (0.90, 0.98, 1.12), (1.0 - cover) * (1.0 - 1.4 * warm))
     clear, dull = (
-        _blend((0.16, 0.40, 0.82), (0.36, 0.45, 0.66), warm),
-        _blend((0.52, 0.55, 0.60), (0.36, 0.39, 0.44), rain),
+        blend((0.16, 0.40, 0.82), (0.36, 0.45, 0.66), warm),
+        blend((0.52, 0.55, 0.60), (0.36, 0.39, 0.44), rain),
     )
-    pale = _blend((0.66, 0.82, 0.96), (0.98, 0.80, 0.56), warm)
-    misty = _blend((0.74, 0.76, 0.78), (0.50, 0.53, 0.57), rain)
+    pale = blend((0.66, 0.82, 0.96), (0.98, 0.80, 0.56), warm)
+    misty = blend((0.74, 0.76, 0.78), (0.50, 0.53, 0.57), rain)
     night_zenith, night_horizon = (0.010, 0.014, 0.036), (0.040, 0.046, 0.080)
 
     angle = math.radians(min(_HIGHEST, max(9.0, altitude)))
     flat = math.cos(angle)
     along, across = (0.86, 0.51) if altitude < 15.0 else (-0.75, 0.66)
     return Atmosphere(
-        ambient=_scale(_blend((0.72, 0.84, 1.20), tint, day), sky_light),
-        sun=_scale(_blend((1.0, 0.96, 0.88), (1.0, 0.70, 0.40), warm), direct),
+        ambient=scale(blend((0.72, 0.84, 1.20), tint, day), sky_light),
+        sun=scale(blend((1.0, 0.96, 0.88), (1.0, 0.70, 0.40), warm), direct),
         to_sun=(along * flat, across * flat, math.sin(angle)),
-        zenith=_blend(night_zenith, _blend(_blend(clear, dull, cover), misty, fog), day),
-        horizon=_blend(night_horizon, _blend(pale, misty, cover), day),
-        glow=_scale(_blend((1.0, 0.98, 0.92), (1.0, 0.78, 0.42), warm), 0.75 * day * (1.0 - cover)),
-        cloud=_blend((0.050, 0.055, 0.085), _blend((0.98, 0.97, 0.95), (0.70, 0.72, 0.75), cover), day),
-        cloud_shade=_blend((0.016, 0.019, 0.040), _blend((0.80, 0.83, 0.88), (0.40, 0.43, 0.48), cover), day),
+        zenith=blend(night_zenith, blend(blend(clear, dull, cover), misty, fog), day),
+        horizon=blend(night_horizon, blend(pale, misty, cover), day),
+        glow=scale(blend((1.0, 0.98, 0.92), (1.0, 0.78, 0.42), warm), 0.75 * day * (1.0 - cover)),
+        cloud=blend((0.050, 0.055, 0.085), blend((0.98, 0.97, 0.95), (0.70, 0.72, 0.75), cover), day),
+        cloud_shade=blend((0.016, 0.019, 0.040), blend((0.80, 0.83, 0.88), (0.40, 0.43, 0.48), cover), day),
         cover=(0.22 + 0.60 * cover) * (1.0 - fog),
         extinction=0.0006 + 0.006 * rain + _SIGHT_DENSE * fog**1.5,
         wet=weather.wetness / 100.0,
@@ -131,11 +143,3 @@ def draw_sky(air: Atmosphere, slope: np.float32, line: Singles, size: int, red: 
 def _smooth(low: float, high: float, value: float) -> float:
     x = min(1.0, max(0.0, (value - low) / (high - low)))
     return x * x * (3.0 - 2.0 * x)
-
-
-def _blend(a: Colour, b: Colour, weight: float) -> Colour:
-    return (a[0] + (b[0] - a[0]) * weight, a[1] + (b[1] - a[1]) * weight, a[2] + (b[2] - a[2]) * weight)
-
-
-def _scale(colour: Colour, factor: float) -> Colour:
-    return (colour[0] * factor, colour[1] * factor, colour[2] * factor)

@@ -25,7 +25,7 @@ from collect.embedded.shapes import (
     WEDGE,
     WHEEL,
 )  # fmt: skip
-from collect.embedded.sky import Atmosphere, Colour
+from collect.embedded.sky import Atmosphere, Colour, blend, scale
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -108,16 +108,6 @@ def _cover(inside: float, blur: float) -> float:
 
 
 @kernel
-def _blend3(a: Colour, b: Colour, weight: float) -> Colour:
-    return a[0] + (b[0] - a[0]) * weight, a[1] + (b[1] - a[1]) * weight, a[2] + (b[2] - a[2]) * weight
-
-
-@kernel
-def _scaled(a: Colour, factor: float) -> Colour:
-    return a[0] * factor, a[1] * factor, a[2] * factor
-
-
-@kernel
 def _glazed(part: Singles, face: int, lx: float, ly: float, lz: float, blur: float) -> float:
     """How much of a pixel on a cabin's face is glass."""
     high = (lz / part[5] + 1.0) / 2.0
@@ -133,17 +123,17 @@ def _glazed(part: Singles, face: int, lx: float, ly: float, lz: float, blur: flo
 def _body(part: Singles, face: int, lx: float, lz: float, albedo: Colour, blur: float, air: Atmosphere) -> Colour:
     """Car paint with a dark sill and dark arches around the wheels; upward faces mirror some sky."""
     if face == 4 or (face < 2 and part[9 + face] > 0.5):
-        return _blend3(albedo, air.zenith, 0.16)
+        return blend(albedo, air.zenith, 0.16)
     floor = part[2] - part[5]
     if face == 2 or face == 3:
         wheel = 0.25 + 0.5 * floor
         arch = wheel + 0.075 - math.hypot(abs(lx) - AXLE * part[3], part[2] + lz - wheel)
         if part[9] < 0.5 and arch > -blur:
-            return _blend3(albedo, _TRIM, _cover(arch, blur))
+            return blend(albedo, _TRIM, _cover(arch, blur))
         if part[9] < 0.5 and blur < 0.05 and abs(lx + 0.12 * part[3]) < 0.012:
-            return _scaled(albedo, 0.55)
+            return scale(albedo, 0.55)
     if part[9] < 0.5:
-        return _blend3(albedo, _TRIM, _cover(0.07 - lz - part[5], blur))
+        return blend(albedo, _TRIM, _cover(0.07 - lz - part[5], blur))
     return albedo
 
 
@@ -160,17 +150,17 @@ def pattern(
     blur = max(0.004, footprint / max(0.25, facing))
     if material == GLAZED and face < 4:
         glass = _glazed(part, face, lx, ly, z, blur)
-        pane = _blend3(_PANE, air.horizon, 0.08 + 0.34 * max(0.0, nz))
-        return _blend3(albedo, pane, glass), glow
+        pane = blend(_PANE, air.horizon, 0.08 + 0.34 * max(0.0, nz))
+        return blend(albedo, pane, glass), glow
     if material == BODY:
         return _body(part, face, lx, z, albedo, blur, air), glow
     if material == GLASS:
-        return _blend3(_PANE, air.horizon, 0.15 + 0.2 * (z / part[5] + 1.0)), glow
+        return blend(_PANE, air.horizon, 0.15 + 0.2 * (z / part[5] + 1.0)), glow
     if material == WHEEL:
         if face == CURVED:
             return albedo, glow
         out = math.hypot(lx, z) / part[5]
-        return _blend3(albedo, _HUB, _cover((0.62 - out) * part[5], blur) * (0.45 if out < 0.16 else 1.0)), glow
+        return blend(albedo, _HUB, _cover((0.62 - out) * part[5], blur) * (0.45 if out < 0.16 else 1.0)), glow
     if material == HEAD:
         hair = z > 0.30 * part[5] or (lx < -0.02 and z > -0.35 * part[5])
         return ((0.16, 0.10, 0.06) if actor % 3 else (0.42, 0.28, 0.12)) if hair else albedo, glow
@@ -178,18 +168,18 @@ def pattern(
         along = ly if face < 2 else lx
         odd = (math.floor(along / 0.34) + (1 if z > 0.0 else 0)) & 1
         share = min(1.0, max(0.0, 0.6 - blur))
-        return _blend3(albedo, (0.90, 0.90, 0.90), (1.0 if odd else 0.0) * share + 0.5 * (1.0 - share)), glow
+        return blend(albedo, (0.90, 0.90, 0.90), (1.0 if odd else 0.0) * share + 0.5 * (1.0 - share)), glow
     if material == SHUTTER:
         slat = z / 0.16 - math.floor(z / 0.16)
-        return _scaled(albedo, 1.0 - 0.30 * min(1.0, 0.05 / blur) * (1.0 if slat < 0.3 else 0.0)), glow
+        return scale(albedo, 1.0 - 0.30 * min(1.0, 0.05 / blur) * (1.0 if slat < 0.3 else 0.0)), glow
     if material == RAIL:
         wave = abs(z / part[5])
-        return _scaled(albedo, 0.72 + 0.42 * abs(2.0 * wave - 0.9)), glow
+        return scale(albedo, 0.72 + 0.42 * abs(2.0 * wave - 0.9)), glow
     if material == BOARD and face < 2:
         rim = min(part[4] - abs(ly), part[5] - abs(z))
         line = min(0.72 * part[4] - abs(ly + 0.1 * part[4]), 0.13 - abs(abs(z) - 0.45))
-        return _blend3(albedo, (0.92, 0.92, 0.90), max(_cover(0.10 - rim, blur), _cover(line, blur))), glow
+        return blend(albedo, (0.92, 0.92, 0.90), max(_cover(0.10 - rim, blur), _cover(line, blur))), glow
     if material == ROOF and blur < 0.3:
         course = z / 0.35 - math.floor(z / 0.35)
-        return _scaled(albedo, 0.82 if course < 0.25 else 1.04), glow
+        return scale(albedo, 0.82 if course < 0.25 else 1.04), glow
     return albedo, glow

@@ -98,8 +98,7 @@ class Scenery:
 
     def between(self, low: float, high: float) -> slice:
         """The boxes whose s lies in [low, high]."""
-        start, stop = np.searchsorted(self.s, (low, high))
-        return slice(int(start), int(stop))
+        return _between(self.s, low, high)
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,15 @@ class Town:
     edges: tuple[float, float]
     roofs: NDArray[np.float32]
     roofs_s: NDArray[np.float64]
+
+    def roofs_between(self, low: float, high: float) -> slice:
+        """The roofs whose s lies in [low, high]."""
+        return _between(self.roofs_s, low, high)
+
+
+def _between(where: NDArray[np.float64], low: float, high: float) -> slice:
+    start, stop = np.searchsorted(where, (low, high))
+    return slice(int(start), int(stop))
 
 
 _STONE = ((0.66, 0.53, 0.40), (0.72, 0.66, 0.56), (0.56, 0.33, 0.26), (0.60, 0.61, 0.64), (0.78, 0.70, 0.50))

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.dynamics import SPIN_GRIP
+from collect.embedded.dynamics import SPIN_GRIP, toward_zero
 from collect.embedded.jit import kernel
 from collect.embedded.road import pose_at
 
@@ -101,11 +101,6 @@ def _better_lane(vehicles: Floats, i: int, ego: Floats, lanes: Floats, gap: floa
 
 
 @kernel
-def _calm(value: float, step: float) -> float:
-    return math.copysign(max(0.0, abs(value) - step), value)
-
-
-@kernel
 def drive(
     vehicles: Floats, segments: Floats, length: float, lanes: Floats, edges: tuple[float, float], ego: Floats, dt: float
 ) -> Floats:
@@ -122,8 +117,8 @@ def drive(
         turn, brake = vehicles[i, TURN], 1.0
         if vehicles[i, STUN] > 0.0 or speed < 0.0:
             after[i, STUN] = max(0.0, vehicles[i, STUN] - dt)
-            speed, drift = _calm(speed, _SLIDING * dt), _calm(drift, _SLIDING * dt)
-            after[i, SPIN] = _calm(vehicles[i, SPIN], SPIN_GRIP * dt)
+            speed, drift = toward_zero(speed, _SLIDING * dt), toward_zero(drift, _SLIDING * dt)
+            after[i, SPIN] = toward_zero(vehicles[i, SPIN], SPIN_GRIP * dt)
             turn += after[i, SPIN] * dt
             if abs(turn) > _CROSSWISE:
                 after[i, STUN] = WRECK

@@ -163,7 +163,7 @@ def draw(
     eye = Eye(x + CAMERA_AHEAD * cos, y + CAMERA_AHEAD * sin, CAMERA_HEIGHT, cos, sin, CAMERA_TAN)
     s, _ = town.road.locate(x, y)
     seen = town.scenery.between(s - _SIGHT, s + _SIGHT)
-    roofs = slice(*np.searchsorted(town.roofs_s, (s - _ROOF_SIGHT, s + _ROOF_SIGHT)))
+    roofs = town.roofs_between(s - _ROOF_SIGHT, s + _ROOF_SIGHT)
     walls = seen.stop - seen.start
     still = walls + roofs.stop - roofs.start
     parts = np.empty((still + _MOST_PARTS * len(actors), len(PART_FIELDS)), np.float32)

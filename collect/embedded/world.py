@@ -122,7 +122,7 @@ class _Episode:
         self._vehicles, self._walkers = state.vehicles.copy(), state.walkers.copy()
         self._control, self._collisions = state.control, state.collisions
         kinds = [KINDS[int(kind)] for kind in state.cast.actors[:, ACTOR_COLUMN["kind"]]]
-        self._build = np.array([_build(kind) for kind in kinds]).reshape(-1, 4)
+        self._build = np.array([_build(kind) for kind in (EGO_KIND, *kinds)])
         self._table = self._actors()
 
     def state(self) -> WorldState:
@@ -194,13 +194,10 @@ class _Episode:
         count = len(actors)
         bodies = np.zeros((1 + count + len(still), 11))
         ego = self._ego
-        bodies[0] = (
-            ego.x, ego.y, EGO_KIND.length / 2, EGO_KIND.width / 2, math.cos(ego.yaw), math.sin(ego.yaw),
-            *ego.velocity, ego.spin, 1 / EGO_KIND.mass, 1 / inertia(EGO_KIND),
-        )  # fmt: skip
+        bodies[0, [0, 1, 4, 5, 6, 7, 8]] = ego.x, ego.y, math.cos(ego.yaw), math.sin(ego.yaw), *ego.velocity, ego.spin
+        bodies[: 1 + count, 2:4], bodies[: 1 + count, 9:] = self._build[:, :2], self._build[:, 2:]
         moving = bodies[1 : 1 + count]
         moving[:, :2], moving[:, 6:8] = actors[:, 2:4], actors[:, 6:8]
-        moving[:, 2:4], moving[:, 9:] = self._build[:, :2], self._build[:, 2:]
         moving[:, 4], moving[:, 5] = np.cos(actors[:, 5]), np.sin(actors[:, 5])
         moving[: len(self._vehicles), 8] = self._vehicles[:, vehicles.SPIN]
         for row in range(len(self._vehicles), count):
@@ -280,15 +277,11 @@ def _clipped(control: Control) -> Control:
     )
 
 
-def inertia(kind: Kind) -> float:
-    """Moment of inertia (kg·m²) of a box of the kind's size and mass about its vertical axis."""
-    return kind.mass * (kind.length**2 + kind.width**2) / 12
-
-
 def _build(kind: Kind) -> tuple[float, float, float, float]:
     """Half length, half width (m), 1/mass, 1/inertia of a kind; people are pushed, not spun."""
+    inertia = kind.mass * (kind.length**2 + kind.width**2) / 12  # of a box about its vertical axis
     spins = kind.semantic is not SemanticClass.PEDESTRIAN
-    return kind.length / 2, kind.width / 2, 1 / kind.mass, 1 / inertia(kind) if spins else 0.0
+    return kind.length / 2, kind.width / 2, 1 / kind.mass, 1 / inertia if spins else 0.0
 
 
 def _noun(semantic: int) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import FrozenInstanceError, fields, is_dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from collect.scenarios import Scenario
-from collect.simulator import Control, Simulator
+from collect.simulator import Control, Restorable, Simulator
 from datasets.errors import SemoreError
 from simulator_contract.base import DAY, GAS, SIZE, Contract, creeping, fingerprint
 
@@ -18,21 +18,21 @@ class Saving(Contract):
     """The optional capability; skipped when the simulator has no `save`."""
 
     @pytest.fixture
-    def saver(self, simulator: Simulator) -> Any:
+    def saver(self, simulator: Simulator) -> Restorable:
         """The simulator, when it can save."""
         if not hasattr(simulator, "save"):
             pytest.skip(f"{self.name} cannot save its state")
-        return simulator
+        return cast(Restorable, simulator)
 
-    def test_the_same_steps_follow_again(self, saver: Any, scenario: Scenario) -> None:
+    def test_the_same_steps_follow_again(self, saver: Restorable, scenario: Scenario) -> None:
         self.assert_goes_on(saver, scenario, self.run_into_something(saver, scenario))
 
-    def test_after_a_crash(self, saver: Any) -> None:
+    def test_after_a_crash(self, saver: Restorable) -> None:
         scenario = self.stage(creeping("muscle car"), 15.0)
         assert self.run_into_something(saver, scenario) > 0
         self.assert_goes_on(saver, scenario, 1)
 
-    def test_from_the_first_moment(self, saver: Any, scenario: Scenario) -> None:
+    def test_from_the_first_moment(self, saver: Restorable, scenario: Scenario) -> None:
         first = fingerprint(saver.reset(scenario, DAY, 2))
         state = saver.save()
         ahead = self.ahead(saver, 10)
@@ -41,7 +41,7 @@ class Saving(Contract):
         saver.reset(scenario, DAY, 2)
         assert self.ahead(saver, 10) == ahead
 
-    def test_a_state_is_frozen_and_saving_disturbs_nothing(self, saver: Any, scenario: Scenario) -> None:
+    def test_a_state_is_frozen_and_saving_disturbs_nothing(self, saver: Restorable, scenario: Scenario) -> None:
         saver.reset(scenario, DAY, 2)
         undisturbed = self.ahead(saver, 30)
         saver.reset(scenario, DAY, 2)
@@ -54,11 +54,11 @@ class Saving(Contract):
         with pytest.raises(FrozenInstanceError):
             setattr(state, fields(state)[0].name, None)
 
-    def test_nothing_to_save_before_the_first_reset(self, saver: Any) -> None:
+    def test_nothing_to_save_before_the_first_reset(self, saver: Restorable) -> None:
         with pytest.raises(SemoreError, match="reset"):
             self.make_simulator(16).save()  # type: ignore[attr-defined]
 
-    def run_into_something(self, saver: Any, scenario: Scenario) -> int:
+    def run_into_something(self, saver: Restorable, scenario: Scenario) -> int:
         """Full throttle for up to 120 steps, at least 20 after the first collision; returns how many steps collided."""
         saver.reset(scenario, DAY, 4)
         hits, left = 0, 120
@@ -68,7 +68,7 @@ class Saving(Contract):
             hits += hit
         return hits
 
-    def assert_goes_on(self, saver: Any, scenario: Scenario, hits: int) -> None:
+    def assert_goes_on(self, saver: Restorable, scenario: Scenario, hits: int) -> None:
         """From here, 60 steps are the same: again, through pickle, in a new simulator, and from a moment amid them."""
         state = saver.save()
         stored = pickle.dumps(state)
@@ -89,7 +89,7 @@ class Saving(Contract):
         assert self.ahead(other, 30, first=30) == ahead[30:]
         other.close()
 
-    def ahead(self, saver: Any, steps: int, first: int = 0) -> list[str]:
+    def ahead(self, saver: Restorable, steps: int, first: int = 0) -> list[str]:
         """Digests of the next `steps` snapshots under a fixed run of controls, from its step `first`."""
         return [fingerprint(saver.step(self.swerve(step))) for step in range(first, first + steps)]
 

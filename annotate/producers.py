@@ -1,34 +1,98 @@
-"""Producers by the names users type."""
+"""Producers by the names users type. A learned one's code is imported only when it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from annotate.describe.privileged import PrivilegedDescriber
-from annotate.judge import PrivilegedJudge
+from annotate.judge.privileged import PrivilegedJudge
 from annotate.seams import Describer, Judge, Producers, Segmenter
 from annotate.segment.privileged import PrivilegedSegmenter
+from annotate.settings import ProducerSettings
 from datasets.errors import SemoreError
 
-DESCRIBERS: Final[Mapping[str, Callable[[], Describer]]] = {"privileged": PrivilegedDescriber}
-SEGMENTERS: Final[Mapping[str, Callable[[], Segmenter]]] = {"privileged": PrivilegedSegmenter}
-JUDGES: Final[Mapping[str, Callable[[], Judge | None]]] = {"privileged": PrivilegedJudge, "none": lambda: None}
+if TYPE_CHECKING:
+    from annotate.vision_language import VisionLanguage
+
+ENGINES: Final = ("qwen2-vl", "endpoint")
+"""Vision-language engines: each can describe and judge, and does both with the weights loaded once."""
+DESCRIBERS: Final = ("privileged", *ENGINES)
+JUDGES: Final = ("privileged", *ENGINES, "none")
+PRIVILEGED: Final = ProducerSettings(segmenter="privileged")
+"""Rules over the simulator's state all the way: exact, instant, and the truth that others are measured against."""
 
 
-def make_producers(
-    describer: str = "privileged", segmenter: str = "privileged", judge: str = "privileged"
-) -> Producers:
-    """The producers called so; SemoreError naming the choices otherwise."""
-    for role, name, known in (
-        ("describer", describer, DESCRIBERS),
-        ("segmenter", segmenter, SEGMENTERS),
-        ("judge", judge, JUDGES),
-    ):
-        _check(role, name, known)
-    return Producers(DESCRIBERS[describer](), SEGMENTERS[segmenter](), JUDGES[judge]())
+def make_producers(settings: ProducerSettings) -> Producers:
+    """The producers of the settings, without their weights (Producers.load); SemoreError naming the choices for an
+    unknown name."""
+    judge = settings.judge or settings.describer
+    _check("describer", settings.describer, DESCRIBERS)
+    _check("segmenter", settings.segmenter, SEGMENTERS)
+    _check("judge", judge, JUDGES)
+
+    @cache
+    def engine(name: str) -> VisionLanguage:
+        return _engine(name, settings)
+
+    return Producers(
+        _describer(settings.describer, engine), SEGMENTERS[settings.segmenter](settings), _judge(judge, engine)
+    )
 
 
-def _check(role: str, name: str, known: Mapping[str, object]) -> None:
+def _engine(name: str, settings: ProducerSettings) -> VisionLanguage:
+    if name == "endpoint":
+        from annotate.describe.endpoint import Endpoint
+
+        return Endpoint(settings.endpoint)
+    from annotate.describe.qwen2_vl import Qwen2VL
+
+    return Qwen2VL(settings.qwen)
+
+
+def _describer(name: str, engine: Callable[[str], VisionLanguage]) -> Describer:
+    if name == "privileged":
+        return PrivilegedDescriber()
+    from annotate.describe.prompted import PromptedDescriber
+
+    return PromptedDescriber(engine(name))
+
+
+def _judge(name: str, engine: Callable[[str], VisionLanguage]) -> Judge | None:
+    if name in ("privileged", "none"):
+        return PrivilegedJudge() if name == "privileged" else None
+    from annotate.judge.prompted import PromptedJudge
+
+    return PromptedJudge(engine(name))
+
+
+def _cris(settings: ProducerSettings) -> Segmenter:
+    from annotate.segment.cris.segmenter import CrisSegmenter
+
+    return CrisSegmenter(settings.cris)
+
+
+def _cris_tiny(settings: ProducerSettings) -> Segmenter:
+    from annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
+
+    return CrisTinySegmenter(settings.cris_tiny)
+
+
+def _clipseg(settings: ProducerSettings) -> Segmenter:
+    from annotate.segment.clipseg import ClipSegSegmenter
+
+    return ClipSegSegmenter(settings.clipseg)
+
+
+SEGMENTERS: Final[Mapping[str, Callable[[ProducerSettings], Segmenter]]] = {
+    "privileged": lambda _: PrivilegedSegmenter(),
+    "cris-tiny": _cris_tiny,
+    "cris": _cris,
+    "clipseg": _clipseg,
+}
+
+
+def _check(role: str, name: str, known: Mapping[str, object] | tuple[str, ...]) -> None:
     if name not in known:
         raise SemoreError(f"unknown {role} {name!r}; this version has: {', '.join(known)}")

@@ -70,6 +70,10 @@ class Describer(Protocol):
     def identity(self) -> Identity:
         """Everything that can change an answer; `privileged: True` when it looks at more than rgb."""
 
+    def load(self) -> None:
+        """Load weights, once, before the work; a second call does nothing. Making a producer and asking its identity
+        needs no weights. SemoreError when they are missing or broken."""
+
     def describe(self, batch: FrameBatch) -> Sequence[Text]:
         """B answers: at most MAX_PHRASES distinct phrases each. Status OK without phrases: nothing relevant in view;
         EMPTY: no usable answer; FAILED: with a reason. An exception fails only the frame that causes it."""
@@ -81,6 +85,9 @@ class Segmenter(Protocol):
     @property
     def identity(self) -> Identity:
         """As Describer.identity."""
+
+    def load(self) -> None:
+        """As Describer.load."""
 
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
         """(M, H, W) uint8 soft masks, 0–255 for [0, 1], frame by frame, each frame's phrases in order; M is the number
@@ -94,6 +101,9 @@ class Judge(Protocol):
     def identity(self) -> Identity:
         """As Describer.identity."""
 
+    def load(self) -> None:
+        """As Describer.load."""
+
     def judge(self, batch: FrameBatch, actions: Sequence[str]) -> Sequence[Verdict]:
         """B verdicts on the B actions in words (datasets.action_words)."""
 
@@ -105,3 +115,9 @@ class Producers:
     describer: Describer
     segmenter: Segmenter
     judge: Judge | None
+
+    def load(self) -> None:
+        """Load everybody's weights."""
+        for producer in (self.describer, self.segmenter, self.judge):
+            if producer is not None:
+                producer.load()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from annotate.describe.privileged import PrivilegedDescriber
-from annotate.judge import PrivilegedJudge
+from annotate.judge.privileged import PrivilegedJudge
 from annotate.rules import PHRASES, look, pixels
 from annotate.seams import FrameBatch
 from annotate.segment.privileged import PrivilegedSegmenter

@@ -17,6 +17,9 @@ class PrivilegedDescriber:
         """Kind and rules version."""
         return {"role": "describer", "kind": "privileged", "rules": RULES_VERSION, "privileged": True}
 
+    def load(self) -> None:
+        """Nothing to load."""
+
     def describe(self, batch: FrameBatch) -> list[Text]:
         """One Text per frame; FAILED only where the recorded ego pose is not a number."""
         scene = look(batch)

@@ -20,6 +20,9 @@ class PrivilegedSegmenter:
         """Kind and rules version."""
         return {"role": "segmenter", "kind": "privileged", "rules": RULES_VERSION, "privileged": True}
 
+    def load(self) -> None:
+        """Nothing to load."""
+
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
         """(M, H, W) uint8, 255 on the actors named; ValueError for a phrase the rules never say."""
         scene = look(batch)

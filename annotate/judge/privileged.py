@@ -40,6 +40,9 @@ class PrivilegedJudge:
         """Kind and rules version."""
         return {"role": "judge", "kind": "privileged", "rules": JUDGE_VERSION, "privileged": True}
 
+    def load(self) -> None:
+        """Nothing to load."""
+
     def judge(self, batch: FrameBatch, actions: Sequence[str]) -> list[Verdict]:
         """One Verdict per frame; ValueError for words that are no action."""
         codes = np.array([parse_words(words) for words in actions], np.int64).reshape(-1, 2)

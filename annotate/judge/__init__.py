@@ -1,0 +1,1 @@
+"""Judges: is the action reasonable in this frame?"""

@@ -1,0 +1,34 @@
+"""The seam under every prompted producer: pictures and prompts in, raw answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.knowledge_records import Identity
+
+
+class Answer(NamedTuple):
+    """What a model said about one picture; `failure` is the reason when it said nothing (time-out, refused, …)."""
+
+    text: str
+    failure: str = ""
+
+
+class VisionLanguage(Protocol):
+    """A vision-language model, here or behind a server."""
+
+    @property
+    def identity(self) -> Identity:
+        """Kind, id@revision or digest of the files, preprocessing, dtype, quantisation, decoding, engine: all that can
+        change an answer, except the prompt and the answer cap, which come with the question."""
+
+    def load(self) -> None:
+        """As Describer.load."""
+
+    def answer(self, rgb: NDArray[np.uint8], prompts: Sequence[str], max_new_tokens: int | None = None) -> list[Answer]:
+        """B answers on pictures (B, H, W, 3) uint8 and B prompts, greedy, of at most `max_new_tokens` (default the
+        settings'); sub-batches as the settings say. SemoreError for what the user must mend."""

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,9 @@ class SetManifest:
     segmenter: Identity
     judge: Identity | None
     merge: Merge = "max"
+    recipe: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Plain settings with which the producers can be made again; {} in a set of version 0.1. Not part of what the set
+    is: two recipes that lead to the same identities are one set."""
 
 
 class KnowledgeSet:
@@ -182,10 +185,16 @@ def open_set(root: Path | KnowledgeCache, name: str) -> KnowledgeSet:
 
 
 def ensure_set(cache: KnowledgeCache, name: str, manifest: SetManifest) -> KnowledgeSet:
-    """Make the set `name`, or open it when it is the same; SemoreError when it exists and differs."""
+    """Make the set `name`, or open it when it is the same (its manifest, recipe included, is kept); SemoreError when it
+    exists and differs."""
     path = _manifest_path(cache.root, name)
     if not path.is_file():
-        plain = {"merge": manifest.merge, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "code": code_version()}
+        plain = {
+            "merge": manifest.merge,
+            "recipe": dict(manifest.recipe),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "code": code_version(),
+        }
         identities = {key: getattr(manifest, key) for key in ("describer", "segmenter", "judge")}
         plain_ids = {key: None if value is None else dict(value) for key, value in identities.items()}
         write_json(path, {"format": "semore-knowledge-set", "version": SET_VERSION, **plain_ids, **plain})
@@ -218,8 +227,10 @@ def _read_manifest(path: Path) -> SetManifest:
             raise SemoreError(f"{path} has version {value['version']}, this code reads {SET_VERSION}")
         if value["merge"] not in MERGES:
             raise SemoreError(f"{path}: merge is {value['merge']!r}, expected one of {', '.join(MERGES)}")
-        return SetManifest(value["describer"], value["segmenter"], value["judge"], value["merge"])
-    except (KeyError, TypeError):
+        return SetManifest(
+            value["describer"], value["segmenter"], value["judge"], value["merge"], value.get("recipe", {})
+        )
+    except (KeyError, TypeError, AttributeError):
         raise SemoreError(f"{path} is no knowledge set; delete it and run `make annotate` again") from None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -165,3 +167,13 @@ def test_sets_are_named_and_guarded(tmp_path):
     (tmp_path / "sets" / "a.json").write_text("{}")
     with pytest.raises(SemoreError, match="no knowledge set"):
         open_set(tmp_path, "a")
+
+
+def test_the_recipe_is_kept_but_does_not_make_a_set_another(tmp_path):
+    cache = KnowledgeCache(tmp_path)
+    manifest = SetManifest(DESCRIBER, SEGMENTER, None, recipe={"describer": "d", "cris": {"frames": 8}})
+    ensure_set(cache, "a", manifest)
+    assert ensure_set(cache, "a", SetManifest(DESCRIBER, SEGMENTER, None)).manifest.recipe == manifest.recipe
+    path = tmp_path / "sets" / "a.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "recipe"}))
+    assert open_set(tmp_path, "a").manifest.recipe == {}

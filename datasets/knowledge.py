@@ -31,14 +31,16 @@ class KnowledgeCache:
     """The levels `texts`, `masks`, `verdicts` below `root` (default of the commands: data/knowledge).
 
     Many processes may read and write at once. A new cache starts empty; nothing is made on disk before a commit.
+    Records among `pins` (M, 16) win over all others of their key: the digests in a run's knowledge_used.npy bring back
+    the answers it was trained on, whatever was annotated since.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, pins: Digests | None = None) -> None:
         self.root = Path(root)
         self.texts, self.masks, self.verdicts = (
-            Level(self.root, "texts"),
-            Level(self.root, "masks"),
-            Level(self.root, "verdicts"),
+            Level(self.root, "texts", pins),
+            Level(self.root, "masks", pins),
+            Level(self.root, "verdicts", pins),
         )
 
     @property

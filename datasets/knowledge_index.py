@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from datasets.files import atomic_file
 from datasets.knowledge_records import Digests
 from datasets.knowledge_shards import Entries
 
-INDEX_VERSION = 1
-_COLUMNS = ("high", "low", "status", "shard", "row")
+INDEX_VERSION: Final = 2
+RANK_BITS: Final = 61
+"""Bits of the record digest in a rank; above them the status (2 bits), above that 0 for a pinned record, else 1."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Hits:
 
 @dataclass(frozen=True)
 class Segment:
-    """Winners sorted by key; a key is two big-endian uint64 halves."""
+    """Records sorted by key, then rank: the first of equal keys is the winner, the others have lost. A key is two
+    big-endian uint64 halves."""
 
     high: NDArray[np.uint64]
     low: NDArray[np.uint64]
+    rank: NDArray[np.uint64]
     status: NDArray[np.uint8]
     shard: NDArray[np.int32]
     row: NDArray[np.int64]
@@ -45,13 +49,23 @@ class Segment:
     def __len__(self) -> int:
         return len(self.high)
 
+    @property
+    def wins(self) -> NDArray[np.bool_]:
+        """(n,) bool: the record serves its key."""
+        return ~_repeats(self.high, self.low)
+
+    @property
+    def copies(self) -> NDArray[np.bool_]:
+        """(n,) bool: an equal record stands before this one."""
+        return _repeats(self.high, self.low, self.rank)
+
     def find(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Position of each key, −1 where there is none."""
+        """Position of the first record of each key, −1 where there is none."""
         if not len(self):
             return np.full(len(high), -1, np.int64)
         position = np.searchsorted(self.high, high)
         last = len(self) - 1
-        while True:  # two keys that share their first half stand side by side: step over the wrong ones
+        while True:  # keys that share their first half stand side by side: step over the wrong ones
             at = np.minimum(position, last)
             wrong = (position <= last) & (self.high[at] == high) & (self.low[at] < low)
             if not wrong.any():
@@ -60,22 +74,33 @@ class Segment:
         same = (position <= last) & (self.high[at] == high) & (self.low[at] == low)
         return np.where(same, position, -1)
 
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Segment:
+        """The records at `rows`."""
+        return Segment(*(getattr(self, name)[rows] for name in _COLUMNS))
+
+
+_COLUMNS: Final = tuple(field.name for field in fields(Segment))
+
 
 class Index:
-    """The winners among the records of known shards: lowest status first, then the shard whose name sorts first.
+    """Every record of the known shards. Of those with one key, ok wins over empty over failed, then the lowest record
+    digest: content decides, not the packing, so that shards may be joined or thinned without changing an answer.
+    Records among `pins` (digests) win over all others.
 
     New shards come as small segments that are merged when they have grown comparable to the one before, so that both
     adding a shard to millions of records and looking up stay cheap.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pins: Digests | None = None) -> None:
         self.shards: list[str] = []
+        self.producers: list[str] = []
+        """JSON of each shard's producer."""
         self._numbers: dict[str, int] = {}
-        self._ranks = np.empty(0, np.int64)
         self._segments: list[Segment] = []
+        self._pins = None if pins is None else np.unique(prefixes(pins))
 
     def __len__(self) -> int:
-        """Records held; a key known twice in different segments counts twice."""
+        """Records held."""
         return sum(map(len, self._segments))
 
     def __contains__(self, shard: str) -> bool:
@@ -87,91 +112,135 @@ class Index:
         if not fresh:
             return
         first = len(self.shards)
-        self._register(fresh)
+        self._register(fresh, [entries.producer for entries in fresh.values()])
         sizes = [len(entries.keys) for entries in fresh.values()]
-        keys = np.concatenate([entries.keys for entries in fresh.values()])
-        self._segments.append(
-            self._winners(
-                *halves(keys),
-                np.concatenate([entries.statuses for entries in fresh.values()]),
-                np.repeat(np.arange(first, first + len(fresh), dtype=np.int32), sizes),
-                np.concatenate([np.arange(size, dtype=np.int64) for size in sizes]),
-            )
+        statuses = np.concatenate([entries.statuses for entries in fresh.values()])
+        records = prefixes(np.concatenate([entries.records for entries in fresh.values()]))
+        segment = Segment(
+            *halves(np.concatenate([entries.keys for entries in fresh.values()])),
+            records | ((statuses.astype(np.uint64) + np.uint64(4)) << np.uint64(RANK_BITS)),
+            statuses,
+            np.repeat(np.arange(first, first + len(fresh), dtype=np.int32), sizes),
+            np.concatenate([np.arange(size, dtype=np.int64) for size in sizes]),
         )
+        self._segments.append(_sorted(self._pinned(segment)))
         while len(self._segments) > 1 and 2 * len(self._segments[-1]) > len(self._segments[-2]):
             self._merge_last(2)
+
+    def forget(self, shards: Iterable[str]) -> None:
+        """Drop the records of shards that are gone; those that had lost to them take over."""
+        gone = [number for name in set(shards) if (number := self._numbers.get(name)) is not None]
+        if not gone:
+            return
+        stays = np.ones(len(self.shards), np.bool_)
+        stays[gone] = False
+        numbers = (np.cumsum(stays) - 1).astype(np.int32)
+        kept = [(self.shards[number], self.producers[number]) for number in np.flatnonzero(stays).tolist()]
+        self.shards, self.producers, self._numbers = [], [], {}
+        self._register([name for name, _ in kept], [producer for _, producer in kept])
+        segments = [segment.take(stays[segment.shard]) for segment in self._segments]
+        self._segments = [replace(segment, shard=numbers[segment.shard]) for segment in segments if len(segment)]
 
     def lookup(self, keys: Digests) -> Hits:
         """The winning record of each of N keys (N, 16)."""
         high, low = halves(keys)
         best = Hits(np.full(len(keys), -1, np.int32), np.zeros(len(keys), np.int64), np.full(len(keys), 255, np.uint8))
+        ranks = np.full(len(keys), np.iinfo(np.uint64).max)
         for segment in self._segments:
             position = segment.find(high, low)
             (hit,) = np.nonzero(position >= 0)
             at = position[hit]
-            status, shard = segment.status[at], segment.shard[at]
-            tie = (status == best.status[hit]) & (self._ranks[shard] < self._ranks[best.shard[hit]])
-            better = tie | (status < best.status[hit])
+            better = segment.rank[at] < ranks[hit]
             hit, at = hit[better], at[better]
+            ranks[hit] = segment.rank[at]
             best.shard[hit], best.row[hit], best.status[hit] = segment.shard[at], segment.row[at], segment.status[at]
         return best
 
+    def table(self) -> Segment:
+        """All records, winners and losers, in one sorted table."""
+        if not self._segments:
+            return _EMPTY
+        if len(self._segments) > 1:
+            self._merge_last(len(self._segments))
+        return self._segments[0]
+
     def save(self, path: Path, sizes: Sequence[int]) -> None:
         """Write the whole index atomically; `sizes` are the bytes of each shard of `shards`, to validate it later."""
-        while len(self._segments) > 1:
-            self._merge_last(len(self._segments))
-        columns = {name: getattr(segment, name) for segment in self._segments for name in _COLUMNS}
-        names = np.array(self.shards, dtype=np.bytes_)
+        table = self.table()
+        kinds, kind = np.unique(np.array(self.producers, np.bytes_), return_inverse=True)
         with atomic_file(path) as temporary, open(temporary, "wb") as handle:
-            np.savez(handle, version=INDEX_VERSION, shards=names, sizes=np.array(sizes, np.int64), **columns)
+            np.savez(
+                handle,
+                version=INDEX_VERSION,
+                shards=np.array(self.shards, np.bytes_),
+                sizes=np.array(sizes, np.int64),
+                producers=kinds,
+                producer=kind,
+                **{name: getattr(table, name) for name in _COLUMNS},
+            )
 
     @staticmethod
-    def load(path: Path, present: Mapping[str, int]) -> Index:
-        """The saved index when every shard it names is `present` (file name → bytes); an empty one otherwise."""
-        index = Index()
+    def load(path: Path, present: Mapping[str, int] | None = None, pins: Digests | None = None) -> Index:
+        """The saved index without the shards that are no longer `present` (file name → bytes) as they were, empty when
+        there is none to use. None: with all it knew."""
+        index = Index(pins)
         try:
             with np.load(path) as stored:
                 if int(stored["version"]) != INDEX_VERSION:
                     return index
                 names = [name.decode() for name in stored["shards"].tolist()]
-                if [present.get(name) for name in names] != stored["sizes"].tolist():
-                    return index
+                sizes = stored["sizes"].tolist()
+                producers = [producer.decode() for producer in stored["producers"][stored["producer"]].tolist()]
                 segment = Segment(*(stored[name] for name in _COLUMNS))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
             return index
-        index._register(names)
-        index._segments = [segment]
+        index._register(names, producers)
+        index._segments = [segment if pins is None else _sorted(index._pinned(segment))]
+        if present is not None:
+            index.forget(name for name, size in zip(names, sizes, strict=True) if present.get(name) != size)
         return index
 
-    def _register(self, names: Mapping[str, Entries] | Sequence[str]) -> None:
-        for name in names:
+    def _register(self, names: Iterable[str], producers: Sequence[str]) -> None:
+        for name, producer in zip(names, producers, strict=True):
             self._numbers[name] = len(self.shards)
             self.shards.append(name)
-        self._ranks = np.empty(len(self.shards), np.int64)
-        self._ranks[sorted(range(len(self.shards)), key=self.shards.__getitem__)] = np.arange(len(self.shards))
+            self.producers.append(producer)
 
     def _merge_last(self, count: int) -> None:
         merging = self._segments[-count:]
-        columns = [np.concatenate([getattr(segment, name) for segment in merging]) for name in _COLUMNS]
-        self._segments[-count:] = [self._winners(*columns)]
+        joined = Segment(*(np.concatenate([getattr(segment, name) for segment in merging]) for name in _COLUMNS))
+        self._segments[-count:] = [_sorted(joined)]
 
-    def _winners(
-        self,
-        high: NDArray[np.uint64],
-        low: NDArray[np.uint64],
-        status: NDArray[np.uint8],
-        shard: NDArray[np.int32],
-        row: NDArray[np.int64],
-    ) -> Segment:
-        order = np.lexsort((row, self._ranks[shard], status, low, high))
-        high, low = high[order], low[order]
-        first = np.ones(len(order), np.bool_)
-        first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-        kept = order[first]
-        return Segment(high[first], low[first], status[kept], shard[kept], row[kept])
+    def _pinned(self, segment: Segment) -> Segment:
+        """The segment with the ranks of pinned records below all others."""
+        if self._pins is None:
+            return segment
+        pinned = np.isin(segment.rank & np.uint64((1 << RANK_BITS) - 1), self._pins)
+        return replace(segment, rank=np.where(pinned, segment.rank & np.uint64((1 << 63) - 1), segment.rank))
+
+
+_NONE: Final = np.zeros(0, np.uint64)
+_EMPTY: Final = Segment(_NONE, _NONE, _NONE, np.zeros(0, np.uint8), np.zeros(0, np.int32), np.zeros(0, np.int64))
+
+
+def _sorted(segment: Segment) -> Segment:
+    return segment.take(np.lexsort((segment.rank, segment.low, segment.high)))
+
+
+def _repeats(*columns: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """(n,) bool: every column is as in the row before."""
+    repeats = np.zeros(len(columns[0]), np.bool_)
+    repeats[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+    return repeats
 
 
 def halves(keys: Digests) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Keys (N, 16) as two (N,) uint64 halves that sort like the bytes."""
     words = np.ascontiguousarray(keys).view(">u8").reshape(-1, 2).astype(np.uint64)
     return np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
+
+
+def prefixes(records: Digests) -> NDArray[np.uint64]:
+    """(N,) uint64: the first RANK_BITS bits of record digests (N, 16)."""
+    found: NDArray[np.uint64] = halves(records)[0] >> np.uint64(64 - RANK_BITS)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from datasets.knowledge_shards import (
 
 COMMIT_RECORDS: Final = 2048
 """Records gathered per shard (design.md §3 asks for at least 512); a killed writer loses at most these per level."""
+INDEX_NAME: Final = "index.npz"
 SAVE_INDEX_SHARE: Final = 0.1
 """The saved index is renewed once this share of the records is missing from it."""
 
@@ -39,44 +41,48 @@ class Level:
     """`texts`, `masks` or `verdicts` below a cache folder. Not thread-safe; any number of processes may share the
     folder, each with its own Level."""
 
-    def __init__(self, root: Path, name: LevelName) -> None:
+    def __init__(self, root: Path, name: LevelName, pins: Digests | None = None) -> None:
         self.name, self.folder = name, root / name
-        self._index = Index()
-        self._saved = 0
         self._pending: dict[bytes, tuple[Identity, list[Batch]]] = {}
         self._pending_notes: dict[bytes, str] = {}
-        present = self._list()
-        self._index = Index.load(self.folder / "index.npz", present)
-        self._saved = len(self._index)
+        self._index = Index.load(self.folder / INDEX_NAME, shard_sizes(self.folder), pins)
+        self._saved = len(self._index) if pins is None else None  # pins are one reader's affair: not to be saved
         self.refresh()
 
     def __len__(self) -> int:
         """Committed records known to the index."""
         return len(self._index)
 
+    @property
+    def index(self) -> Index:
+        """The records of the committed shards, as of the last refresh."""
+        return self._index
+
     def refresh(self) -> None:
         """Pick up shards that other processes have committed, and forget those that are gone."""
-        present = self._list()
-        if any(shard not in present for shard in self._index.shards):
-            self._index, self._saved = Index(), 0
-        fresh: dict[str, Entries] = {}
-        for shard in sorted(set(present) - set(self._index.shards)):
-            try:
-                fresh[shard] = read_entries(self.folder / shard)
-            except DamagedShard as error:
-                self._put_aside(shard, error)
-        self._index.add(fresh)
+        before: set[str] | None = None
+        # Until two listings agree: one alone may miss a shard and its replacement when `compact` is at work meanwhile.
+        while (present := shard_names(self.folder)) != before:
+            self._index.forget(set(self._index.shards) - present)
+            fresh: dict[str, Entries] = {}
+            for shard in sorted(present - set(self._index.shards)):
+                try:
+                    fresh[shard] = read_entries(self.folder / shard)
+                except DamagedShard as error:
+                    self._put_aside(shard, error)
+            self._index.add(fresh)
+            before = present
         self.save_index()
 
     def save_index(self) -> None:
-        """Save the index when it has grown enough to be worth it; a read-only folder is left alone."""
-        if len(self._index) - self._saved <= SAVE_INDEX_SHARE * len(self._index):
+        """Save the index when it has grown or shrunk enough to be worth it; a read-only folder is left alone."""
+        if self._saved is None or abs(len(self._index) - self._saved) <= SAVE_INDEX_SHARE * len(self._index):
             return
-        present = self._list()
+        present = shard_sizes(self.folder)
         if any(shard not in present for shard in self._index.shards):
             return
         try:
-            self._index.save(self.folder / "index.npz", [present[shard] for shard in self._index.shards])
+            self._index.save(self.folder / INDEX_NAME, [present[shard] for shard in self._index.shards])
         except OSError as error:
             _log.info("%s: index not saved (%s)", self.folder, error)
         self._saved = len(self._index)
@@ -200,7 +206,6 @@ class Level:
                 continue
             yield rows, values
         if lost:
-            self._index, self._saved = Index(), 0
             self.refresh()
             again = np.sort(np.concatenate(lost))
             found = self.lookup(keys[again])
@@ -208,31 +213,43 @@ class Level:
             for rows, values in self._read(keys[again], found, read, usable):
                 yield again[rows], values
 
-    def _list(self) -> dict[str, int]:
-        """Committed shards: file name → bytes."""
-        if not self.folder.is_dir():
-            return {}
-        with os.scandir(self.folder) as entries:
-            return {
-                entry.name: entry.stat().st_size
-                for entry in entries
-                if entry.name.endswith(".h5") and not entry.name.startswith(".")
-            }
-
     def _put_aside(self, shard: str, error: DamagedShard) -> None:
-        path = self.folder / shard
-        try:
-            path.rename(path.with_name(f"{shard}.damaged"))
-        except FileNotFoundError:  # another process was first, or `gc` removed it
-            return
-        except OSError as reason:
-            raise SemoreError(f"{error}; it could not be moved aside ({reason}): remove it by hand") from None
-        _log.warning(
-            "%s; moved aside as %s.damaged. Only its %s are missing now: `make annotate` makes them again",
-            error,
-            shard,
-            self.name,
-        )
+        if put_aside(self.folder / shard, error):
+            _log.warning(
+                "%s; moved aside as %s.damaged. Only its %s are missing now: `make annotate` makes them again",
+                error,
+                shard,
+                self.name,
+            )
+
+
+def put_aside(path: Path, error: DamagedShard) -> bool:
+    """Quarantine a damaged shard as `<name>.damaged`; False when it is gone: another process was first, or `gc` or
+    `compact` replaced it."""
+    try:
+        path.rename(path.with_name(f"{path.name}.damaged"))
+    except FileNotFoundError:
+        return False
+    except OSError as reason:
+        raise SemoreError(f"{error}; it could not be moved aside ({reason}): remove it by hand") from None
+    return True
+
+
+def shard_names(folder: Path) -> set[str]:
+    """File names of the committed shards of a level's folder."""
+    try:
+        return {name for name in os.listdir(folder) if name.endswith(".h5") and not name.startswith(".")}
+    except FileNotFoundError:
+        return set()
+
+
+def shard_sizes(folder: Path) -> dict[str, int]:
+    """Committed shards: file name → bytes."""
+    sizes = {}
+    for name in shard_names(folder):
+        with suppress(FileNotFoundError):  # gone since
+            sizes[name] = (folder / name).stat().st_size
+    return sizes
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -25,10 +25,15 @@ CHUNK_MASKS: Final = 32
 """Masks per HDF5 chunk. gzip 1 on such chunks was 2.5x faster to read than lzf and half its size (128x128)."""
 
 _READ_ERRORS = (OSError, KeyError, ValueError, IndexError, RuntimeError, TypeError)
+_NOT_THE_SHARDS_FAULT = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 
 
 class DamagedShard(Exception):
     """A shard that is torn or whose checksum does not fit; the cache puts it aside."""
+
+
+class MissingShard(DamagedShard):
+    """A shard that is no longer there: put aside by another process, or replaced by `gc` or `compact`."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +53,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Entries:
-    """What the index keeps of a shard: keys (n, 16), statuses (n,), record digests (n, 16)."""
+    """What the index keeps of a shard: keys (n, 16), statuses (n,), record digests (n, 16), the producer's JSON."""
 
     keys: Digests
     statuses: NDArray[np.uint8]
     records: Digests
+    producer: str = "{}"
 
 
 def write_shard(folder: Path, level: LevelName, identity: Identity, batch: Batch) -> tuple[Path, Entries]:
     """Write `<checksum>.h5` whole or not at all (temporary name, fsync, rename); SemoreError on a full disk."""
     records = record_digests(batch.keys, batch.statuses, batch.notes, batch.values)
-    entries = Entries(batch.keys, batch.statuses, records)
+    entries = Entries(batch.keys, batch.statuses, records, _producer(identity))
     checksum = _checksum(level, identity, entries, batch.frames)
     path = folder / f"{checksum}.h5"
     try:
@@ -77,8 +83,9 @@ def write_shard(folder: Path, level: LevelName, identity: Identity, batch: Batch
 def read_entries(path: Path) -> Entries:
     """Keys, statuses and record digests, checked against the shard's name; DamagedShard when they do not fit."""
     with _reading(path) as file:
-        entries = Entries(*(_rows(file, name) for name in ("key", "status", "record")))
         identity = _identity(file)
+        keys, statuses, records = (_rows(file, name) for name in ("key", "status", "record"))
+        entries = Entries(keys, statuses, records, _producer(identity))
         checksum = _checksum(str(file.attrs["level"]), identity, entries, _rows(file, "frame"))
     if checksum != path.stem:
         raise DamagedShard(f"{path} has checksum {checksum}")
@@ -144,7 +151,7 @@ def _write(path: Path, level: LevelName, identity: Identity, batch: Batch, recor
             format=SHARD_FORMAT,
             version=SHARD_VERSION,
             level=level,
-            producer=json.dumps(dict(identity), sort_keys=True),
+            producer=_producer(identity),
             checksum=checksum,
         )
         file["key"], file["frame"], file["status"], file["record"] = batch.keys, batch.frames, batch.statuses, records
@@ -180,14 +187,22 @@ def _reading(path: Path) -> Iterator[h5py.File]:
                 )
             yield file
     except FileNotFoundError:
-        raise DamagedShard(f"{path} is gone") from None
+        raise MissingShard(f"{path} is gone") from None
     except _READ_ERRORS as error:
+        if getattr(error, "errno", None) in _NOT_THE_SHARDS_FAULT:
+            raise SemoreError(
+                f"{path} cannot be read now ({error}); mend that and run the same command again"
+            ) from None
         raise DamagedShard(f"{path} cannot be read ({error})") from None
 
 
 def _identity(file: h5py.File) -> Identity:
     identity: dict[str, Any] = json.loads(file.attrs["producer"])
     return identity
+
+
+def _producer(identity: Identity) -> str:
+    return json.dumps(dict(identity), sort_keys=True)
 
 
 def _rows(file: h5py.File, name: str) -> NDArray[Any]:

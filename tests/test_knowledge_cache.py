@@ -40,46 +40,72 @@ def add_masks(level: Level, keys: np.ndarray, seed: int = 0, size: int = 16) -> 
 
 
 records = st.lists(
-    st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=25
-)  # key, status, shard
+    st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=25
+)  # key, status, shard, which of three answers
 
 
-@settings(max_examples=150, deadline=None)
-@given(records, st.randoms(use_true_random=False), st.lists(st.integers(1, 4), max_size=4))
-def test_one_winner_whatever_the_order(found, random, cuts):
-    base = digests(6)
-    base[1, :8] = base[0, :8]  # two keys that share the half that is searched first
+def made_shards(found: list[tuple[int, int, int, int]]) -> tuple[np.ndarray, dict[str, Entries]]:
+    keys = digests(6)
+    keys[1, :8] = keys[0, :8]  # two keys that share the half that is searched first
+    answers = digests(6 * 9, 1).reshape(6, 3, 3, 16)
     shards: dict[str, Entries] = {}
-    for number in {shard for _, _, shard in found}:
-        rows = [(key, status) for key, status, shard in found if shard == number]
-        keys = base[[key for key, _ in rows]]
-        shards[f"{number:032x}.h5"] = Entries(keys, np.array([s for _, s in rows], np.uint8), keys)
+    for number in {shard for _, _, shard, _ in found}:
+        rows = [(key, status, answer) for key, status, shard, answer in found if shard == number]
+        shards[f"{number:032x}.h5"] = Entries(
+            keys[[key for key, _, _ in rows]],
+            np.array([status for _, status, _ in rows], np.uint8),
+            np.stack([answers[row] for row in rows]),
+        )
+    return keys, shards
 
-    def answer(names: list[str], pieces: list[int]) -> list[tuple[str, int, int] | None]:
-        index, start = Index(), 0
-        for piece in [*pieces, len(names)]:
-            index.add({name: shards[name] for name in names[start : start + piece]})
-            start += piece
-        hits = index.lookup(base)
-        return [
-            (index.shards[shard], row, status) if shard >= 0 else None
-            for shard, row, status in zip(hits.shard.tolist(), hits.row.tolist(), hits.status.tolist(), strict=True)
-        ]
 
+def winners(index: Index, keys: np.ndarray, shards: dict[str, Entries]) -> list[tuple[int, bytes] | None]:
+    hits = index.lookup(keys)
+    return [
+        (status, shards[index.shards[shard]].records[row].tobytes()) if shard >= 0 else None
+        for shard, row, status in zip(hits.shard.tolist(), hits.row.tolist(), hits.status.tolist(), strict=True)
+    ]
+
+
+def best(keys: np.ndarray, shards: dict[str, Entries], pins: set[bytes]) -> list[tuple[int, bytes] | None]:
+    rows = [
+        (key.tobytes(), record.tobytes() not in pins, status, record.tobytes())
+        for entries in shards.values()
+        for key, status, record in zip(entries.keys, entries.statuses.tolist(), entries.records, strict=True)
+    ]
+    choices = [min((row[1:] for row in rows if row[0] == key.tobytes()), default=None) for key in keys]
+    return [None if choice is None else choice[1:] for choice in choices]
+
+
+@settings(max_examples=100, deadline=None)
+@given(records, st.randoms(use_true_random=False), st.lists(st.integers(1, 4), max_size=4), st.data())
+def test_one_winner_whatever_the_order_and_the_packing(found, random, cuts, data):
+    keys, shards = made_shards(found)
+    every = np.unique(np.concatenate([entries.records for entries in shards.values()]), axis=0)
+    pins = every[data.draw(st.lists(st.integers(0, len(every) - 1), max_size=3))] if data.draw(st.booleans()) else None
+    gone = set(data.draw(st.lists(st.sampled_from(sorted(shards)), max_size=2)))
     names = sorted(shards)
-    expected = []
-    for key in range(6):
-        choices = [
-            (status, name, row)
-            for name in names
-            for row, (status, own) in enumerate(zip(shards[name].statuses.tolist(), shards[name].keys, strict=True))
-            if (own == base[key]).all()
-        ]
-        best = min(choices, default=None)
-        expected.append(None if best is None else (best[1], best[2], best[0]))
-    shuffled = list(names)
-    random.shuffle(shuffled)
-    assert answer(names, []) == answer(shuffled, cuts) == expected
+    random.shuffle(names)
+    index, start = Index(pins), 0
+    for piece in [*cuts, len(names)]:
+        index.add({name: shards[name] for name in names[start : start + piece]})
+        start += piece
+    pinned = set() if pins is None else {pin.tobytes() for pin in pins}
+    assert winners(index, keys, shards) == best(keys, shards, pinned)
+    index.forget(gone)  # losers take over
+    left = {name: entries for name, entries in shards.items() if name not in gone}
+    assert winners(index, keys, shards) == best(keys, left, pinned)
+    assert sorted(index.shards) == sorted(left)
+    assert len(index.table()) == len(index) == sum(len(entries.keys) for entries in left.values())
+    assert winners(index, keys, shards) == best(keys, left, pinned)
+    joined = Entries(
+        np.concatenate([entries.keys for entries in shards.values()]),
+        np.concatenate([entries.statuses for entries in shards.values()]),
+        np.concatenate([entries.records for entries in shards.values()]),
+    )
+    whole = Index(pins)
+    whole.add({"joined.h5": joined})
+    assert winners(whole, keys, {"joined.h5": joined}) == best(keys, shards, pinned)
 
 
 def test_masks_come_back_in_any_order(tmp_path):
@@ -177,7 +203,8 @@ def test_a_loser_takes_over_when_the_winning_shard_is_damaged(tmp_path):
     level.commit()
     add_texts(level, keys, "bus")
     level.commit()
-    winner = sorted(level.folder.glob("*.h5"))[0]
+    (winner,) = np.unique(level.lookup(keys).shard[:1])
+    winner = level.folder / level.index.shards[winner]
     before = level.notes(keys)
     flip(winner)
     after = level.notes(keys)
@@ -223,7 +250,7 @@ def test_the_saved_index_is_rebuilt_when_it_does_not_fit(tmp_path, spoil):
         index.unlink()
     elif spoil == "torn":
         index.write_bytes(index.read_bytes()[:-200])
-    elif spoil == "stale":  # it names a shard that is no longer there
+    elif spoil == "stale":  # it names a shard that is no longer there; what it knows of others still counts
         (shard,) = level.folder.glob("*.h5")
         shard.unlink()
         level.refresh()

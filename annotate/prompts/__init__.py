@@ -1,0 +1,24 @@
+"""The questions put to vision-language models: a text file each, versioned by name. A changed text is a new file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from datasets.files import digest16
+
+FOLDER: Final = Path(__file__).parent
+
+
+class Prompt(NamedTuple):
+    """A question: its file's name without ending, its text, and the digest (hex) of the file's bytes."""
+
+    name: str
+    text: str
+    digest: str
+
+
+def load_prompt(name: str) -> Prompt:
+    """The prompt of `<name>.txt` in this folder."""
+    raw = (FOLDER / f"{name}.txt").read_bytes()
+    return Prompt(name, raw.decode().strip(), digest16(raw).hex())

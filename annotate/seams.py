@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -13,14 +13,17 @@ from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text
 
 MAX_PHRASES: Final = 8
 """Phrases per frame at most (method.md §8)."""
+FRAME_SOURCES: Final = ("rgb", "digest", "state_digest", "semantic", "instance", "actors", "ego")
+"""The recorded arrays a FrameBatch is made of, in its order."""
 
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """B frames of one episode, as recorded (layouts: datasets.schema).
+    """B frames, as recorded (layouts: datasets.schema).
 
     rgb (B, H, W, 3) uint8 is all a learned producer may look at; frames and states (B, 16) are the digests that key the
     cache. Privileged: semantic (B, H, W) uint8, instance (B, H, W) uint16, actors (B, A, 14), ego (B, 17) float32.
+    Frames of episodes with fewer actors are filled up with actors of id 0, which stand for nobody.
     """
 
     rgb: NDArray[np.uint8]
@@ -39,15 +42,22 @@ class FrameBatch:
         chosen: Any = np.arange(len(self))[rows]
         if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen) and (np.diff(chosen) == 1).all():
             chosen = slice(int(chosen[0]), int(chosen[-1]) + 1)
-        return FrameBatch(
-            self.rgb[chosen],
-            self.frames[chosen],
-            self.states[chosen],
-            self.semantic[chosen],
-            self.instance[chosen],
-            self.actors[chosen],
-            self.ego[chosen],
-        )
+        return FrameBatch(*(array[chosen] for array in self._arrays()))
+
+    @staticmethod
+    def joined(batches: Sequence[FrameBatch]) -> FrameBatch:
+        """The frames of several batches of one picture size, in order."""
+        if len(batches) == 1:
+            return batches[0]
+        most = max(batch.actors.shape[1] for batch in batches)
+        filled = [
+            replace(batch, actors=np.pad(batch.actors, ((0, 0), (0, most - batch.actors.shape[1]), (0, 0))))
+            for batch in batches
+        ]
+        return FrameBatch(*map(np.concatenate, zip(*(batch._arrays() for batch in filled), strict=True)))
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        return self.rgb, self.frames, self.states, self.semantic, self.instance, self.actors, self.ego
 
 
 class Verdict(NamedTuple):

@@ -1,10 +1,19 @@
-"""Who annotates: the producers by the names users type, and the settings of each. Plain values, so that a recipe can
-travel to a cluster's workers and into a knowledge set's manifest."""
+"""What `annotate` can be told: who annotates (the producers, by the names users type), where, and how much.
+
+Plain values, so that the producers' recipe can travel into a knowledge set's manifest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Final, Literal
+
+from datasets.errors import SemoreError
+from datasets.knowledge_merge import Merge
+from datasets.rollouts import rollouts_path
+
+BATCH: Final = 64
+"""Frames handed to a producer at once."""
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
@@ -110,7 +119,7 @@ class ProducerSettings:
     """Finds each phrase's pixels: cris-tiny (learnt on the embedded world), privileged (the simulator's instance
     image), cris, clipseg."""
     judge: str = ""
-    """Says whether a recorded action is reasonable: privileged, qwen2-vl, endpoint, or none; default the describer's."""
+    """Says whether a recorded action is reasonable: privileged, qwen2-vl, endpoint, none; default the describer's kind."""
     qwen: QwenSettings = field(default_factory=QwenSettings)
     """Qwen2-VL in this process."""
     endpoint: EndpointSettings = field(default_factory=EndpointSettings)
@@ -121,3 +130,73 @@ class ProducerSettings:
     """CLIPSeg."""
     cris_tiny: CrisTinySettings = field(default_factory=CrisTinySettings)
     """CRIS-tiny."""
+
+
+@dataclass(frozen=True)
+class CrewSettings:
+    """Where annotating runs."""
+
+    scheduler: str = "none"
+    """none (this process), local (a Dask cluster on this machine), the address of a Dask scheduler (tcp://…), or the
+    path of its scheduler file."""
+    workers: int = 2
+    """Worker processes of a local cluster, one thread each."""
+    commit_seconds: float = 60.0
+    """Most work that is committed at once: what a killed worker can lose. Early on it is 2% of the work so far."""
+    patience: float = 300.0
+    """Seconds to wait for a scheduler that went away, or for a first worker, before giving up."""
+    performance_report: str = ""
+    """With a scheduler: write Dask's performance report to this HTML file."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """At most one of them is set; none: everything."""
+
+    sample: int = 0
+    """A pilot: annotate so many frames, spread, and report rate, forecast, failures and a contact sheet."""
+    frames: int = 0
+    """Annotate the first so many frames by priority: scene changes and spread first."""
+    budget: float = 0.0
+    """Minutes to spend on frames by priority. The pass records how many it came to; a later one fills in."""
+
+    def __post_init__(self) -> None:
+        if sum(value > 0 for value in (self.sample, self.frames, self.budget)) > 1:
+            raise SemoreError("give only one of sample, frames and budget")
+        if min(self.sample, self.frames, self.budget) < 0:
+            raise SemoreError("sample, frames and budget cannot be negative")
+
+
+@dataclass(frozen=True)
+class AnnotateSettings(Extent, CrewSettings, ProducerSettings):
+    """What to annotate, who does it, where, and where the knowledge goes."""
+
+    preset: str = "laptop"
+    """A file of presets/ by name, or a path to a YAML file."""
+    scenario: str = "JayWalk"
+    """Names the rollouts folder when `rollouts` does not."""
+    data: str = "data"
+    """Folder of all recorded data; the cache is <data>/knowledge, shared by all experiments."""
+    rollouts: str = ""
+    """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
+    knowledge: str = ""
+    """Name of the knowledge set: what a training run refers to. Another describer, segmenter, judge or merge needs
+    another name; what they have in common is still shared. Default: <describer>-<segmenter>."""
+    merge: Merge = "max"
+    """How phrase masks become H_ka: max, or mean (the public code's)."""
+    batch: int = BATCH
+    """Frames handed to a producer at once."""
+    retry_failed: bool = True
+    """Try again what failed before."""
+    off_decisions: bool = False
+    """Also annotate the frames between decisions, which no policy sees that decides as often as the recording did."""
+
+    @property
+    def folder(self) -> Path:
+        """The rollouts folder."""
+        return rollouts_path(self.data, self.rollouts, self.scenario, self.preset)
+
+
+def default_knowledge(producers: ProducerSettings) -> str:
+    """The knowledge set's name when none is given: <describer>-<segmenter>, once when they are called the same."""
+    return "-".join(dict.fromkeys((producers.describer, producers.segmenter)))

@@ -70,6 +70,22 @@ def as_dict(settings: Any) -> dict[str, Any]:
     return plain
 
 
+def from_dict(settings: type[T], values: Mapping[str, Any]) -> T:
+    """The settings dataclass that `as_dict` made these values of; SemoreError naming what does not fit."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(settings)
+    try:
+        ready = parser.instantiate(parser.parse_object(dict(values)))
+    except ArgumentError as error:
+        raise SemoreError(f"{settings.__name__}: {' '.join(str(error).split())}") from None
+    return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
+
+
+def part_of(settings: Any, part: type[T]) -> T:
+    """The fields that a settings dataclass has inherited from `part`, as a `part`."""
+    return part(**{field.name: getattr(settings, field.name) for field in fields(part)})  # type: ignore[arg-type]
+
+
 def run_command(command: Callable[[], None]) -> None:
     """Run a command line: a SemoreError becomes one line and exit code 1, Ctrl-C exit code 130."""
     try:

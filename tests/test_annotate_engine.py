@@ -14,10 +14,12 @@ import h5py
 import pytest
 from test_annotate_scenes import write_rollouts
 
-from annotate.__main__ import AnnotateSettings, main
-from annotate.engine import Annotator, annotate_rollouts, annotator_for, make_annotator
-from annotate.producers import make_producers
+from annotate.__main__ import main
+from annotate.annotator import Annotator
+from annotate.engine import annotate_rollouts, annotator_for, make_annotator
+from annotate.producers import PRIVILEGED, make_producers
 from annotate.seams import FrameBatch, Producers
+from annotate.settings import AnnotateSettings
 from datasets import knowledge_level
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeCache, open_set
@@ -28,8 +30,9 @@ class Counting:
     """The privileged producers, counting frames and phrases asked, optionally slow, failing where told."""
 
     def __init__(self, pause: float = 0.0) -> None:
-        self.real, self.pause, self.asked = make_producers(), pause, {"texts": 0, "masks": 0, "verdicts": 0}
+        self.real, self.pause, self.asked = make_producers(PRIVILEGED), pause, {"texts": 0, "masks": 0, "verdicts": 0}
         self.poison: set[bytes] = set()
+        self.loads = 0
 
     @property
     def producers(self) -> Producers:
@@ -45,6 +48,10 @@ class Counting:
 class _Part:
     def __init__(self, counting: Counting) -> None:
         self.counting = counting
+
+
+    def load(self) -> None:
+        self.counting.loads += 1
 
 
 class DescriberPart(_Part):
@@ -105,7 +112,7 @@ def test_everything_is_annotated_once(rollouts, tmp_path):
     first = Counting()
     summary = run(rollouts, tmp_path, first)
     unique = 3 * 39  # frames 0 and 1 of each episode are the same
-    assert (summary.frames, summary.cached) == (120, 0)
+    assert (summary.frames, summary.todo, summary.done) == (120, unique, unique)
     assert first.asked["texts"] == unique == summary.statuses["texts"]["ok"]
     assert first.asked["verdicts"] == 3 * 38
     assert first.asked["masks"] == summary.statuses["masks"]["ok"] > 0
@@ -198,9 +205,9 @@ def test_a_torn_shard_is_done_again_and_nothing_else(rollouts, tmp_path, monkeyp
 
 
 def test_refresh_calls_are_cheap_and_quiet(rollouts, tmp_path, capfd):
-    annotator = make_annotator(KnowledgeCache(tmp_path), "k", make_producers())
+    annotator = make_annotator(KnowledgeCache(tmp_path), "k", make_producers(PRIVILEGED))
     for episode in rollouts.episodes():
-        assert annotator([episode]).done == 40
+        assert annotator([episode]).done == 39
     again = annotator_for(open_set(tmp_path, "k"))
     assert isinstance(again, Annotator)
     assert again(list(rollouts.episodes())).done == 0
@@ -213,10 +220,11 @@ def test_the_command_line(rollouts, tmp_path, monkeypatch, capsys):
     preset = tmp_path / "p.yaml"
     preset.write_text("annotate:\n  batch: 32\n")
     words = ["annotate", "--preset", str(preset), "--data", str(tmp_path), "--rollouts", str(rollouts.path)]
+    words += ["--segmenter", "privileged"]
     monkeypatch.setattr(sys, "argv", words)
     main()
     first = capsys.readouterr().out
-    assert "120 frames in 3 episodes, 0 cached, 120 to do" in first
+    assert "120 frames, 3 known or repeated, 117 to do" in first
     assert "next: make train" in first
     main()
     assert "nothing to do" in capsys.readouterr().out

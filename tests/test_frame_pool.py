@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from annotate.engine import annotate_rollouts
-from annotate.producers import make_producers
+from annotate.producers import PRIVILEGED, make_producers
 from collect.behaviour import Constant, Info, PerSlot, Policy, make_policy
 from collect.driving import DrivingEnv
 from collect.recorder import record
@@ -88,7 +88,7 @@ def drive_all(root: Path, skip: int) -> Driven:
             kind: rewards_of(DrivingEnv("HighWay", reward=kind, **options), seed, remembering.actions)
             for kind in ("published", "safety")
         }
-    annotate_rollouts([rollouts.path], KnowledgeCache(root / "knowledge"), "k", make_producers(), quiet=True)
+    annotate_rollouts([rollouts.path], KnowledgeCache(root / "knowledge"), "k", make_producers(PRIVILEGED), quiet=True)
     return Driven(rollouts, seen, rewards, open_set(root / "knowledge", "k"))
 
 
@@ -208,7 +208,7 @@ def test_frames_without_knowledge_are_invalid_and_unjudged(driven, tmp_path):
     partly = Rollouts(tmp_path / "one.zarr")
     partly.create()
     partly.write(first.name, first.read(*FRAME_ARRAYS, *STEP_ARRAYS), first.attributes)
-    annotate_rollouts([partly.path], KnowledgeCache(tmp_path / "k"), "k", make_producers(), quiet=True)
+    annotate_rollouts([partly.path], KnowledgeCache(tmp_path / "k"), "k", make_producers(PRIVILEGED), quiet=True)
     knowledge = open_set(tmp_path / "k", "k")
     pool = FramePool(View(SIZE, GRID, skip, "published"), 400)
     known, unknown = pool.add(first, knowledge), pool.add(others[0], knowledge)

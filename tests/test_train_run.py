@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from annotate.engine import annotate_rollouts, make_annotator
-from annotate.producers import make_producers
+from annotate.producers import PRIVILEGED, make_producers
 from collect.behaviour import load_policy, make_policy
 from collect.driving import DrivingEnv
 from collect.recorder import record
@@ -94,7 +94,7 @@ def data(tmp_path_factory) -> Path:
     ):
         record(rollouts, [env], make_policy(policy), seeds, {"policy": policy, "action_repeat": 2})
     env.close()
-    annotate_rollouts([rollouts.path], KnowledgeCache(root / "knowledge"), "privileged", make_producers(), quiet=True)
+    annotate_rollouts([rollouts.path], KnowledgeCache(root / "knowledge"), "privileged", make_producers(PRIVILEGED), quiet=True)
     return root
 
 
@@ -388,7 +388,7 @@ def test_rollouts_of_another_world_are_refused(data, tmp_path, changes, key):
 
 def test_frames_without_any_knowledge_are_refused(data, tmp_path):
     shutil.copytree(data / "rollouts", tmp_path / "rollouts")
-    make_annotator(KnowledgeCache(tmp_path / "knowledge"), "privileged", make_producers())
+    make_annotator(KnowledgeCache(tmp_path / "knowledge"), "privileged", make_producers(PRIVILEGED))
     with pytest.raises(SemoreError, match=r"no frame has knowledge .*`make annotate`"):
         train(asked(tmp_path, tmp_path / "runs"))
 

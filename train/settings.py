@@ -82,7 +82,7 @@ class TrainSettings:
     """Folder of all recorded data."""
     rollouts: str = ""
     """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
-    knowledge: str = "privileged"
+    knowledge: str = "privileged-cris-tiny"
     """Name of the knowledge set."""
     runs: str = "runs"
     """Folder of all runs."""

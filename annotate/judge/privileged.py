@@ -83,6 +83,7 @@ def _obstacles(batch: FrameBatch, speed: NDArray[np.float32]) -> tuple[NDArray[n
     # the soonest and the latest sideways place within the horizon: the path is blocked if any lies inside it
     later = beside + across * HORIZON
     blocked = (np.minimum(beside, later) < reach) & (np.maximum(beside, later) > -reach) & (along > 0)
+    blocked &= actor["id"] > 0
     closing = np.maximum(speed, 0)[:, None]
     need = (closing**2 - np.maximum(lead, 0) ** 2) / (2 * BRAKING) + REACTION * np.maximum(closing - lead, 0) + MARGIN
     near = (blocked & (gap < need)).any(1)

@@ -1,0 +1,233 @@
+"""The pass on a Dask cluster: one model per worker, few shares in flight, deaths survived, a lost scheduler awaited.
+
+Dask executes a task at least once; what holds here is that nothing committed is done again: a worker looks the cache up
+before it asks a model (design.md §7.10)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from asyncio import CancelledError as AsyncCancelled
+from asyncio import TimeoutError as AsyncTimeout
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import dask
+from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_worker, performance_report, wait
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from annotate.annotator import Annotator
+from annotate.seams import Producers
+from annotate.settings import CrewSettings
+from annotate.shares import Deal, Share
+from annotate.summary import Summary
+from datasets.errors import SemoreError
+from datasets.files import digest_json
+from datasets.knowledge import KnowledgeCache, open_set
+
+DEATHS: Final = 3
+"""Workers that may die over a single frame before it is recorded as failed: one death may be an accident."""
+AHEAD: Final = 2
+"""Shares in flight per worker: one being worked on, one waiting beside it."""
+LOOK_UP: Final = 2.0
+"""Seconds between looks at whether scheduler and workers are still there."""
+GPU: Final = "GPU"
+"""The resource that GPU workers announce (`--resources "GPU=1"`); where any does, only those work."""
+
+
+class AnnotatorPlugin(WorkerPlugin):
+    """Keeps one annotator, with its weights, per worker. Made on the client without weights; loaded by the first share,
+    in a task's thread, so that the worker keeps answering meanwhile."""
+
+    def __init__(self, annotator: Annotator) -> None:
+        self.root = annotator.knowledge.cache.root.resolve()
+        self.set_name = annotator.knowledge.name
+        self.producers: Producers = annotator.producers
+        self.batch, self.retry_failed = annotator.batch, annotator.retry_failed
+        self.name = f"semore-{digest_json([str(self.root), self.set_name, self.batch, self.retry_failed]).hex()}"
+
+    def setup(self, worker: Worker) -> None:
+        """Called by Dask on each worker, also on those that come later."""
+        self._lock = threading.Lock()  # an annotator is for one thread
+        self._annotator: Annotator | None = None
+
+    def work(self, share: Share) -> Summary:
+        """Annotate a share and commit it."""
+        with self._lock:
+            if self._annotator is None:
+                knowledge = open_set(KnowledgeCache(self.root), self.set_name)
+                self._annotator = Annotator(knowledge, self.producers, self.batch, self.retry_failed)
+                self._annotator.producers.load()
+            self._annotator.knowledge.cache.refresh()  # somebody else may have done some of it meanwhile
+            return self._annotator.work(share)
+
+
+def _work(plugin: str, share: Share) -> Summary:
+    """The task: only counts go back to the client."""
+    own = get_worker().plugins[plugin]
+    assert isinstance(own, AnnotatorPlugin)
+    return own.work(share)
+
+
+class ShareFailed(Exception):
+    """A worker met something that is neither a frame's fault nor the user's: a defect."""
+
+
+class _SchedulerLost(Exception):
+    """The connection to the scheduler is gone."""
+
+
+_LOST: Final = (CommClosedError, CancelledError, AsyncCancelled, TimeoutError, AsyncTimeout, OSError)
+"""What a client raises when its scheduler is gone, depending on when it notices ."""
+
+
+class DaskCrew(AbstractContextManager["DaskCrew"]):
+    """The workers of a Dask cluster."""
+
+    def __init__(self, settings: CrewSettings, say: Callable[[str], None]) -> None:
+        self._settings, self._say = settings, say
+        self._stack = ExitStack()
+        self._local: LocalCluster | None = None
+
+    def __enter__(self) -> DaskCrew:
+        if self._settings.scheduler == "local":
+            # Zero failures allowed: shares of a dead worker come back at once, to be halved here.
+            self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+            self._local = self._stack.enter_context(
+                LocalCluster(
+                    n_workers=self._settings.workers, threads_per_worker=1, processes=True, dashboard_address=":0"
+                )
+            )
+        self._client = self._connected(time.monotonic() + self._settings.patience)
+        self._stack.callback(lambda: self._client.close())
+        self._say(f"Dask: {self.workers} workers, dashboard at {self._client.dashboard_link}")
+        if self._settings.performance_report:
+            self._stack.enter_context(performance_report(filename=self._settings.performance_report))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @property
+    def workers(self) -> int:
+        """Shares that can be worked on at once: GPUs where workers announce any, else threads."""
+        workers = self._workers()
+        gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in workers)
+        return gpus or sum(int(worker["nthreads"]) for worker in workers)
+
+    def work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None]) -> Summary:
+        """As Crew.work. Shares of a worker that died are halved and dealt again until the frames that kill stand alone;
+        those are recorded as failed. While the scheduler is away, it is waited for."""
+        summary = Summary()
+        while True:
+            try:
+                self._work(annotator, deal, advance, summary)
+                return summary
+            except _SchedulerLost:
+                self._say(f"the scheduler is gone; waiting up to {self._settings.patience:.0f} s for it to come back")
+                self._client.close(timeout=1)
+                self._client = self._connected(time.monotonic() + self._settings.patience)
+                self._say("the scheduler is back; going on")
+
+    def _work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None], summary: Summary) -> None:
+        flying: dict[Future[Summary], Share] = {}
+        try:
+            plugin = AnnotatorPlugin(annotator)
+            self._client.register_plugin(plugin, name=plugin.name)
+            resources = {GPU: 1} if any(GPU in worker["resources"] for worker in self._workers()) else None
+            while True:
+                while len(flying) < AHEAD * max(self.workers, 1) and (share := deal.next()) is not None:
+                    future = self._client.submit(_work, plugin.name, share, pure=False, resources=resources)
+                    flying[future] = share
+                if not flying:
+                    return
+                for future in self._finished(list(flying)):
+                    share = flying[future]
+                    self._settle(future, share, annotator, deal, advance, summary)
+                    del flying[future]
+        except (_SchedulerLost, RuntimeError, *_LOST) as error:
+            if isinstance(error, RuntimeError) and self._client.status == "running":
+                raise
+            deal.give_back(*flying.values())
+            raise _SchedulerLost from error
+
+    def _settle(
+        self,
+        future: Future[Summary],
+        share: Share,
+        annotator: Annotator,
+        deal: Deal,
+        advance: Callable[[int], None],
+        summary: Summary,
+    ) -> None:
+        error = future.exception() if future.status == "error" else None
+        if error is None:
+            done: Summary = future.result()  # raises when the scheduler was lost meanwhile
+            deal.learn(done.done, done.seconds)
+        elif isinstance(error, KilledWorker):
+            summary.deaths += 1
+            share = replace(share, deaths=share.deaths + 1)
+            if len(share) > 1:
+                deal.give_back(*share.halves())
+                return
+            if share.deaths < DEATHS:
+                deal.give_back(share)
+                return
+            annotator.knowledge.cache.refresh()
+            done = annotator.give_up(share, f"{share.deaths} workers died over this frame")
+        elif isinstance(error, SemoreError):
+            raise error
+        else:
+            raise ShareFailed(f"a share of {len(share)} frames failed on its worker") from error
+        summary.merge(done)
+        advance(done.done)
+
+    def _finished(self, flying: list[Future[Summary]]) -> list[Future[Summary]]:
+        """Those of the futures that have ended, at least one; _SchedulerLost or SemoreError when none ever will."""
+        last_worker = time.monotonic()
+        while True:
+            try:
+                return list(wait(flying, timeout=LOOK_UP, return_when="FIRST_COMPLETED").done)
+            except TimeoutError:
+                if self._client.status != "running":
+                    raise _SchedulerLost from None
+                if self._workers():
+                    last_worker = time.monotonic()
+                elif time.monotonic() - last_worker > self._settings.patience:
+                    raise SemoreError(
+                        f"scheduler {self._settings.scheduler}: no worker since {self._settings.patience:.0f} s; start "
+                        "some and run the same command again: what was finished is kept"
+                    ) from None
+
+    def _workers(self) -> list[dict[str, Any]]:
+        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+
+    def _connected(self, deadline: float) -> Client:
+        """A client of the scheduler once it answers and has a worker; SemoreError when the deadline passes."""
+        where: dict[str, Any] = {"address": self._local or self._settings.scheduler}
+        if not self._local and "://" not in self._settings.scheduler:
+            where = {"scheduler_file": self._settings.scheduler}
+        while True:
+            try:
+                if "scheduler_file" in where and not Path(self._settings.scheduler).is_file():
+                    raise OSError(f"there is no scheduler file {self._settings.scheduler}")
+                client = Client(**where, timeout=max(min(deadline - time.monotonic(), 10.0), 1.0))
+                try:
+                    client.wait_for_workers(1, timeout=max(deadline - time.monotonic(), 1.0))
+                    return client
+                except BaseException:
+                    client.close(timeout=1)
+                    raise
+            except (OSError, TimeoutError, ValueError, CommClosedError) as error:
+                if time.monotonic() >= deadline:
+                    raise SemoreError(
+                        f"scheduler {self._settings.scheduler}: no answer or no worker within "
+                        f"{self._settings.patience:.0f} s ({error}); start `dask scheduler` and `dask worker`, or "
+                        "choose SCHEDULER=local. What was finished is kept"
+                    ) from None
+                time.sleep(1.0)

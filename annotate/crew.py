@@ -1,0 +1,52 @@
+"""Who does the work of a pass: this process, or the workers of a Dask cluster (annotate.cluster)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from annotate.annotator import Annotator
+from annotate.settings import CrewSettings
+from annotate.shares import Deal
+from annotate.summary import Summary
+
+
+class Crew(Protocol):
+    """Works off shares until none is left."""
+
+    @property
+    def workers(self) -> int:
+        """Shares that are worked on at once."""
+
+    def work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None]) -> Summary:
+        """Annotate everything that is dealt, calling `advance(frames)` on the way. `seconds` of the summary are the
+        workers' own. SemoreError for what the user must mend; what was committed before stays."""
+
+
+class Alone:
+    """This process."""
+
+    workers = 1
+
+    def work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None]) -> Summary:
+        """As Crew.work."""
+        summary = Summary()
+        while (share := deal.next()) is not None:
+            done = annotator.work(share, advance)
+            deal.learn(done.done, done.seconds)
+            summary.merge(done)
+        return summary
+
+
+@contextmanager
+def open_crew(settings: CrewSettings, say: Callable[[str], None]) -> Iterator[Crew]:
+    """The crew of the settings, ended at the end; `say` gets lines such as a dashboard's address. SemoreError when the
+    scheduler cannot be reached."""
+    if settings.scheduler in ("", "none"):
+        yield Alone()
+        return
+    from annotate.cluster import DaskCrew
+
+    with DaskCrew(settings, say) as crew:
+        yield crew

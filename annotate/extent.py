@@ -1,0 +1,47 @@
+"""How much of a plan a pass does: all of it, a sample, so many frames, or what a budget of minutes allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotate.plan import Plan
+from annotate.priority import frame_order
+from annotate.settings import Extent
+from datasets.rollouts import Episode
+
+SPENT_AT_ONCE: Final = 0.5
+"""Share of the minutes left that a round plans for: the speed is measured anew before the rest is."""
+
+
+def rounds(
+    extent: Extent,
+    plan: Plan,
+    episodes: Sequence[Episode],
+    rows: Sequence[NDArray[np.int64]],
+    first: int,
+    speed: Callable[[], float],
+) -> Iterator[Plan]:
+    """The parts of the plan to do, one after another; `rows` are the frames that knowledge is wanted for.
+
+    A budget is spent in rounds: one of `first` frames, then each planned at the `speed()` (frames per second) seen so
+    far, until it is spent. However the time falls out, what is done is the beginning of one fixed order, so that a
+    count of frames repeats it.
+    """
+    if not extent.budget:
+        count = extent.sample or extent.frames
+        yield plan.within(frame_order(episodes, rows, count).by_path()) if count else plan
+        return
+    end = time.monotonic() + 60 * extent.budget
+    left = frame_order(episodes, rows).of(plan)
+    count = first
+    while len(left) and count:
+        yield plan.within(left[:count].by_path())
+        left = left[count:]
+        seconds = end - time.monotonic()
+        affordable = int(seconds * speed())
+        count = min(affordable, max(int(SPENT_AT_ONCE * affordable), first))

@@ -1,0 +1,90 @@
+"""Units of work: a plan's frames dealt out as shares that last long enough to be worth a commit, and no longer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from annotate.plan import Part, Plan
+
+AT_RISK: Final = 0.02
+"""Share of the time worked so far that may be lost when a worker dies: what a share may last, within the bounds."""
+SHORTEST: Final = 1.0
+"""Seconds a share should last at least: below, scheduling and committing it would cost too much of it."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Frames that are annotated together and committed together. `deaths` counts the workers that died over it."""
+
+    parts: tuple[Part, ...]
+    deaths: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def batches(self, size: int) -> Iterator[tuple[Part, ...]]:
+        """The frames in groups of `size` (the last one smaller), across episodes."""
+        yield from _grouped(deque(self.parts), size)
+
+    def halves(self) -> tuple[Share, Share]:
+        """Two shares of half the frames each; ValueError for a single frame."""
+        if len(self) < 2:
+            raise ValueError("a share of one frame cannot be halved")
+        first, *rest = self.batches(len(self) // 2)
+        return Share(first, self.deaths), Share(tuple(part for group in rest for part in group), self.deaths)
+
+
+class Deal:
+    """Deals a plan's frames in order. How many go into a share follows from the speed seen so far.
+
+    batch: frames a producer gets at once; a share is a multiple of it, and the first ones are one batch each. longest:
+    seconds a share may last.
+    """
+
+    def __init__(self, plan: Plan, batch: int, longest: float) -> None:
+        self._left = deque(plan.parts)
+        self._batch, self._longest = batch, longest
+        self._frames, self._seconds = 0, 0.0
+        self._returned: list[Share] = []
+
+    def next(self) -> Share | None:
+        """The next share, None when all are dealt."""
+        if self._returned:
+            return self._returned.pop()
+        group = next(_grouped(self._left, self._size()), None)
+        return None if group is None else Share(group)
+
+    def give_back(self, *shares: Share) -> None:
+        """Deal these again."""
+        self._returned += shares
+
+    def learn(self, frames: int, seconds: float) -> None:
+        """Note that a share of `frames` took so long."""
+        self._frames += frames
+        self._seconds += seconds
+
+    def _size(self) -> int:
+        if not self._frames:
+            return self._batch
+        lasting = min(max(AT_RISK * self._seconds, SHORTEST), max(self._longest, 0.0))
+        batches = round(lasting * self._frames / max(self._seconds, 1e-9) / self._batch)
+        return self._batch * max(batches, 1)
+
+
+def _grouped(parts: deque[Part], size: int) -> Iterator[tuple[Part, ...]]:
+    """Groups of `size` frames taken from the left of `parts`, which is used up; what is not asked for stays there."""
+    while parts:
+        group, room = [], size
+        while parts and room:
+            part = parts.popleft()
+            if len(part) > room:
+                parts.appendleft(part.take(np.arange(room, len(part))))
+                part = part.take(np.arange(room))
+            group.append(part)
+            room -= len(part)
+        yield tuple(group)

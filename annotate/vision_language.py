@@ -16,6 +16,8 @@ class Answer(NamedTuple):
 
     text: str
     failure: str = ""
+    cut: bool = False
+    """Whether the cap ended it."""
 
 
 class VisionLanguage(Protocol):
@@ -25,6 +27,10 @@ class VisionLanguage(Protocol):
     def identity(self) -> Identity:
         """Kind, id@revision or digest of the files, preprocessing, dtype, quantisation, decoding, engine: all that can
         change an answer, except the prompt and the answer cap, which come with the question."""
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The settings' cap of a description."""
 
     def load(self) -> None:
         """As Describer.load."""

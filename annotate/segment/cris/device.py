@@ -1,0 +1,15 @@
+"""The processor that a segmenter's settings name."""
+
+from __future__ import annotations
+
+import torch
+
+from annotate.settings import Device
+from datasets.errors import SemoreError
+
+
+def torch_device(name: Device) -> torch.device:
+    """auto: cuda when there is one; SemoreError when cuda is asked for and torch sees none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SemoreError("device cuda was asked for, but torch sees no GPU; choose cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,102 @@
+"""The CRIS segmenter: each frame and each phrase is encoded once, and everything asked is decoded in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotate.seams import FrameBatch
+from annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
+from annotate.segment.cris.device import torch_device
+from annotate.segment.cris.network import CRIS
+from annotate.segment.cris.phrases import PhraseMemory
+from annotate.segment.cris.picture import PROCESSING_VERSION, prepare, restore, soft_mask
+from annotate.settings import CrisSettings
+from datasets.errors import SemoreError
+from datasets.knowledge_records import Identity
+
+
+class CrisSegmenter:
+    """CRIS-R50 behind the Segmenter seam (method.md §7). Looks at rgb only."""
+
+    def __init__(self, settings: CrisSettings) -> None:
+        """SemoreError for batch sizes below 1; the weights come with `load`."""
+        if min(settings.frames, settings.phrases) < 1:
+            raise SemoreError(f"cris.frames is {settings.frames}, cris.phrases {settings.phrases}; both must be ≥ 1")
+        self.settings = settings
+        self._network: CRIS | None = None
+
+    @classmethod
+    def of(cls, network: CRIS, settings: CrisSettings) -> CrisSegmenter:
+        """A segmenter over a network that came from no file. The network is known by its weights; it is put into
+        evaluation mode and onto the settings' device."""
+        segmenter = cls(replace(settings, word_len=network.word_len))
+        segmenter._weights = state_digest(network)
+        segmenter._use(network)
+        return segmenter
+
+    @cached_property
+    def _weights(self) -> str:
+        if not self.settings.checkpoint:
+            raise SemoreError(f"cris.checkpoint is not set; {WANTED}")
+        return file_digest(Path(self.settings.checkpoint))
+
+    @property
+    def identity(self) -> Identity:
+        """Digest of the checkpoint file, tokens per phrase, version of the processing, precision. SemoreError when
+        there is no checkpoint."""
+        return {
+            "role": "segmenter",
+            "kind": "cris",
+            "weights": self._weights,
+            "word_len": self.settings.word_len,
+            "processing": PROCESSING_VERSION,
+            "precision": self.settings.precision,
+            "privileged": False,
+        }
+
+    def load(self) -> None:
+        """Read the checkpoint onto the settings' device; SemoreError when it is missing or broken."""
+        if self._network is None:
+            if not self.settings.checkpoint:
+                raise SemoreError(f"cris.checkpoint is not set; {WANTED}")
+            self._use(load_checkpoint(Path(self.settings.checkpoint), self.settings.word_len))
+
+    def _use(self, network: CRIS) -> None:
+        self._device = torch_device(self.settings.device)
+        self._network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._phrases = PhraseMemory(network)
+
+    @torch.inference_mode()
+    def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
+        """(M, H, W) uint8, frame by frame, each frame's phrases in order."""
+        self.load()
+        flat = [phrase for named in phrases for phrase in named]
+        owners = np.repeat(np.arange(len(batch)), [len(named) for named in phrases])
+        masks = np.zeros((len(flat), *batch.rgb.shape[1:3]), np.uint8)
+        asked = np.unique(owners)
+        for first in range(0, len(asked), self.settings.frames):
+            frames = asked[first : first + self.settings.frames]
+            begin, end = np.searchsorted(owners, [frames[0], frames[-1] + 1])
+            rows = np.searchsorted(frames, owners[begin:end])
+            masks[begin:end] = self._segment(batch.rgb[frames], flat[begin:end], torch.from_numpy(rows))
+        return masks
+
+    def _segment(self, rgb: NDArray[np.uint8], phrases: Sequence[str], rows: torch.Tensor) -> NDArray[np.uint8]:
+        """Frames (F, H, W, 3) encoded together; phrase i is asked about frame rows[i]."""
+        network, step = self._network, self.settings.phrases
+        assert network is not None
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            images = network.encode_image(prepare(rgb, self._device))
+            parts = []
+            for begin in range(0, len(phrases), step):
+                chosen = slice(begin, begin + step)
+                image, text = images.take(rows[chosen].to(self._device)), self._phrases(phrases[chosen])
+                parts.append(soft_mask(restore(network.decode(image, text), *rgb.shape[1:3])))
+        return np.concatenate(parts)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.errors import SemoreError
-from datasets.files import digest16, read_json, write_json
+from datasets.files import atomic_file, digest16, read_json, write_json
 from datasets.knowledge_level import Level
 from datasets.knowledge_merge import MERGES, Merge, pooled
 from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text, record_keys
@@ -83,6 +83,13 @@ class KnowledgeSet:
         """The describer's answer for each frame, None where there is none."""
         keys = record_keys("texts", self.manifest.describer, frames, states)
         return [None if stored is None else _decode(stored) for stored in self.cache.texts.notes(keys)]
+
+    def valid(self, frames: Digests, states: Digests) -> NDArray[np.bool_]:
+        """(N,) bool as of `h_ka`, without reading a mask."""
+        owners, phrases, valid, _ = self._phrases(frames, states)
+        keys = record_keys("masks", self.manifest.segmenter, frames[owners], states[owners], phrases)
+        np.logical_and.at(valid, owners, self.cache.masks.lookup(keys).status == Status.OK)
+        return valid
 
     def h_ka(
         self, frames: Digests, states: Digests, grid: int | None = None, size: tuple[int, int] | None = None
@@ -164,6 +171,14 @@ class KnowledgeSet:
         """Hex digest over `record_digests_used`: equal exactly when the same records serve the frames."""
         return digest16(self.record_digests_used(frames, states, action_words).tobytes()).hex()
 
+    def pin(self, records: Digests) -> None:
+        """Have `gc` keep these records (M, 16) as long as the set exists, whichever wins, besides what is pinned
+        already: for runs whose folder `gc` does not see."""
+        path = pins_path(self.cache.root, self.name)
+        pinned = np.concatenate([read_pins(path), records]) if path.exists() else records
+        with atomic_file(path) as temporary, open(temporary, "wb") as handle:
+            np.save(handle, np.unique(pinned, axis=0))
+
     def _phrases(
         self, frames: Digests, states: Digests
     ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_], NDArray[np.int64]]:
@@ -177,13 +192,10 @@ class KnowledgeSet:
 
 
 def open_set(root: Path | KnowledgeCache, name: str) -> KnowledgeSet:
-    """The knowledge set `name` of a cache (a folder, or one already open); SemoreError naming the sets that exist."""
+    """The knowledge set `name` of a cache (a folder, or one already open, perhaps with pins); SemoreError naming the
+    sets that exist."""
     cache = root if isinstance(root, KnowledgeCache) else KnowledgeCache(root)
-    path = _manifest_path(cache.root, name)
-    if not path.is_file():
-        known = ", ".join(set_names(cache.root)) or "none yet: run `make annotate` first"
-        raise SemoreError(f"{path}: no knowledge set {name!r}; there is {known}")
-    return KnowledgeSet(cache, name, _read_manifest(path))
+    return KnowledgeSet(cache, name, read_manifest(cache.root, name))
 
 
 def ensure_set(cache: KnowledgeCache, name: str, manifest: SetManifest) -> KnowledgeSet:
@@ -200,7 +212,7 @@ def ensure_set(cache: KnowledgeCache, name: str, manifest: SetManifest) -> Knowl
         identities = {key: getattr(manifest, key) for key in ("describer", "segmenter", "judge")}
         plain_ids = {key: None if value is None else dict(value) for key, value in identities.items()}
         write_json(path, {"format": "semore-knowledge-set", "version": SET_VERSION, **plain_ids, **plain})
-    existing = _read_manifest(path)
+    existing = read_manifest(cache.root, name)
     for part in ("describer", "segmenter", "judge", "merge"):
         found, asked = getattr(existing, part), getattr(manifest, part)
         if found != asked:
@@ -216,13 +228,36 @@ def set_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "sets").glob("*.json") if not path.name.startswith("."))
 
 
+def pins_path(root: Path, name: str) -> Path:
+    """Where a set pins records."""
+    return _manifest_path(root, name).with_suffix(".pins.npy")
+
+
+def read_pins(path: Path) -> Digests:
+    """(M, 16) record digests of a pins file (a set's, or a run's knowledge_used.npy); SemoreError when it is torn."""
+    try:
+        pins: Digests = np.load(path)
+        if pins.dtype != np.uint8 or pins.shape[1:] != (16,):
+            raise ValueError(f"{pins.dtype} {pins.shape} instead of uint8 (M, 16)")
+    except (OSError, ValueError, EOFError) as error:
+        raise SemoreError(
+            f"{path} holds no record digests ({error}); remove it if the records it pinned are no longer needed"
+        ) from None
+    return pins
+
+
 def _manifest_path(root: Path, name: str) -> Path:
     if not name or name.startswith(".") or "/" in name:
         raise SemoreError(f"{name!r} is no name for a knowledge set; use letters, digits, - and _")
     return root / "sets" / f"{name}.json"
 
 
-def _read_manifest(path: Path) -> SetManifest:
+def read_manifest(root: Path, name: str) -> SetManifest:
+    """What the knowledge set `name` is; SemoreError naming the sets that exist."""
+    path = _manifest_path(root, name)
+    if not path.is_file():
+        known = ", ".join(set_names(root)) or "none yet: run `make annotate` first"
+        raise SemoreError(f"{path}: no knowledge set {name!r}; there is {known}")
     value = read_json(path)
     try:
         if value["version"] != SET_VERSION:

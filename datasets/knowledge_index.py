@@ -50,6 +50,11 @@ class Segment:
         return len(self.high)
 
     @property
+    def keys(self) -> Digests:
+        """The keys as (n, 16) uint8."""
+        return np.stack([self.high, self.low], axis=1).astype(">u8").view(np.uint8).reshape(-1, 16)
+
+    @property
     def wins(self) -> NDArray[np.bool_]:
         """(n,) bool: the record serves its key."""
         return ~_repeats(self.high, self.low)
@@ -74,9 +79,25 @@ class Segment:
         same = (position <= last) & (self.high[at] == high) & (self.low[at] == low)
         return np.where(same, position, -1)
 
+    def of_key(self, key: Digests) -> Segment:
+        """The records under one key (1, 16), the winner first."""
+        high, low = halves(key)
+        begin, end = np.searchsorted(self.high, high[0], "left"), np.searchsorted(self.high, high[0], "right")
+        return self.take(begin + np.flatnonzero(self.low[begin:end] == low[0]))
+
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Segment:
         """The records at `rows`."""
         return Segment(*(getattr(self, name)[rows] for name in _COLUMNS))
+
+    def among(self, records: Digests) -> NDArray[np.bool_]:
+        """(n,) bool: the record is one of `records` (M, 16), as far as the bits kept of its digest tell."""
+        return np.isin(self.rank & np.uint64((1 << RANK_BITS) - 1), prefixes(records))
+
+    def rows_by_shard(self) -> dict[int, NDArray[np.int64]]:
+        """Shard number → its rows, sorted."""
+        order = np.lexsort((self.row, self.shard))
+        numbers, starts = np.unique(self.shard[order], return_index=True)
+        return dict(zip(numbers.tolist(), np.split(self.row[order], starts[1:]), strict=True))
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(Segment))
@@ -97,7 +118,7 @@ class Index:
         """JSON of each shard's producer."""
         self._numbers: dict[str, int] = {}
         self._segments: list[Segment] = []
-        self._pins = None if pins is None else np.unique(prefixes(pins))
+        self._pins = pins
 
     def __len__(self) -> int:
         """Records held."""
@@ -215,8 +236,8 @@ class Index:
         """The segment with the ranks of pinned records below all others."""
         if self._pins is None:
             return segment
-        pinned = np.isin(segment.rank & np.uint64((1 << RANK_BITS) - 1), self._pins)
-        return replace(segment, rank=np.where(pinned, segment.rank & np.uint64((1 << 63) - 1), segment.rank))
+        unpinned = segment.rank & np.uint64((1 << 63) - 1)
+        return replace(segment, rank=np.where(segment.among(self._pins), unpinned, segment.rank))
 
 
 _NONE: Final = np.zeros(0, np.uint64)

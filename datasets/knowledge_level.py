@@ -132,7 +132,7 @@ class Level:
     def commit(self) -> None:
         """Write every pending record into a shard and make it visible; SemoreError on a full disk."""
         for queue, (identity, batches) in list(self._pending.items()):
-            path, entries = write_shard(self.folder, self.name, identity, _joined(batches))
+            path, entries = write_shard(self.folder, self.name, identity, joined(batches))
             self._index.add({path.name: entries})
             del self._pending[queue]
         self._pending_notes.clear()
@@ -252,7 +252,8 @@ def shard_sizes(folder: Path) -> dict[str, int]:
     return sizes
 
 
-def _joined(batches: Sequence[Batch]) -> Batch:
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The records of several batches as one."""
     values = [batch.values for batch in batches if batch.values is not None]
     return Batch(
         np.concatenate([batch.keys for batch in batches]),

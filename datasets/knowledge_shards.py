@@ -64,7 +64,7 @@ class Entries:
 def write_shard(folder: Path, level: LevelName, identity: Identity, batch: Batch) -> tuple[Path, Entries]:
     """Write `<checksum>.h5` whole or not at all (temporary name, fsync, rename); SemoreError on a full disk."""
     records = record_digests(batch.keys, batch.statuses, batch.notes, batch.values)
-    entries = Entries(batch.keys, batch.statuses, records, _producer(identity))
+    entries = Entries(batch.keys, batch.statuses, records, producer_json(identity))
     checksum = _checksum(level, identity, entries, batch.frames)
     path = folder / f"{checksum}.h5"
     try:
@@ -85,7 +85,7 @@ def read_entries(path: Path) -> Entries:
     with _reading(path) as file:
         identity = _identity(file)
         keys, statuses, records = (_rows(file, name) for name in ("key", "status", "record"))
-        entries = Entries(keys, statuses, records, _producer(identity))
+        entries = Entries(keys, statuses, records, producer_json(identity))
         checksum = _checksum(str(file.attrs["level"]), identity, entries, _rows(file, "frame"))
     if checksum != path.stem:
         raise DamagedShard(f"{path} has checksum {checksum}")
@@ -136,6 +136,24 @@ def read_masks(path: Path, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     return masks
 
 
+def read_batch(path: Path, rows: NDArray[np.int64]) -> tuple[Identity, Batch]:
+    """The producer and the records of `rows` whole, each checked against its digest: what goes into another shard."""
+    with _reading(path) as file:
+        keys, frames, statuses, records = (_rows(file, name)[rows] for name in ("key", "frame", "status", "record"))
+        notes = _notes(file)
+        values = _rows(file, "value")[rows] if "value" in file else None
+        batch = Batch(keys, frames, statuses, [notes[row] for row in rows.tolist()], values)
+        if not np.array_equal(record_digests(keys, statuses, batch.notes, values), records):
+            raise DamagedShard(f"{path} holds a record that differs from its digest")
+        return _identity(file), batch
+
+
+def read_frames(path: Path) -> Digests:
+    """(n, 16) frame digests of all records."""
+    with _reading(path) as file:
+        return _rows(file, "frame")
+
+
 def verify_shard(path: Path) -> None:
     """Read everything and compare every digest; DamagedShard when one differs."""
     entries = read_entries(path)
@@ -151,7 +169,7 @@ def _write(path: Path, level: LevelName, identity: Identity, batch: Batch, recor
             format=SHARD_FORMAT,
             version=SHARD_VERSION,
             level=level,
-            producer=_producer(identity),
+            producer=producer_json(identity),
             checksum=checksum,
         )
         file["key"], file["frame"], file["status"], file["record"] = batch.keys, batch.frames, batch.statuses, records
@@ -201,7 +219,8 @@ def _identity(file: h5py.File) -> Identity:
     return identity
 
 
-def _producer(identity: Identity) -> str:
+def producer_json(identity: Identity) -> str:
+    """How shards and the index name a producer."""
     return json.dumps(dict(identity), sort_keys=True)
 
 

@@ -1,0 +1,33 @@
+"""How fast a set's producers were when they worked last, for forecasts: `rates.json` in the cache folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.errors import SemoreError
+from datasets.files import read_json, write_json
+from datasets.knowledge import SetManifest
+
+
+def seconds_per_frame(root: Path, manifest: SetManifest) -> float | None:
+    """A worker's seconds per frame with the set's producers, as measured last; None before."""
+    return _read(root).get(_names(manifest))
+
+
+def remember_rate(root: Path, manifest: SetManifest, seconds: float) -> None:
+    """Keep the measured seconds per frame for the next forecast."""
+    write_json(root / "rates.json", _read(root) | {_names(manifest): seconds})
+
+
+def _names(manifest: SetManifest) -> str:
+    return ", ".join(
+        f"{(part or {}).get('kind')} {(part or {}).get('id', '')}".strip()
+        for part in (manifest.describer, manifest.segmenter, manifest.judge)
+    )
+
+
+def _read(root: Path) -> dict[str, float]:
+    try:
+        return {str(names): float(rate) for names, rate in read_json(root / "rates.json").items()}
+    except (SemoreError, AttributeError, TypeError, ValueError):  # only a forecast hangs on it
+        return {}

@@ -1,0 +1,149 @@
+"""The cache as a ledger: who needs which records (knowledge sets by their producers, runs by the digests they pinned),
+and what all of its commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from datasets.action_words import action_words
+from datasets.errors import SemoreError
+from datasets.files import digest_json
+from datasets.knowledge import SetManifest, pins_path, read_manifest, read_pins, set_names
+from datasets.knowledge_records import LEVELS, Digests, Identity, LevelName
+from datasets.knowledge_shards import producer_json
+from datasets.rollouts import Episode, Rollouts, rollouts_path
+
+LOCK: Final = ".ledger.lock"
+"""Held by `gc` and `compact`: one at a time per cache."""
+OPTIONAL: Final = MappingProxyType({"positional": True})
+"""Metadata of a command's field that may be given by its place."""
+PLAIN_WIDTH: Final = 160
+"""Columns of tables that go into a file or a pipe."""
+PINS: Final = "knowledge_used.npy"
+"""A run's pins."""
+
+
+@dataclass(frozen=True)
+class CacheCommand:
+    """What every command on the cache can be told."""
+
+    _: KW_ONLY
+    data: str = "data"
+    """Folder of all recorded data; the cache is <data>/knowledge."""
+    json: bool = False
+    """Print JSON instead of text."""
+
+    @property
+    def root(self) -> Path:
+        """The cache folder; SemoreError when there is none."""
+        root = Path(self.data) / "knowledge"
+        if not root.is_dir():
+            raise SemoreError(f"{root} does not exist; run `make annotate` first, or name the folder by --data")
+        return root
+
+    def show(self, report: Any, lines: Iterable[Any]) -> None:
+        """Print the report: its JSON, or lines and tables for people."""
+        if self.json:
+            print(json.dumps(report, indent=2, ensure_ascii=False))
+            return
+        console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+        for line in lines:
+            console.print(line, highlight=False, markup=False, soft_wrap=isinstance(line, str))
+
+
+@dataclass(frozen=True)
+class Roots:
+    """What the cache is kept for: per level the producers (JSON) that some knowledge set names, and the pinned record
+    digests (M, 16)."""
+
+    producers: Mapping[LevelName, frozenset[str]]
+    pins: Digests
+    sets: tuple[str, ...]
+    runs: tuple[str, ...]
+
+
+def find_roots(root: Path, runs: Sequence[Path]) -> Roots:
+    """The roots of the cache `root`: its sets, and the runs below the folders `runs`. SemoreError when one of them
+    cannot be read: what it needs is then not known."""
+    names = set_names(root)
+    manifests = [read_manifest(root, name) for name in names]
+    pinned = [path for name in names if (path := pins_path(root, name)).exists()]
+    found = sorted(path for folder in runs if folder.is_dir() for path in folder.rglob(PINS))
+    return Roots(
+        {level: frozenset(producer_json(who) for each in manifests if (who := maker(each, level))) for level in LEVELS},
+        np.unique(np.concatenate([np.zeros((0, 16), np.uint8), *map(read_pins, pinned + found)]), axis=0),
+        tuple(names),
+        tuple(str(path.parent) for path in found),
+    )
+
+
+def maker(manifest: SetManifest, level: LevelName) -> Identity | None:
+    """The set's producer of a level; None for a set without a judge."""
+    return {"texts": manifest.describer, "masks": manifest.segmenter, "verdicts": manifest.judge}[level]
+
+
+def summary(identity: Identity | None) -> str:
+    """A producer in few words: kind, model, rules, weights, prompt, and the start of its identity's digest."""
+    if identity is None:
+        return "none"
+    words = [str(identity[key])[:40] for key in ("kind", "model", "rules", "weights", "prompt") if identity.get(key)]
+    return f"{' '.join(words)} [{digest_json(dict(identity)).hex()[:8]}]"
+
+
+def changes(old: Identity | None, new: Identity | None) -> list[str]:
+    """In which fields two producers differ: "prompt: 1a2b → 3c4d"."""
+    before, after = dict(old or {}), dict(new or {})
+    return [
+        f"{key}: {before.get(key, 'none')} → {after.get(key, 'none')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+
+
+def all_rollouts(data: str, names: Sequence[str] = ()) -> list[Episode]:
+    """The episodes of the named rollouts (as for the stages: a name under <data>/rollouts or a path ending in .zarr),
+    default all under <data>/rollouts; SemoreError when there are none."""
+    folders = [rollouts_path(data, name, "", "") for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
+    if not folders:
+        raise SemoreError(f"{data}/rollouts has no rollouts; run `make collect` first, or name the folder by --data")
+    return [episode for folder in folders for episode in Rollouts(folder).episodes()]
+
+
+def decision_rows(episode: Episode) -> NDArray[np.int64]:
+    """The rows of an episode that are annotated by default: those at which an action was chosen, and the last."""
+    return np.append(np.arange(0, episode.steps, int(episode.attributes.get("action_repeat", 1))), episode.steps)
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What the cache can be asked about F frames: their digests and states (F, 16), which of them have an action after
+    them (F,) bool, and those actions in words."""
+
+    frames: Digests
+    states: Digests
+    acted: NDArray[np.bool_]
+    words: list[str]
+
+    @staticmethod
+    def of(episodes: Sequence[Episode], rows: Sequence[NDArray[np.int64]] | None = None) -> Footage:
+        """Read from episodes; `rows` of each, ascending, default `decision_rows`."""
+        parts = [(np.zeros((0, 16), np.uint8),) * 2 + (np.zeros(0, np.bool_),)]
+        words: list[str] = []
+        for place, episode in enumerate(episodes):
+            own = decision_rows(episode) if rows is None else rows[place]
+            stored = episode.read("digest", "state_digest", "action")
+            acted = own < episode.steps
+            parts.append((stored["digest"][own], stored["state_digest"][own], acted))
+            words += action_words(stored["action"][own[acted]])
+        frames, states, acts = (np.concatenate([part[column] for part in parts]) for column in range(3))
+        return Footage(frames, states, acts.astype(np.bool_), words)

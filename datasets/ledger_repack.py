@@ -1,0 +1,84 @@
+"""Records of some shards into fresh shards: the one way in which `gc` and `compact` change what lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.files import fsync_folder
+from datasets.knowledge_level import COMMIT_RECORDS, Level, joined, put_aside
+from datasets.knowledge_records import Identity
+from datasets.knowledge_shards import Batch, DamagedShard, producer_json, read_batch, write_shard
+
+
+@dataclass
+class Repacked:
+    """What became of the sources."""
+
+    removed: int = 0
+    """Shards that are gone."""
+    written: int = 0
+    """Shards that took their place."""
+    damaged: int = 0
+    """Shards that turned out damaged, and are put aside."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    shard: str
+    identity: Identity
+    batch: Batch
+
+
+def repack(
+    level: Level, sources: Iterable[tuple[str, NDArray[np.int64]]], advance: Callable[[int], None] = lambda _: None
+) -> Repacked:
+    """Keep only the given rows of the source shards, joined into shards of about COMMIT_RECORDS, and remove the rest.
+
+    A new shard is durable and visible before the shards it replaces go, so that a crash at any moment leaves every
+    record in place, at worst twice; readers that find a shard gone look again. Calls `advance` for each source.
+    """
+    done = Repacked()
+    waiting: dict[tuple[str, tuple[int, ...]], list[_Source]] = {}
+    for shard, rows in sources:
+        advance(1)
+        if not len(rows):
+            _remove(level, [shard], "", done)
+            continue
+        try:
+            identity, batch = read_batch(level.folder / shard, rows)
+        except DamagedShard as error:
+            done.damaged += put_aside(level.folder / shard, error)
+            continue
+        shape = () if batch.values is None else batch.values.shape[1:]
+        queue = waiting.setdefault((producer_json(identity), shape), [])
+        queue.append(_Source(shard, identity, batch))
+        if sum(len(source.batch) for source in queue) >= COMMIT_RECORDS:
+            _write(level, queue, done)
+    for queue in waiting.values():
+        _write(level, queue, done)
+    level.refresh()
+    return done
+
+
+def _write(level: Level, queue: list[_Source], done: Repacked) -> None:
+    if not queue:
+        return
+    batch = joined([source.batch for source in queue])
+    path, _ = write_shard(level.folder, level.name, queue[0].identity, batch)
+    done.written += 1
+    _remove(level, [source.shard for source in queue], path.name, done)
+    queue.clear()
+
+
+def _remove(level: Level, shards: list[str], replacement: str, done: Repacked) -> None:
+    for shard in shards:
+        if shard == replacement:  # a shard is named by its content: this one came out as it was
+            done.written -= 1
+            continue
+        (level.folder / shard).unlink(missing_ok=True)
+        done.removed += 1
+    fsync_folder(level.folder)

@@ -1,0 +1,178 @@
+"""`verify`: read the whole cache and compare every digest, or check that what a run rests on is still there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from datasets.knowledge import KnowledgeCache, read_manifest, read_pins, set_names
+from datasets.knowledge_index import Index, Segment
+from datasets.knowledge_level import INDEX_NAME, Level, put_aside, shard_names
+from datasets.knowledge_records import LEVELS, Digests, LevelName
+from datasets.knowledge_shards import (
+    DamagedShard,
+    MissingShard,
+    producer_json,
+    read_frames,
+    read_records,
+    verify_shard,
+)
+from datasets.ledger import PINS, CacheCommand, maker
+from datasets.progress import meter
+
+
+@dataclass(frozen=True)
+class Verify(CacheCommand):
+    """Read every shard of the knowledge cache and compare its checksum and the digest of every record. Damaged ones
+    are put aside as .damaged, so that `make annotate` makes their records again, and only those; the exit code is then
+    1. With --run: is every record that a run rests on still there, and does it still serve its frame?"""
+
+    run: str = ""
+    """A run's folder, e.g. runs/JayWalk-laptop: check what its knowledge_used.npy names instead."""
+    workers: int = 0
+    """Processes that read; default one per processor."""
+
+    def execute(self) -> int:
+        """Check and report; 1 when something is damaged or missing."""
+        if self.run:
+            return self._verify_run(Path(self.run))
+        damages = verify_cache(self.root, self.workers or len(os.sched_getaffinity(0)))
+        self.show([asdict(damage) for damage in damages], _lines(self.root, damages))
+        return int(bool(damages))
+
+    def _verify_run(self, folder: Path) -> int:
+        standing = verify_pins(KnowledgeCache(self.root), read_pins(folder / PINS))
+        lines = [
+            f"{folder} rests on {standing.pinned:,} records: {standing.serving:,} are there and serve their frames"
+        ]
+        if standing.overtaken:
+            lines.append(f"{standing.overtaken:,} are there, but better or other answers have taken their place since")
+        if standing.missing:
+            lines.append(f"{standing.missing:,} are gone: what the run was trained on cannot be had again in full")
+        self.show(asdict(standing), lines)
+        return int(standing.missing > 0)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A damaged shard. `records`: how many have to be made again, None when that cannot be told any more; `frames`:
+    how many frames they belong to, None as before; `sets`: the knowledge sets whose producer wrote it."""
+
+    level: LevelName
+    shard: str
+    problem: str
+    records: int | None
+    frames: int | None
+    sets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Of `pinned` records, how many are there and win their key, are there but lose it, and are gone."""
+
+    pinned: int
+    serving: int
+    overtaken: int
+    missing: int
+
+
+def verify_cache(root: Path, workers: int = 1) -> list[Damage]:
+    """Check every shard with `workers` processes and put the damaged ones aside."""
+    found: list[tuple[LevelName, str, str]] = []
+    paths = [(level, root / level / shard) for level in LEVELS for shard in sorted(shard_names(root / level))]
+    known = {level: Index.load(root / level / INDEX_NAME) for level in LEVELS}  # before any level forgets the damaged
+    with meter("verify", len(paths), "shards") as progress, _mapping(workers) as mapped:
+        for (level, path), problem in zip(paths, mapped(problem_of, [path for _, path in paths]), strict=True):
+            progress.advance()
+            if problem and put_aside(path, DamagedShard(problem)):
+                found.append((level, path.name, problem))
+    if not found:
+        return []
+    levels = {level.name: level for level in KnowledgeCache(root).levels}
+    return [_damage(root, levels[level], known[level], shard, problem) for level, shard, problem in found]
+
+
+def problem_of(path: Path) -> str:
+    """What is wrong with a shard; "" when it is sound or has been replaced meanwhile."""
+    try:
+        verify_shard(path)
+    except MissingShard:
+        return ""
+    except DamagedShard as error:
+        return str(error)
+    return ""
+
+
+def verify_pins(cache: KnowledgeCache, pins: Digests) -> Standing:
+    """Look for the records (M, 16) in the cache; whole digests are compared."""
+    wanted, there, serving = {pin.tobytes() for pin in pins}, set[bytes](), set[bytes]()
+    for level in cache.levels:
+        table = level.index.table()
+        among = table.among(pins)
+        there |= _digests(level, table.take(among))
+        serving |= _digests(level, table.take(among & table.wins))
+    serving, there = serving & wanted, there & wanted
+    return Standing(len(wanted), len(serving), len(there - serving), len(wanted - there))
+
+
+def _digests(level: Level, records: Segment) -> set[bytes]:
+    found: set[bytes] = set()
+    for number, rows in records.rows_by_shard().items():
+        path = level.folder / level.index.shards[number]
+        try:
+            found.update(record.tobytes() for record in read_records(path, rows))
+        except DamagedShard as error:
+            put_aside(path, error)
+    return found
+
+
+def _damage(root: Path, level: Level, known: Index, shard: str, problem: str) -> Damage:
+    """What the loss of a shard means, as far as the saved index and the file itself still tell."""
+    records = frames = None
+    if shard in known:
+        table = known.table()
+        own = table.take(table.shard == known.shards.index(shard))
+        lost = own.take(~level.lookup(own.keys).found)
+        records = len(lost)
+        with suppress(DamagedShard):
+            frames = len(np.unique(read_frames(level.folder / f"{shard}.damaged")[lost.row], axis=0))
+    producer = known.producers[known.shards.index(shard)] if shard in known else ""
+    manifests = {name: maker(read_manifest(root, name), level.name) for name in set_names(root)}
+    users = [name for name, identity in manifests.items() if identity and producer_json(identity) == producer]
+    return Damage(level.name, shard, problem, records, frames, tuple(users))
+
+
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable[..., Iterable[str]]]:
+    """`map`, over processes when there are several: HDF5 lets only one thread of a process read at a time."""
+    if workers <= 1:
+        yield map
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        yield pool.map
+
+
+def _lines(root: Path, damages: list[Damage]) -> Iterator[str]:
+    if not damages:
+        yield f"{root}: every shard is sound"
+    for damage in damages:
+        yield f"{damage.problem}; put aside as {damage.shard}.damaged"
+    for level in LEVELS:
+        own = [damage for damage in damages if damage.level == level]
+        if not own:
+            continue
+        records = sum(damage.records or 0 for damage in own)
+        frames = sum(damage.frames or 0 for damage in own)
+        more = " or more" if any(damage.records is None or damage.frames is None for damage in own) else ""
+        yield f"{level}: {records:,} records of {frames:,} frames{more} are to be made again"
+    sets = sorted({name for damage in damages for name in damage.sets})
+    if damages:
+        asked = " or ".join(f"KNOWLEDGE={name}" for name in sets) if sets else "the KNOWLEDGE= they belong to"
+        yield f"to make them again: make annotate with the same ROLLOUTS= as before and {asked}"

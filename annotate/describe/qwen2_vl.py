@@ -177,6 +177,7 @@ class Qwen2VL:
         if not tokenizer.chat_template:
             raise SemoreError(f"model {settings.model}: no chat template; add the checkpoint's chat_template file")
         ends = model.generation_config.eos_token_id
+        ends = tokenizer.eos_token_id if ends is None else ends
         model.generation_config = hub.GenerationConfig(
             do_sample=False,
             eos_token_id=ends if isinstance(ends, list) else [ends],

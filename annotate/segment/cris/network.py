@@ -32,10 +32,10 @@ class CRIS(nn.Module):
     """
 
     def __init__(self, word_len: int = 17) -> None:
-        """word_len: tokens per phrase, 17 for RefCOCO, 22 for RefCOCOg. SemoreError when CLIP has no such position."""
+        """word_len: tokens per phrase, 17 for RefCOCO, 22 for RefCOCOg. SemoreError outside 3–77."""
         super().__init__()
-        if not 2 <= word_len <= POSITIONS:
-            raise SemoreError(f"word_len is {word_len}; CLIP takes 2 (start and end) to {POSITIONS} tokens")
+        if not 3 <= word_len <= POSITIONS:
+            raise SemoreError(f"word_len is {word_len}; it must be 3 (start, a word, end) to {POSITIONS}, CLIP's positions")
         self.word_len = word_len
         self.backbone = CLIP()
         self.neck = Neck()

@@ -31,17 +31,17 @@ def tokenize(phrases: Sequence[str], word_len: int) -> Tensor:
 class PhraseMemory:
     """Encodes each phrase once; forgets those not asked about for longest."""
 
-    def __init__(self, network: CRIS, capacity: int = CAPACITY) -> None:
+    def __init__(self, network: CRIS, device: torch.device, capacity: int = CAPACITY) -> None:
         self._network = network
+        self._device = device
         self._capacity = capacity
         self._known: OrderedDict[str, TextFeatures] = OrderedDict()
 
     def __call__(self, phrases: Sequence[str]) -> TextFeatures:
-        """The features of N phrases in order, on the network's device; new ones are encoded in one batch."""
+        """The features of N phrases in order, on the device; new ones are encoded in one batch."""
         new = [phrase for phrase in dict.fromkeys(phrases) if phrase not in self._known]
         if new:
-            device = self._network.backbone.positional_embedding.device
-            encoded = self._network.encode_text(tokenize(new, self._network.word_len).to(device))
+            encoded = self._network.encode_text(tokenize(new, self._network.word_len).to(self._device))
             for index, phrase in enumerate(new):
                 self._known[phrase] = TextFeatures(*(feature[index].clone() for feature in encoded))
         for phrase in phrases:

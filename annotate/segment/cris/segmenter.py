@@ -71,7 +71,7 @@ class CrisSegmenter:
     def _use(self, network: CRIS) -> None:
         self._device = torch_device(self.settings.device)
         self._network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._phrases = PhraseMemory(network)
+        self._phrases = PhraseMemory(network, self._device)
 
     @torch.inference_mode()
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:

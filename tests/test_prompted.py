@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from loopback_openai import Asked, Loopback, Reply, say, trouble
+from test_annotate_scenes import write_rollouts
 from tiny_qwen2vl import build
 
 from annotate.describe import prompted as describing
 from annotate.describe.prompted import PromptedDescriber
+from annotate.engine import annotate_rollouts
 from annotate.judge import prompted as judging
 from annotate.judge.prompted import PromptedJudge
 from annotate.producers import make_producers
@@ -20,6 +22,7 @@ from annotate.seams import MAX_PHRASES, FrameBatch, Verdict
 from annotate.settings import EndpointSettings, ProducerSettings, QwenSettings
 from annotate.vision_language import Answer
 from datasets.action_words import PEDALS, STEERING
+from datasets.knowledge import KnowledgeCache
 from datasets.knowledge_records import INVALID, Status, Text, is_privileged
 
 
@@ -206,3 +209,32 @@ def test_an_endpoint_describes_and_judges(monkeypatch):
     assert "picture too large" in texts[2].reason
     assert [verdict.value for verdict in verdicts] == [0, 1, INVALID, 1]
     assert verdicts[2].status == Status.FAILED
+
+
+def test_a_pass_outlives_a_server_that_fails_and_a_later_one_asks_only_what_failed(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    rollouts = write_rollouts(tmp_path / "r.zarr", episodes=1, steps=9)
+    hidden = rollouts.episode("test-0000").read("rgb")["rgb"][4]
+    ill = True
+
+    def behave(asked: Asked) -> Reply:
+        if ill and (asked.picture == hidden).all():
+            return trouble(500, "no memory", retry_after_ms="10")
+        return say("1" if "current control" in asked.prompt else "car\npedestrian")
+
+    with Loopback(behave) as server:
+        endpoint = EndpointSettings(url=server.url, model="tiny", upscale=0, retries=1)
+        producers = make_producers(ProducerSettings(describer="endpoint", segmenter="privileged", endpoint=endpoint))
+
+        def run():
+            return annotate_rollouts([rollouts.path], KnowledgeCache(tmp_path / "k"), "k", producers, quiet=True)
+
+        first, tries = run(), len(server.asked)
+        assert (first.statuses["texts"]["failed"], first.statuses["verdicts"]["failed"]) == (1, 1)
+        assert any("HTTP 500: " in reason and "no memory" in reason for reason in first.reasons)
+        ill = False
+        second = run()
+        assert len(server.asked) - tries == 2  # its description and its verdict
+        assert (second.statuses["texts"], second.statuses["verdicts"]) == ({"ok": 1}, {"ok": 1})
+        run()
+        assert len(server.asked) - tries == 2

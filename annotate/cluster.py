@@ -5,13 +5,14 @@ before it asks a model (design.md §7.10)."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from asyncio import CancelledError as AsyncCancelled
 from asyncio import TimeoutError as AsyncTimeout
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +37,10 @@ AHEAD: Final = 2
 """Shares in flight per worker: one being worked on, one waiting beside it."""
 LOOK_UP: Final = 2.0
 """Seconds between looks at whether scheduler and workers are still there."""
+SETTLING: Final = 1.0
+"""Seconds before a worker's first share: Dask's nanny restarts no worker that dies while it is being started."""
+ALL_GONE: Final = 30.0
+"""Seconds without any worker after which a local cluster is started anew."""
 GPU: Final = "GPU"
 """The resource that GPU workers announce (`--resources "GPU=1"`); where any does, only those work."""
 
@@ -60,6 +65,7 @@ class AnnotatorPlugin(WorkerPlugin):
         """Annotate a share and commit it."""
         with self._lock:
             if self._annotator is None:
+                time.sleep(SETTLING)
                 knowledge = open_set(KnowledgeCache(self.root), self.set_name)
                 self._annotator = Annotator(knowledge, self.producers, self.batch, self.retry_failed)
                 self._annotator.producers.load()
@@ -93,19 +99,14 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
         self._settings, self._say = settings, say
         self._stack = ExitStack()
         self._local: LocalCluster | None = None
+        self._client: Client | None = None
 
     def __enter__(self) -> DaskCrew:
-        if self._settings.scheduler == "local":
-            # Zero failures allowed: shares of a dead worker come back at once, to be halved here.
-            self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
-            self._local = self._stack.enter_context(
-                LocalCluster(
-                    n_workers=self._settings.workers, threads_per_worker=1, processes=True, dashboard_address=":0"
-                )
-            )
-        self._client = self._connected(time.monotonic() + self._settings.patience)
-        self._stack.callback(lambda: self._client.close())
-        self._say(f"Dask: {self.workers} workers, dashboard at {self._client.dashboard_link}")
+        # Zero failures allowed: shares of a dead worker come back at once, to be halved here.
+        self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        self._stack.callback(self._disconnect)
+        self._connect()
+        self._say(f"Dask: {self.workers} workers, dashboard at {self._connected.dashboard_link}")
         if self._settings.performance_report:
             self._stack.enter_context(performance_report(filename=self._settings.performance_report))
         return self
@@ -129,20 +130,20 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                 self._work(annotator, deal, advance, summary)
                 return summary
             except _SchedulerLost:
-                self._say(f"the scheduler is gone; waiting up to {self._settings.patience:.0f} s for it to come back")
-                self._client.close(timeout=1)
-                self._client = self._connected(time.monotonic() + self._settings.patience)
-                self._say("the scheduler is back; going on")
+                self._say(f"the cluster is gone; waiting up to {self._settings.patience:.0f} s for it to come back")
+                self._disconnect()
+                self._connect()
+                self._say(f"the cluster is back with {self.workers} workers; going on")
 
     def _work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None], summary: Summary) -> None:
         flying: dict[Future[Summary], Share] = {}
         try:
             plugin = AnnotatorPlugin(annotator)
-            self._client.register_plugin(plugin, name=plugin.name)
+            self._connected.register_plugin(plugin, name=plugin.name)
             resources = {GPU: 1} if any(GPU in worker["resources"] for worker in self._workers()) else None
             while True:
                 while len(flying) < AHEAD * max(self.workers, 1) and (share := deal.next()) is not None:
-                    future = self._client.submit(_work, plugin.name, share, pure=False, resources=resources)
+                    future = self._connected.submit(_work, plugin.name, share, pure=False, resources=resources)
                     flying[future] = share
                 if not flying:
                     return
@@ -151,7 +152,7 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                     self._settle(future, share, annotator, deal, advance, summary)
                     del flying[future]
         except (_SchedulerLost, RuntimeError, *_LOST) as error:
-            if isinstance(error, RuntimeError) and self._client.status == "running":
+            if isinstance(error, RuntimeError) and self._connected.status == "running":
                 raise
             deal.give_back(*flying.values())
             raise _SchedulerLost from error
@@ -194,40 +195,64 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
             try:
                 return list(wait(flying, timeout=LOOK_UP, return_when="FIRST_COMPLETED").done)
             except TimeoutError:
-                if self._client.status != "running":
+                if self._connected.status != "running":
                     raise _SchedulerLost from None
                 if self._workers():
                     last_worker = time.monotonic()
+                elif self._local and time.monotonic() - last_worker > ALL_GONE:
+                    raise _SchedulerLost from None
                 elif time.monotonic() - last_worker > self._settings.patience:
                     raise SemoreError(
                         f"scheduler {self._settings.scheduler}: no worker since {self._settings.patience:.0f} s; start "
                         "some and run the same command again: what was finished is kept"
                     ) from None
 
-    def _workers(self) -> list[dict[str, Any]]:
-        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+    @property
+    def _connected(self) -> Client:
+        assert self._client is not None
+        return self._client
 
-    def _connected(self, deadline: float) -> Client:
-        """A client of the scheduler once it answers and has a worker; SemoreError when the deadline passes."""
-        where: dict[str, Any] = {"address": self._local or self._settings.scheduler}
-        if not self._local and "://" not in self._settings.scheduler:
-            where = {"scheduler_file": self._settings.scheduler}
+    def _workers(self) -> list[dict[str, Any]]:
+        return list(self._connected.scheduler_info(n_workers=-1)["workers"].values())
+
+    def _connect(self) -> None:
+        """A client of the scheduler once it answers and has a worker; SemoreError when patience ends."""
+        settings, deadline = self._settings, time.monotonic() + self._settings.patience
+        if settings.scheduler == "local":
+            self._local = LocalCluster(
+                n_workers=settings.workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            )
         while True:
             try:
-                if "scheduler_file" in where and not Path(self._settings.scheduler).is_file():
-                    raise OSError(f"there is no scheduler file {self._settings.scheduler}")
-                client = Client(**where, timeout=max(min(deadline - time.monotonic(), 10.0), 1.0))
-                try:
-                    client.wait_for_workers(1, timeout=max(deadline - time.monotonic(), 1.0))
-                    return client
-                except BaseException:
-                    client.close(timeout=1)
-                    raise
-            except (OSError, TimeoutError, ValueError, CommClosedError) as error:
+                self._client = Client(**self._where(), timeout=max(min(deadline - time.monotonic(), 10.0), 1.0))
+                self._client.wait_for_workers(1, timeout=max(deadline - time.monotonic(), 1.0))
+                return
+            except (ValueError, *_LOST) as error:
                 if time.monotonic() >= deadline:
                     raise SemoreError(
-                        f"scheduler {self._settings.scheduler}: no answer or no worker within "
-                        f"{self._settings.patience:.0f} s ({error}); start `dask scheduler` and `dask worker`, or "
-                        "choose SCHEDULER=local. What was finished is kept"
+                        f"scheduler {settings.scheduler}: no answer or no worker within {settings.patience:.0f} s "
+                        f"({error}); start `dask scheduler` and `dask worker`, or choose SCHEDULER=local. What was "
+                        "finished is kept"
                     ) from None
                 time.sleep(1.0)
+
+    def _where(self) -> dict[str, Any]:
+        if self._local is not None:
+            return {"address": self._local}
+        if "://" in self._settings.scheduler:
+            return {"address": self._settings.scheduler}
+        if not Path(self._settings.scheduler).is_file():
+            raise OSError("there is no such scheduler file")
+        return {"scheduler_file": self._settings.scheduler}
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close(timeout=1)
+        if self._local is not None:
+            with suppress(TimeoutError, AsyncTimeout):  # workers that do not listen are ended with this process
+                self._local.close(timeout=30)
+        self._client = self._local = None

@@ -1,4 +1,4 @@
-"""What is still to do for recorded episodes: the frames that miss a text, a mask or a verdict, each distinct one once."""
+"""What is still to do for recorded episodes: frames that miss a text, a mask or a verdict, each distinct one once."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class ProducerSettings:
     """Finds each phrase's pixels: cris-tiny (learnt on the embedded world), privileged (the simulator's instance
     image), cris, clipseg."""
     judge: str = ""
-    """Says whether a recorded action is reasonable: privileged, qwen2-vl, endpoint, none; default the describer's kind."""
+    """Says whether a recorded action is reasonable: privileged, qwen2-vl, endpoint, none; default the describer."""
     qwen: QwenSettings = field(default_factory=QwenSettings)
     """Qwen2-VL in this process."""
     endpoint: EndpointSettings = field(default_factory=EndpointSettings)

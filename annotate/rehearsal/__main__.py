@@ -1,0 +1,135 @@
+"""Rehearse a cluster on this machine: the true Dask path, a slow fake model, workers that die, torn shards, time-outs,
+garbage, a full disk. At the end every key must have one winning record, and exactly the injected poison be failed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from jsonargparse import auto_cli
+
+from annotate.engine import annotate_rollouts
+from annotate.rehearsal.check import finished, problems
+from annotate.rehearsal.fake import fake_producers
+from annotate.rehearsal.faults import POISON, Faults, Kind
+from annotate.rehearsal.rollouts import random_rollouts
+from annotate.settings import CrewSettings
+from datasets.errors import SemoreError
+from datasets.knowledge import KnowledgeCache
+from datasets.rollouts import Rollouts
+from datasets.settings import run_command
+
+NAME: Final = "rehearsal"
+PASSES: Final = 8
+"""Passes at most; each fault that ends one strikes once."""
+KINDS: Final[tuple[Kind, ...]] = (
+    "poison", "kill", "torn_shard", "timeout", "garbage", "full_disk", "kill_mid_write", "poison_kill",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RehearsalSettings:
+    """How long the rehearsal is."""
+
+    episodes: int = 12
+    """Episodes of random pictures."""
+    frames: int = 200
+    """Frames of each."""
+    seconds: float = 0.05
+    """Processor time of the fake model per batch."""
+    batch: int = 8
+    """Frames per batch."""
+    workers: int = 2
+    """Dask workers."""
+    folder: str = ""
+    """Where; default a temporary folder, removed at the end."""
+
+
+@dataclass
+class Outcome:
+    """What a rehearsal showed."""
+
+    passes: int = 0
+    deaths: int = 0
+    asked: int = 0
+    """Frames described, repetitions included."""
+    frames: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]) -> Outcome:
+    """Run passes until one has nothing left to do but poison, and check the end. `root` is an empty folder."""
+    rollouts = random_rollouts(root / "rollouts.zarr", settings.episodes, settings.frames)
+    cache, log = root / "knowledge", root / "log"
+    log.mkdir()
+    faults = Faults(log, cache, _chosen(rollouts))
+    producers = fake_producers(settings.seconds, faults)
+    crew = CrewSettings("local", settings.workers, commit_seconds=2.0)
+    outcome = Outcome(frames=settings.episodes * settings.frames)
+    trouble: list[str] = []
+    poison = {frame for frame, kind in faults.at.items() if kind in POISON}
+    done: dict[str, set[str]] = {}
+    while outcome.passes < PASSES:
+        outcome.passes += 1
+        before = Counter(faults.asked("texts"))
+        try:
+            summary = annotate_rollouts(
+                [rollouts.path], KnowledgeCache(cache), NAME, producers, batch=settings.batch, quiet=True, crew=crew
+            )
+        except SemoreError as error:
+            say(f"pass {outcome.passes}: stopped: {error}")
+        else:
+            outcome.deaths += summary.deaths
+            say(
+                f"pass {outcome.passes}: {summary.done} frames, {summary.failed} records failed, "
+                f"{summary.deaths} shares lost to dead workers"
+            )
+        again = set(Counter(faults.asked("texts")) - before) & done.get("texts", set())
+        if again:
+            trouble.append(f"pass {outcome.passes} asked again about {len(again)} finished frames")
+        done = dict(finished(cache, NAME, rollouts))
+        if len(done["texts"]) == outcome.frames - len(poison) and not problems(cache, NAME, rollouts, poison):
+            break
+        faults.calm()
+    outcome.asked = len(faults.asked("texts"))
+    outcome.problems = (*trouble, *problems(cache, NAME, rollouts, poison))
+    return outcome
+
+
+def _chosen(rollouts: Rollouts) -> dict[str, Kind]:
+    """A frame for each kind of fault, spread over the episodes in the order of KINDS."""
+    digests = np.concatenate([episode.read("digest")["digest"] for episode in rollouts.episodes()])
+    places = np.linspace(0.08, 0.92, len(KINDS)) * len(digests)
+    return {digests[int(place)].tobytes().hex(): kind for place, kind in zip(places, KINDS, strict=True)}
+
+
+def main() -> None:
+    settings = auto_cli(RehearsalSettings, as_positional=False)
+    root = Path(settings.folder or tempfile.mkdtemp(prefix="rehearsal-"))
+    root.mkdir(parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        raise SemoreError(f"{root} is not empty; choose another --folder")
+    try:
+        outcome = rehearse(settings, root, print)
+    finally:
+        if not settings.folder:
+            shutil.rmtree(root, ignore_errors=True)
+    print(
+        f"{outcome.frames} frames, {len(KINDS)} faults, {outcome.passes} passes, {outcome.deaths} shares lost to dead "
+        f"workers; the model was asked about {outcome.asked} frames ({outcome.asked / outcome.frames:.2f} times each)"
+    )
+    for problem in outcome.problems:
+        print(f"PROBLEM: {problem}")
+    if outcome.problems:
+        raise SemoreError("the rehearsal failed: see the problems above")
+    print("every key has one winning record, and exactly the poisoned frames are failed\nnext: make annotate")
+
+
+if __name__ == "__main__":
+    run_command(main)

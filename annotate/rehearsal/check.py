@@ -1,0 +1,82 @@
+"""What must hold after a rehearsal, read from the disk anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from annotate.plan import phrases_of
+from datasets.action_words import action_words
+from datasets.knowledge import KnowledgeCache, open_set
+from datasets.knowledge_records import Digests, LevelName, Status, record_keys
+from datasets.rollouts import Rollouts
+
+
+def all_keys(root: Path, name: str, rollouts: Rollouts) -> dict[LevelName, tuple[Digests, list[str]]]:
+    """Of each level the keys (N, 16) that must have a record, and the frame (hex) each belongs to; masks for the
+    phrases that the frames' texts name."""
+    knowledge = open_set(root, name)
+    manifest = knowledge.manifest
+    parts = [episode.read("digest", "state_digest", "action") for episode in rollouts.episodes()]
+    frames, states = (np.concatenate([part[key] for part in parts]) for key in ("digest", "state_digest"))
+    named = [phrases_of(text) for text in knowledge.texts(frames, states)]
+    owners = np.repeat(np.arange(len(frames)), [len(phrases) for phrases in named])
+    flat = [phrase for phrases in named for phrase in phrases]
+    keys: dict[LevelName, tuple[Digests, list[str]]] = {
+        "texts": (record_keys("texts", manifest.describer, frames, states), _hex(frames)),
+        "masks": (
+            record_keys("masks", manifest.segmenter, frames[owners], states[owners], flat),
+            _hex(frames[owners]),
+        ),
+    }
+    if manifest.judge is not None:
+        acted, before = (np.concatenate([part[key][:-1] for part in parts]) for key in ("digest", "state_digest"))
+        words = [said for part in parts for said in action_words(part["action"])]
+        keys["verdicts"] = (record_keys("verdicts", manifest.judge, acted, before, words), _hex(acted))
+    return keys
+
+
+def finished(root: Path, name: str, rollouts: Rollouts) -> dict[LevelName, set[str]]:
+    """Of each level the frames all of whose records are there and ok."""
+    keys_of = all_keys(root, name, rollouts)  # reads the texts, which puts torn shards aside
+    cache = KnowledgeCache(root)
+    done: dict[LevelName, set[str]] = {}
+    for level, (keys, frames) in keys_of.items():
+        ok = _level(cache, level).lookup(keys).status == Status.OK
+        missing = {frame for frame, fine in zip(frames, ok.tolist(), strict=True) if not fine}
+        done[level] = set(frames) - missing
+    return done
+
+
+def problems(root: Path, name: str, rollouts: Rollouts, poison: Iterable[str]) -> list[str]:
+    """What is wrong with the end of a rehearsal; nothing, if all went well: every key has a record, the same one for
+    whoever opens the cache, and exactly the poisoned frames failed."""
+    found = []
+    saved = KnowledgeCache(root)
+    for index in root.glob("*/index.npz"):
+        index.unlink()
+    rebuilt = KnowledgeCache(root)
+    poisoned = set(poison)
+    for level, (keys, frames) in all_keys(root, name, rollouts).items():
+        hits = _level(rebuilt, level).lookup(keys)
+        if not hits.found.all():
+            found.append(f"{level}: {int((~hits.found).sum())} of {len(keys)} keys have no record")
+        if not np.array_equal(_level(saved, level).records(keys), _level(rebuilt, level).records(keys)):
+            found.append(f"{level}: the winners depend on who opens the cache")
+        failed = {frame for frame, status in zip(frames, hits.status.tolist(), strict=True) if status == Status.FAILED}
+        expected = poisoned if level == "texts" else failed & poisoned
+        if failed != expected:
+            found.append(
+                f"{level}: {len(failed - poisoned)} healthy frames failed, {len(expected - failed)} poisoned did not"
+            )
+    return found
+
+
+def _level(cache: KnowledgeCache, name: LevelName):  # type: ignore[no-untyped-def]
+    return {level.name: level for level in cache.levels}[name]
+
+
+def _hex(digests: Digests) -> list[str]:
+    return [row.tobytes().hex() for row in digests]

@@ -1,0 +1,250 @@
+"""What annotating costs beside the models: `python -m perf.annotate` (or `make bench`).
+
+Prints a table with the targets of the design, and as its very last line one JSON object, all measured in one run:
+
+    engine_overhead         (wall − time in the model) / time in the model, in this process, and the same on one Dask
+                            worker; the fake model burns 50 ms of processor time a batch, shares last ≥ 1 s
+    two_workers_over_one    speed of two one-thread Dask workers over that of one
+    cached_lookups_per_s    keys looked up per second while planning a fully cached pass, and its model calls (0)
+    kill_and_resume         model time of a pass killed at half plus its resumption, over one undisturbed pass
+    cris_images_per_s       CRIS (random weights, 416 px) with 1, 4, 8 phrases a frame, and calling it phrase by phrase
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from annotate.engine import annotate_rollouts, make_annotator
+from annotate.rehearsal.fake import FakeProducer, fake_producers
+from annotate.rehearsal.faults import Faults
+from annotate.rehearsal.rollouts import random_rollouts
+from annotate.seams import FrameBatch, Producers
+from annotate.segment.cris import CRIS
+from annotate.segment.cris.phrases import tokenize
+from annotate.segment.cris.picture import prepare, restore, soft_mask
+from annotate.segment.cris.segmenter import CrisSegmenter
+from annotate.settings import CrewSettings, CrisSettings
+from annotate.summary import Summary
+from datasets.knowledge import KnowledgeCache
+from datasets.rollouts import Rollouts
+
+BURN: Final = 0.05
+"""Seconds of processor time a batch costs the fake model."""
+BATCH: Final = 16
+SIDE: Final = 128
+PHRASES: Final = ("car", "person", "truck", "bus", "cyclist", "traffic light", "road sign", "pedestrian crossing")
+CHILD: Final = "import sys; from perf.annotate import child; child(sys.argv[1], sys.argv[2])"
+
+
+@dataclass
+class Clock:
+    """Wraps a producer and adds up the time spent in it."""
+
+    producer: FakeProducer
+    seconds: list[float] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.producer, name)
+        if name not in ("describe", "segment", "judge"):
+            return method
+
+        def timed(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return method(*arguments)
+            finally:
+                self.seconds.append(time.perf_counter() - start)
+
+        return timed
+
+
+def describing(seconds: float, faults: Faults | None = None) -> Producers:
+    """Only the describer thinks; the segmenter and judge answer at once."""
+    whole = fake_producers(seconds) if faults is None else fake_producers(seconds, faults)
+    assert isinstance(whole.segmenter, FakeProducer)
+    return Producers(whole.describer, replace(whole.segmenter, seconds=0.0), None)
+
+
+def overhead_alone(rollouts: Rollouts, root: Path) -> float:
+    """The engine's own share in this process."""
+    made = describing(BURN)
+    assert isinstance(made.describer, FakeProducer)
+    assert isinstance(made.segmenter, FakeProducer)
+    describer, segmenter = Clock(made.describer), Clock(made.segmenter)
+    clocked = Producers(describer, segmenter, None)
+    summary = annotate_rollouts([rollouts.path], KnowledgeCache(root), "k", clocked, batch=BATCH, quiet=True)
+    model = sum(describer.seconds) + sum(segmenter.seconds)
+    return summary.wall / model - 1
+
+
+def on_dask(rollouts: Rollouts, root: Path, workers: int) -> Summary:
+    """A pass on a local cluster."""
+    return annotate_rollouts(
+        [rollouts.path],
+        KnowledgeCache(root),
+        "k",
+        describing(BURN),
+        batch=BATCH,
+        quiet=True,
+        crew=CrewSettings("local", workers),
+    )
+
+
+def cached(root: Path, frames: int) -> dict[str, float]:
+    """Look-ups per second of planning a pass over `frames` frames that are all known."""
+    rollouts = random_rollouts(root / "many.zarr", max(frames // 500, 1), 500, side=32, seed=1)
+    producers = fake_producers(0.0)
+    annotate_rollouts([rollouts.path], KnowledgeCache(root / "k"), "k", producers, quiet=True)
+    cache = KnowledgeCache(root / "k")
+    annotator = make_annotator(cache, "k", producers)
+    episodes = list(rollouts.episodes())
+    start = time.perf_counter()
+    summary = annotator(episodes)
+    seconds = time.perf_counter() - start
+    keys = sum(map(len, cache.levels))
+    return {"lookups_per_s": keys / seconds, "keys": keys, "model_calls": sum(summary.calls.values())}
+
+
+def child(rollouts: str, root: str) -> None:
+    """The process that is killed: a pass whose model logs what it is asked."""
+    faults = Faults(Path(root) / "log", None, {})
+    cache = KnowledgeCache(Path(root) / "k")
+    annotate_rollouts([Path(rollouts)], cache, "k", describing(BURN, faults), batch=BATCH, quiet=True)
+
+
+def kill_and_resume(rollouts: Rollouts, root: Path) -> float:
+    """Frames the model was asked about in a pass that is killed at half and resumed, over all frames."""
+    (root / "log").mkdir(parents=True)
+    frames = sum(episode.steps + 1 for episode in rollouts.episodes())
+    asked = Faults(root / "log", None, {}).asked
+    process = subprocess.Popen([sys.executable, "-c", CHILD, str(rollouts.path), str(root)])
+    while len(asked("texts")) < frames / 2:
+        time.sleep(0.01)
+        if process.poll() is not None:
+            raise RuntimeError("the pass ended before it could be killed")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run([sys.executable, "-c", CHILD, str(rollouts.path), str(root)], check=True)
+    counted = Counter(asked("texts"))
+    assert len(counted) == frames
+    return counted.total() / frames
+
+
+def cris_rates(frames: int) -> dict[str, float]:
+    """Images per second of the segmenter with 1, 4, 8 phrases a frame, and of one call per phrase."""
+    torch.manual_seed(0)
+    network = CRIS()
+    segmenter = CrisSegmenter.of(network, CrisSettings())
+    batch = pictures(frames)
+    rates = {}
+    for count in (1, 4, 8):
+        phrases = [PHRASES[:count]] * frames
+        segmenter.segment(batch, phrases)
+        seconds, naive = [], []
+        for _ in range(2):
+            seconds.append(timed(lambda: segmenter.segment(batch, phrases)))  # noqa: B023
+            naive.append(timed(lambda: one_by_one(network, batch, phrases)))  # noqa: B023
+        rates |= {f"{count}": frames / min(seconds), f"{count}_naive": frames / min(naive)}
+    return rates
+
+
+@torch.inference_mode()
+def one_by_one(network: CRIS, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> None:
+    """As the public code does: the whole network for each frame and phrase."""
+    for rgb, named in zip(batch.rgb, phrases, strict=True):
+        for phrase in named:
+            image = prepare(rgb[None], torch.device("cpu"))
+            soft_mask(restore(network(image, tokenize([phrase], network.word_len)), *rgb.shape[:2]))
+
+
+def pictures(count: int) -> FrameBatch:
+    """Random frames, without anything privileged."""
+    rgb = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+    empty: NDArray[Any] = np.zeros((count, 16), np.uint8)
+    return FrameBatch(rgb, empty, empty, rgb[..., 0], rgb[..., 0].astype(np.uint16), *[np.zeros((count, 0))] * 2)
+
+
+def timed(body: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    body()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m perf.annotate", description="What annotating costs.")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds whose median counts")
+    parser.add_argument("--frames", type=int, default=5000, help="frames of a pass (16 a batch of 50 ms)")
+    parser.add_argument("--cached", type=int, default=30_000, help="frames of the cached pass")
+    parser.add_argument("--cris_frames", type=int, default=2, help="frames given to CRIS at once; 0 leaves it out")
+    chosen = parser.parse_args()
+    print(f"load of this machine before we begin: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        rollouts = random_rollouts(root / "r.zarr", max(chosen.frames // 250, 1), 250, side=SIDE)
+        frames = sum(episode.steps + 1 for episode in rollouts.episodes())
+        model = BURN * frames / BATCH
+        alone, dask, scaling = [], [], []
+        for number in range(chosen.rounds):
+            alone.append(overhead_alone(rollouts, root / f"alone{number}"))
+            one = on_dask(rollouts, root / f"one{number}", 1)
+            two = on_dask(rollouts, root / f"two{number}", 2)
+            dask.append(one.wall / model - 1)
+            scaling.append(one.wall / two.wall)
+            print(
+                f"round {number + 1}: overhead {alone[-1]:.1%} alone, {dask[-1]:.1%} on a worker; two workers "
+                f"{scaling[-1]:.2f} x one ({one.wall:.1f} s, {two.wall:.1f} s)",
+                flush=True,
+            )
+        found["engine_overhead"] = {"alone": round(median(alone), 4), "dask": round(median(dask), 4)}
+        found["two_workers_over_one"] = round(median(scaling), 3)
+        known = cached(root / "cached", chosen.cached)
+        found["cached_lookups_per_s"] = round(known["lookups_per_s"])
+        found["cached_model_calls"] = int(known["model_calls"])
+        found["kill_and_resume"] = round(kill_and_resume(rollouts, root / "killed"), 4)
+    if chosen.cris_frames:
+        found["cris_images_per_s"] = {name: round(rate, 4) for name, rate in cris_rates(chosen.cris_frames).items()}
+    Console(width=110).print(report(found))
+    print(json.dumps(found))
+
+
+def report(found: dict[str, Any]) -> Table:
+    """The figures beside their targets (design.md §5)."""
+    table = Table("", "found", "target", title="annotate")
+    overhead = found["engine_overhead"]
+    table.add_row("engine overhead, in this process", f"{overhead['alone']:.1%}", "≤ 5%")
+    table.add_row("engine overhead, one Dask worker", f"{overhead['dask']:.1%}", "≤ 5%")
+    table.add_row("two workers / one", f"{found['two_workers_over_one']:.2f}", "≥ 1.8")
+    table.add_row("cached look-ups per second", f"{found['cached_lookups_per_s']:,}", "≥ 50,000")
+    table.add_row("model calls of a cached pass", str(found["cached_model_calls"]), "0")
+    table.add_row("kill at half + resume / one pass", f"{found['kill_and_resume']:.3f}", "≤ 1.05")
+    cris = found.get("cris_images_per_s", {})
+    for count in ("1", "4", "8"):
+        if count in cris:
+            rate, naive = cris[count], cris[f"{count}_naive"]
+            table.add_row(f"CRIS images/s, {count} phrases", f"{rate:.3f} ({rate / naive:.2f} x naive)", "> 1 x naive")
+    return table
+
+
+if __name__ == "__main__":
+    main()

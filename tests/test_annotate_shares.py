@@ -1,0 +1,164 @@
+"""Plans cut into shares: every frame once, whatever the speed; and which frames come first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_annotate_scenes import write_rollouts
+
+from annotate.extent import rounds
+from annotate.plan import Part, Plan, all_frames, decision_frames
+from annotate.priority import change_clock, frame_order, visiting_order
+from annotate.settings import Extent
+from annotate.shares import AT_RISK, SHORTEST, Deal, Share
+from datasets.errors import SemoreError
+from datasets.rollouts import Episode, Rollouts
+
+
+def part(number: int, frames: int) -> Part:
+    return Part(
+        Episode(f"e{number}", Path(f"/r/e{number}"), {"steps": frames - 1}),
+        np.arange(frames) * 2,
+        (None,) * frames,
+        ("straight, brake",) * frames,
+        np.ones(frames, np.bool_),
+        np.arange(frames) % 2 == 0,
+    )
+
+
+def frames_of(shares: list[Share]) -> list[tuple[str, int]]:
+    return [(own.episode.name, row) for share in shares for own in share.parts for row in own.rows.tolist()]
+
+
+sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes, st.integers(1, 9), st.lists(st.floats(0.001, 50), max_size=8), st.randoms(use_true_random=False))
+def test_every_frame_is_dealt_once_whatever_the_speed_and_whoever_dies(lengths, batch, speeds, random):
+    plan = Plan(tuple(part(number, length) for number, length in enumerate(lengths)))
+    deal, finished = Deal(plan, batch, 10.0), []
+    while (share := deal.next()) is not None:
+        if random.random() < 0.2 and len(share) > 1:  # its worker died
+            deal.give_back(*share.halves())
+            continue
+        finished.append(share)
+        deal.learn(len(share), len(share) * (speeds[len(finished) % len(speeds)] if speeds else 0.1))
+    assert sorted(frames_of(finished)) == sorted(frames_of([Share(plan.parts)]))
+
+
+def test_shares_begin_with_a_batch_and_grow_with_the_time_worked():
+    deal = Deal(Plan((part(0, 5000),)), 8, 20.0)
+    first = deal.next()
+    assert first is not None
+    assert len(first) == 8
+    deal.learn(8, 0.8)
+    second = deal.next()
+    assert second is not None
+    assert len(second) == round(SHORTEST / 0.1 / 8) * 8
+    deal.learn(992, 99.2)  # 100 s so far
+    third = deal.next()
+    assert third is not None
+    assert len(third) == round(AT_RISK * 100 / 0.1 / 8) * 8
+    deal.learn(99_000, 9900.0)
+    last = deal.next()
+    assert last is not None
+    assert len(last) == round(20.0 / 0.1 / 8) * 8  # never longer than asked
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes, st.integers(1, 9))
+def test_batches_are_full_but_the_last_and_keep_the_order(lengths, size):
+    share = Share(tuple(part(number, length) for number, length in enumerate(lengths)))
+    groups = [Share(group) for group in share.batches(size)]
+    assert frames_of(groups) == frames_of([share])
+    assert [len(group) for group in groups[:-1]] == [size] * (len(groups) - 1)
+    assert 0 < len(groups[-1]) <= size
+
+
+def test_one_frame_cannot_be_halved():
+    with pytest.raises(ValueError, match="halved"):
+        Share((part(0, 1),)).halves()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
+def test_the_visiting_order_is_a_permutation(places):
+    order = visiting_order(np.sort(np.array(places)))
+    assert sorted(order.tolist()) == list(range(len(places)))
+
+
+def test_scene_changes_come_before_near_copies():
+    rgb = np.zeros((100, 32, 32, 3), np.uint8)
+    rgb[40:] = 200  # one cut, otherwise nothing moves
+    rgb[70:72] = 120  # and one flash
+    clock = change_clock(rgb)
+    assert clock[0] == 0
+    assert clock[-1] == pytest.approx(1)
+    first = visiting_order(clock)[:6]
+    assert {bool(row < 40) for row in first} == {True, False}
+    assert any(70 <= row <= 72 for row in first)
+    still = visiting_order(change_clock(np.zeros((65, 16, 16, 3), np.uint8)))
+    assert sorted(still[:3].tolist()) == [16, 32, 48]  # nothing happens: spread over time
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory) -> Rollouts:
+    return write_rollouts(tmp_path_factory.mktemp("rollouts") / "r.zarr")
+
+
+def test_a_longer_order_begins_with_the_shorter_one_and_spreads_over_episodes(rollouts):
+    episodes = list(rollouts.episodes())
+    rows = [all_frames(episode) for episode in episodes]
+    whole = frame_order(episodes, rows)
+    assert len(whole) == 120
+    assert set(whole.numbers[:3].tolist()) == {0, 1, 2}
+    for count in (1, 2, 7, 50):
+        short = frame_order(episodes, rows, count)
+        assert short.numbers.tolist() == whole.numbers[:count].tolist()
+        assert short.rows.tolist() == whole.rows[:count].tolist()
+
+
+def whole_plan(episodes: list[Episode]) -> Plan:
+    parts = []
+    for episode in episodes:
+        rows = all_frames(episode)
+        some = np.ones(len(rows), np.bool_)
+        parts.append(Part(episode, rows, (None,) * len(rows), ("",) * len(rows), some, ~some))
+    return Plan(tuple(parts), frames=sum(map(len, parts)))
+
+
+@pytest.mark.parametrize(
+    ("extent", "expected"), [(Extent(sample=7), 7), (Extent(frames=7), 7), (Extent(budget=10.0), 12), (Extent(), 120)]
+)
+def test_every_extent_is_the_beginning_of_one_order(rollouts, monkeypatch, extent, expected):
+    """Ten minutes at 0.02 frames per second are 12 frames: 5 at first, then as the time left allows."""
+    clock = [0.0]
+    monkeypatch.setattr("annotate.extent.time.monotonic", lambda: clock[0])
+    episodes = list(rollouts.episodes())
+    rows = [all_frames(episode) for episode in episodes]
+    plan = whole_plan(episodes)
+    done: list[tuple[str, int]] = []
+    for cut in rounds(extent, plan, episodes, rows, 5, lambda: 0.02):
+        done += frames_of([Share(cut.parts)])
+        clock[0] += cut.todo / 0.02
+    assert len(set(done)) == len(done) == expected
+    order = frame_order(episodes, rows, len(done))
+    assert set(done) == {(episodes[number].name, row) for number, row in zip(order.numbers, order.rows, strict=True)}
+
+
+def test_only_one_extent_at_a_time():
+    with pytest.raises(SemoreError, match="only one"):
+        Extent(sample=5, budget=3)
+    with pytest.raises(SemoreError, match="negative"):
+        Extent(frames=-1)
+
+
+def test_decision_frames_are_those_at_which_actions_are_chosen():
+    episode = Episode("e", Path("/r/e"), {"steps": 7, "action_repeat": 3})
+    assert decision_frames(episode).tolist() == [0, 3, 6, 7]
+    assert decision_frames(Episode("e", Path("/r/e"), {"steps": 2})).tolist() == [0, 1, 2]

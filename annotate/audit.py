@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,12 +30,12 @@ def audit_knowledge(
     episodes: Sequence[Episode],
     frames: int | None = None,
     threshold: float = 0.5,
-    advance: Callable[[int], None] = lambda _: None,
+    quiet: bool = False,
 ) -> Audit:
     """Compare a knowledge set with the truth on `frames` (None: all) of the described frames of these episodes.
 
-    Only one episode is in memory at a time. `advance(frames)` is called as they are done. SemoreError when nothing is
-    described, or the camera sizes differ.
+    Shows its progress unless `quiet`; only one episode is in memory at a time. SemoreError when nothing is described,
+    or the camera sizes differ.
     """
     if not 0 <= threshold < 1:
         raise SemoreError(f"threshold is {threshold}; masks are in [0, 1], so choose one of at least 0 and below 1")
@@ -45,10 +46,14 @@ def audit_knowledge(
             f"knowledge set {knowledge.name!r} describes none of {texts.total():,} frames; run `make annotate` first"
         )
     audit = Audit(knowledge.name, threshold, texts)
-    for episode, rows in zip(episodes, spread(described, frames), strict=True):
-        for part in read_frames(knowledge, episode, rows):
-            count(audit, part)
-            advance(len(part.rows))
+    chosen = spread(described, frames)
+    progress = None if quiet else meter("audit", sum(map(len, chosen)), "frames")
+    with progress or nullcontext() as shown:
+        for episode, rows in zip(episodes, chosen, strict=True):
+            for part in read_frames(knowledge, episode, rows):
+                count(audit, part)
+                if shown is not None:
+                    shown.advance(len(part.rows))
     return audit
 
 
@@ -87,12 +92,13 @@ def main() -> None:
     knowledge = open_set(cache, settings.knowledge)
     folder = rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset)
     episodes = list(Rollouts(folder).episodes())
-    with meter("audit", settings.frames or sum(one.steps + 1 for one in episodes), "frames") as progress:
-        audit = audit_knowledge(knowledge, episodes, settings.frames or None, settings.threshold, progress.advance)
+    audit = audit_knowledge(knowledge, episodes, settings.frames or None, settings.threshold)
     out = cache.root / "audits" / knowledge.name
     sheet = Path(settings.sheet) if settings.sheet else out / "contact_sheet.png"
     write_json(out / "audit.json", {"rollouts": str(folder), **to_json(audit)})
-    title = f"Knowledge “{knowledge.name}” on {folder.stem}: IoU {audit.overall.iou:.2f}"
+    iou = audit.overall.iou
+    score = f"IoU {iou:.2f}" if iou == iou else "nothing to compare"
+    title = f"Knowledge “{knowledge.name}” on {folder.stem}: {score}"
     draw_contact_sheet(sheet, sheet_rows(knowledge, episodes, audit, settings.rows), title)
     show(audit, Console())
     print(f"written: {out / 'audit.json'}\nlook at: {sheet}")

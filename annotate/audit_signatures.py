@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 ENOUGH: Final = 20
 """Frames a signature needs before it says anything."""
 MISALIGNED_GAIN: Final = 0.1
-"""IoU that moving, mirroring or transposing the masks must gain, beyond MISALIGNED_RATIO times the IoU as is."""
-MISALIGNED_RATIO: Final = 1.3
+"""IoU that moving, mirroring or transposing all masks alike must gain."""
 EMPTY: Final = 0.5
 """Share of the frames with key objects in view and phrases named whose masks are all below the threshold."""
 BRIGHT: Final = 0.3
@@ -43,8 +42,7 @@ def signatures(audit: Audit) -> list[Signature]:
 
 def _misaligned(audit: Audit) -> Signature | None:
     fit, iou = audit.alignment.best(), audit.overall.iou
-    gained = fit.iou >= max(iou + MISALIGNED_GAIN, iou * MISALIGNED_RATIO)
-    if audit.shown < ENOUGH or not gained:
+    if audit.shown < ENOUGH or not fit.iou >= iou + MISALIGNED_GAIN:
         return None
     return Signature(
         "masks misaligned",

@@ -165,6 +165,14 @@ def test_an_actor_that_blinks(tmp_path):
     assert audit_knowledge(known, [episode]).blink_rate == pytest.approx(2 / 6)
 
 
+def test_only_near_frames_are_compared_for_change(tmp_path):
+    episode = record(tmp_path / "r.zarr", [street() for _ in range(7)])
+    exact = {WALKER: box(0, 0, 16), CAR: box(2, 0, 16)}
+    known = know(tmp_path / "k", episode, {0: exact, 2: {}, 5: exact, 6: Text((), Status.EMPTY, "")})
+    audit = audit_knowledge(known, [episode])
+    assert (audit.change.pairs, audit.change.of_mask, audit.change.of_truth) == (1, 1.0, 0.0)
+
+
 def test_frames_without_knowledge_are_counted_and_left_out(tmp_path):
     episode = record(tmp_path / "r.zarr", [street() for _ in range(6)])
     said = {

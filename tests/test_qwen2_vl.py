@@ -74,21 +74,24 @@ def test_sub_batches_give_the_same_answers_in_order(engine, settings, rgb, monke
     assert sizes == [3, 3, 2]
 
 
-def test_answers_are_greedy_although_the_checkpoint_samples_and_penalises(engine, rgb):
-    """Against a loop that runs the whole sequence through the model for every token, without cache or generate."""
+@pytest.mark.parametrize("row", [1, 6])
+def test_answers_are_greedy_although_the_checkpoint_samples_and_penalises(engine, rgb, row):
+    """Against a loop that runs the whole sequence through the model for every token, without cache or generate. In
+    these two rows the checkpoint's repetition penalty would change the answer."""
+    asked = rgb[[row]], [PROMPTS[row]]
     torch.manual_seed(1)
-    (answer,) = engine.answer(rgb[:1], PROMPTS[:1])
+    (answer,) = engine.answer(*asked)
     torch.manual_seed(2)
-    assert engine.answer(rgb[:1], PROMPTS[:1]) == [answer]
+    assert engine.answer(*asked) == [answer]
     model, tokenizer = engine._loaded.model, engine._loaded.tokenizer
-    inputs, new = engine.inputs(rgb[:1], PROMPTS[:1]), []
+    inputs, new = engine.inputs(*asked), []
     for _ in range(8):
         with torch.inference_mode():
             new.append(int(model(**inputs).logits[0, -1].argmax()))
-        row = torch.ones(1, 1, dtype=torch.long)
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], row * new[-1]], 1)
-        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], row], 1)
-        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], row * 0], 1)
+        one = torch.ones(1, 1, dtype=torch.long)
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], one * new[-1]], 1)
+        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], one], 1)
+        inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], one * 0], 1)
     assert tokenizer.decode(new, skip_special_tokens=True) == answer.text
 
 

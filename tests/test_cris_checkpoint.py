@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter, OrderedDict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,19 +35,16 @@ def weights() -> dict[str, Tensor]:
 
 
 def official(state: dict[str, Any]) -> dict[str, Any]:
-    """What the official training saves beside the weights, each key as distributed training names it."""
-    parameter = torch.nn.Parameter(torch.ones(3))
-    optimizer = torch.optim.Adam([parameter])
-    parameter.sum().backward()
-    optimizer.step()
+    """What the official training saves: its own progress beside the weights, `module.` before each key."""
+    moments = {"step": torch.tensor(9.0), "exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3)}
     return {
         "epoch": 50,
         "cur_iou": 0.69,
         "best_iou": 0.7,
         "prec": {"Pr@50": 0.81},
-        "state_dict": {f"module.{key}": value for key, value in state.items()},
-        "optimizer": optimizer.state_dict(),
-        "scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [35], 0.1).state_dict(),
+        "state_dict": OrderedDict((f"module.{key}", value) for key, value in state.items()),
+        "optimizer": {"state": {0: moments}, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999), "params": [0]}]},
+        "scheduler": {"milestones": Counter([35]), "gamma": 0.1, "last_epoch": 50, "_last_lr": [1e-5]},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from typing import Final
 
@@ -21,6 +22,13 @@ EXPANSION: Final = 4
 POOL_GRID: Final = 7
 """Side of the attention pool's grid of positions: CLIP was trained on 224 pixels."""
 POOL_HEADS: Final = 32
+
+
+def _initial(*shape: int, std: float) -> nn.Parameter:
+    """Uniform where CLIP began with a normal distribution: a checkpoint is loaded over a network on the meta device,
+    and there torch draws a normal one only after importing its compiler, which takes seconds."""
+    bound = math.sqrt(3) * std
+    return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
 
 
 class Bottleneck(nn.Module):
@@ -55,7 +63,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, width: int, width_out: int) -> None:
         super().__init__()
-        self.positional_embedding = nn.Parameter(torch.randn(POOL_GRID**2 + 1, width) / width**0.5)
+        self.positional_embedding = _initial(POOL_GRID**2 + 1, width, std=width**-0.5)
         self.k_proj = nn.Linear(width, width)
         self.q_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
@@ -163,11 +171,11 @@ class CLIP(nn.Module):
         super().__init__()
         self.visual = Visual()
         self.transformer = TextTransformer()
-        self.token_embedding = nn.Embedding(VOCABULARY, TEXT_WIDTH)
-        self.positional_embedding = nn.Parameter(torch.randn(POSITIONS, TEXT_WIDTH) * 0.01)
+        self.token_embedding = nn.Embedding.from_pretrained(_initial(VOCABULARY, TEXT_WIDTH, std=0.02), freeze=False)
+        self.positional_embedding = _initial(POSITIONS, TEXT_WIDTH, std=0.01)
         self.ln_final = nn.LayerNorm(TEXT_WIDTH)
-        self.text_projection = nn.Parameter(torch.randn(TEXT_WIDTH, SENTENCE_WIDTH) * TEXT_WIDTH**-0.5)
-        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.text_projection = _initial(TEXT_WIDTH, SENTENCE_WIDTH, std=TEXT_WIDTH**-0.5)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def encode_text(self, word: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids (B, L) int64 → words (B, L, 512) before projection, sentence (B, 1024) after it, taken at the end

@@ -35,7 +35,7 @@ class CRIS(nn.Module):
         """word_len: tokens per phrase, 17 for RefCOCO, 22 for RefCOCOg. SemoreError outside 3–77."""
         super().__init__()
         if not 3 <= word_len <= POSITIONS:
-            raise SemoreError(f"word_len is {word_len}; it must be 3 (start, a word, end) to {POSITIONS}, CLIP's positions")
+            raise SemoreError(f"word_len is {word_len}; it must be 3 (start, a word, end) to {POSITIONS}")
         self.word_len = word_len
         self.backbone = CLIP()
         self.neck = Neck()

@@ -14,11 +14,12 @@ from test_annotate_scenes import actor, scene
 from torch import Tensor, nn
 
 from annotate.seams import FrameBatch
+from annotate.segment.batching import PhraseMemory
 from annotate.segment.cris.neck import ImageFeatures
 from annotate.segment.cris.network import TextFeatures
-from annotate.segment.cris.phrases import PhraseMemory, tokenize
 from annotate.segment.cris.picture import BORDER, SIZE, letterbox, restore, soft_mask
 from annotate.segment.cris.segmenter import CrisSegmenter
+from annotate.segment.cris.tokens import tokenize
 from annotate.settings import CrisSettings
 from datasets.errors import SemoreError
 
@@ -118,15 +119,22 @@ def test_settings_that_cannot_be_met():
 
 
 def test_the_memory_of_phrases_is_bounded_and_keeps_what_is_in_use():
-    network = LightNetwork()
-    memory = PhraseMemory(network, torch.device("cpu"), capacity=2)
-    words = memory(["a", "b", "c", "a"]).words
-    assert (words == tokenize(["a", "b", "c", "a"], 17)).all()
-    memory(["c", "a"])
-    assert network.spoken == [3]
-    memory(["b"])
-    memory(["a"])
-    assert network.spoken == [3, 1]
+    encoded: list[list[str]] = []
+
+    def encode(phrases: list[str]) -> tuple[Tensor, Tensor]:
+        encoded.append(phrases)
+        tokens = tokenize(phrases, 17)
+        return tokens, tokens.sum(1)
+
+    memory = PhraseMemory(encode, capacity=2)
+    tokens, sums = memory(["a", "b", "c", "a"])
+    assert (tokens == tokenize(["a", "b", "c", "a"], 17)).all()
+    assert (sums == tokens.sum(1)).all()
+    for asked in (["c", "a"], ["b"], ["a"]):
+        memory(asked)
+    assert encoded == [["a", "b", "c"], ["b"]]
+    memory(["c"])
+    assert encoded[2:] == [["c"]]
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), st.integers(3, 22))

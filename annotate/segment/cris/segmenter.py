@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from annotate.seams import FrameBatch
+from annotate.segment.batching import PhraseMemory, groups
 from annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
-from annotate.segment.cris.device import torch_device
-from annotate.segment.cris.network import CRIS
-from annotate.segment.cris.phrases import PhraseMemory
+from annotate.segment.cris.network import CRIS, TextFeatures
 from annotate.segment.cris.picture import PROCESSING_VERSION, prepare, restore, soft_mask
+from annotate.segment.cris.tokens import tokenize
+from annotate.segment.device import torch_device
 from annotate.settings import CrisSettings
 from datasets.errors import SemoreError
 from datasets.knowledge_records import Identity
@@ -71,24 +73,21 @@ class CrisSegmenter:
     def _use(self, network: CRIS) -> None:
         self._device = torch_device(self.settings.device)
         self._network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._phrases = PhraseMemory(network, self._device)
+        self._phrases = PhraseMemory(
+            lambda phrases: network.encode_text(tokenize(phrases, network.word_len).to(self._device))
+        )
 
     @torch.inference_mode()
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
         """(M, H, W) uint8, frame by frame, each frame's phrases in order."""
         self.load()
         flat = [phrase for named in phrases for phrase in named]
-        owners = np.repeat(np.arange(len(batch)), [len(named) for named in phrases])
         masks = np.zeros((len(flat), *batch.rgb.shape[1:3]), np.uint8)
-        asked = np.unique(owners)
-        for first in range(0, len(asked), self.settings.frames):
-            frames = asked[first : first + self.settings.frames]
-            begin, end = np.searchsorted(owners, [frames[0], frames[-1] + 1])
-            rows = np.searchsorted(frames, owners[begin:end])
-            masks[begin:end] = self._segment(batch.rgb[frames], flat[begin:end], torch.from_numpy(rows))
+        for group in groups(phrases, self.settings.frames):
+            masks[group.span] = self._segment(batch.rgb[group.frames], flat[group.span], group.rows)
         return masks
 
-    def _segment(self, rgb: NDArray[np.uint8], phrases: Sequence[str], rows: torch.Tensor) -> NDArray[np.uint8]:
+    def _segment(self, rgb: NDArray[np.uint8], phrases: Sequence[str], rows: Tensor) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) encoded together; phrase i is asked about frame rows[i]."""
         network, step = self._network, self.settings.phrases
         assert network is not None
@@ -97,6 +96,6 @@ class CrisSegmenter:
             parts = []
             for begin in range(0, len(phrases), step):
                 chosen = slice(begin, begin + step)
-                image, text = images.take(rows[chosen].to(self._device)), self._phrases(phrases[chosen])
+                image, text = images.take(rows[chosen].to(self._device)), TextFeatures(*self._phrases(phrases[chosen]))
                 parts.append(soft_mask(restore(network.decode(image, text), *rgb.shape[1:3])))
         return np.concatenate(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final
@@ -97,7 +97,8 @@ class Segment:
         """Shard number → its rows, sorted."""
         order = np.lexsort((self.row, self.shard))
         numbers, starts = np.unique(self.shard[order], return_index=True)
-        return dict(zip(numbers.tolist(), np.split(self.row[order], starts[1:]), strict=True))
+        parts = np.split(self.row[order], starts[1:])  # one part, empty, when there is no row
+        return dict(zip(numbers.tolist(), parts, strict=False))
 
 
 _COLUMNS: Final = tuple(field.name for field in fields(Segment))
@@ -116,6 +117,8 @@ class Index:
         self.shards: list[str] = []
         self.producers: list[str] = []
         """JSON of each shard's producer."""
+        self.sizes: list[int] = []
+        """Bytes of each shard when it was read or written whole: another size later means damage."""
         self._numbers: dict[str, int] = {}
         self._segments: list[Segment] = []
         self._pins = pins
@@ -133,16 +136,16 @@ class Index:
         if not fresh:
             return
         first = len(self.shards)
-        self._register(fresh, [entries.producer for entries in fresh.values()])
-        sizes = [len(entries.keys) for entries in fresh.values()]
+        self._register((name, entries.producer, entries.size) for name, entries in fresh.items())
+        counts = [len(entries.keys) for entries in fresh.values()]
         statuses = np.concatenate([entries.statuses for entries in fresh.values()])
         records = prefixes(np.concatenate([entries.records for entries in fresh.values()]))
         segment = Segment(
             *halves(np.concatenate([entries.keys for entries in fresh.values()])),
             records | ((statuses.astype(np.uint64) + np.uint64(4)) << np.uint64(RANK_BITS)),
             statuses,
-            np.repeat(np.arange(first, first + len(fresh), dtype=np.int32), sizes),
-            np.concatenate([np.arange(size, dtype=np.int64) for size in sizes]),
+            np.repeat(np.arange(first, first + len(fresh), dtype=np.int32), counts),
+            np.concatenate([np.arange(count, dtype=np.int64) for count in counts]),
         )
         self._segments.append(_sorted(self._pinned(segment)))
         while len(self._segments) > 1 and 2 * len(self._segments[-1]) > len(self._segments[-2]):
@@ -156,9 +159,9 @@ class Index:
         stays = np.ones(len(self.shards), np.bool_)
         stays[gone] = False
         numbers = (np.cumsum(stays) - 1).astype(np.int32)
-        kept = [(self.shards[number], self.producers[number]) for number in np.flatnonzero(stays).tolist()]
-        self.shards, self.producers, self._numbers = [], [], {}
-        self._register([name for name, _ in kept], [producer for _, producer in kept])
+        kept = [shard for shard, stay in zip(self._described(), stays.tolist(), strict=True) if stay]
+        self.shards, self.producers, self.sizes, self._numbers = [], [], [], {}
+        self._register(kept)
         segments = [segment.take(stays[segment.shard]) for segment in self._segments]
         self._segments = [replace(segment, shard=numbers[segment.shard]) for segment in segments if len(segment)]
 
@@ -185,8 +188,8 @@ class Index:
             self._merge_last(len(self._segments))
         return self._segments[0]
 
-    def save(self, path: Path, sizes: Sequence[int]) -> None:
-        """Write the whole index atomically; `sizes` are the bytes of each shard of `shards`, to validate it later."""
+    def save(self, path: Path) -> None:
+        """Write the whole index atomically."""
         table = self.table()
         kinds, kind = np.unique(np.array(self.producers, np.bytes_), return_inverse=True)
         with atomic_file(path) as temporary, open(temporary, "wb") as handle:
@@ -194,7 +197,7 @@ class Index:
                 handle,
                 version=INDEX_VERSION,
                 shards=np.array(self.shards, np.bytes_),
-                sizes=np.array(sizes, np.int64),
+                sizes=np.array(self.sizes, np.int64),
                 producers=kinds,
                 producer=kind,
                 **{name: getattr(table, name) for name in _COLUMNS},
@@ -215,17 +218,22 @@ class Index:
                 segment = Segment(*(stored[name] for name in _COLUMNS))
         except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
             return index
-        index._register(names, producers)
+        index._register(zip(names, producers, sizes, strict=True))
         index._segments = [segment if pins is None else _sorted(index._pinned(segment))]
         if present is not None:
             index.forget(name for name, size in zip(names, sizes, strict=True) if present.get(name) != size)
         return index
 
-    def _register(self, names: Iterable[str], producers: Sequence[str]) -> None:
-        for name, producer in zip(names, producers, strict=True):
+    def _described(self) -> Iterator[tuple[str, str, int]]:
+        """Name, producer and size of each shard."""
+        return zip(self.shards, self.producers, self.sizes, strict=True)
+
+    def _register(self, described: Iterable[tuple[str, str, int]]) -> None:
+        for name, producer, size in described:
             self._numbers[name] = len(self.shards)
             self.shards.append(name)
             self.producers.append(producer)
+            self.sizes.append(size)
 
     def _merge_last(self, count: int) -> None:
         merging = self._segments[-count:]

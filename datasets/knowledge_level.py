@@ -78,11 +78,8 @@ class Level:
         """Save the index when it has grown or shrunk enough to be worth it; a read-only folder is left alone."""
         if self._saved is None or abs(len(self._index) - self._saved) <= SAVE_INDEX_SHARE * len(self._index):
             return
-        present = shard_sizes(self.folder)
-        if any(shard not in present for shard in self._index.shards):
-            return
         try:
-            self._index.save(self.folder / INDEX_NAME, [present[shard] for shard in self._index.shards])
+            self._index.save(self.folder / INDEX_NAME)
         except OSError as error:
             _log.info("%s: index not saved (%s)", self.folder, error)
         self._saved = len(self._index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,19 +54,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class Entries:
-    """What the index keeps of a shard: keys (n, 16), statuses (n,), record digests (n, 16), the producer's JSON."""
+    """What the index keeps of a shard: keys (n, 16), statuses (n,), record digests (n, 16), the producer's JSON, and
+    the file's bytes when it was known to be sound."""
 
     keys: Digests
     statuses: NDArray[np.uint8]
     records: Digests
     producer: str = "{}"
+    size: int = 0
 
 
 def write_shard(folder: Path, level: LevelName, identity: Identity, batch: Batch) -> tuple[Path, Entries]:
     """Write `<checksum>.h5` whole or not at all (temporary name, fsync, rename); SemoreError on a full disk."""
     records = record_digests(batch.keys, batch.statuses, batch.notes, batch.values)
-    entries = Entries(batch.keys, batch.statuses, records, producer_json(identity))
-    checksum = _checksum(level, identity, entries, batch.frames)
+    checksum = _checksum(level, identity, batch.keys, batch.statuses, records, batch.frames)
     path = folder / f"{checksum}.h5"
     try:
         with atomic_file(path) as temporary:
@@ -77,7 +79,7 @@ def write_shard(folder: Path, level: LevelName, identity: Identity, batch: Batch
                 "the same command again: what was committed before stays"
             ) from None
         raise
-    return path, entries
+    return path, Entries(batch.keys, batch.statuses, records, producer_json(identity), path.stat().st_size)
 
 
 def read_entries(path: Path) -> Entries:
@@ -85,11 +87,11 @@ def read_entries(path: Path) -> Entries:
     with _reading(path) as file:
         identity = _identity(file)
         keys, statuses, records = (_rows(file, name) for name in ("key", "status", "record"))
-        entries = Entries(keys, statuses, records, producer_json(identity))
-        checksum = _checksum(str(file.attrs["level"]), identity, entries, _rows(file, "frame"))
+        checksum = _checksum(str(file.attrs["level"]), identity, keys, statuses, records, _rows(file, "frame"))
+        size = os.fstat(file.id.get_vfd_handle()).st_size
     if checksum != path.stem:
         raise DamagedShard(f"{path} has checksum {checksum}")
-    return entries
+    return Entries(keys, statuses, records, producer_json(identity), size)
 
 
 def read_records(path: Path, rows: NDArray[np.int64]) -> Digests:
@@ -242,7 +244,6 @@ def _check(
         raise DamagedShard(f"{path} holds a record that differs from its digest")
 
 
-def _checksum(level: str, identity: Identity, entries: Entries, frames: Digests) -> str:
-    arrays = (entries.keys, entries.statuses, entries.records, frames)
+def _checksum(level: str, identity: Identity, *arrays: NDArray[np.uint8]) -> str:
     parts = [digest16(np.ascontiguousarray(array).tobytes()) for array in arrays]
     return digest16(level.encode(), digest_json(dict(identity)), *parts).hex()

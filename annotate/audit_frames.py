@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,12 +91,10 @@ def read_frames(knowledge: KnowledgeSet, episode: Episode, rows: NDArray[np.int6
     whole = FrameBatch(*(arrays[source] for source in _SOURCES))
     for begin in range(0, len(rows), BATCH):
         chosen = rows[begin : begin + BATCH]
-        batch = whole.take(chosen)
-        yield Frames(episode, chosen, batch, truth_of(batch), *_knowledge_of(knowledge, batch))
+        yield _looked_up(knowledge, episode, chosen, whole.take(chosen))
 
 
-def _knowledge_of(knowledge: KnowledgeSet, batch: FrameBatch) -> tuple[Any, ...]:
-    """The fields of Frames from `texts` on."""
+def _looked_up(knowledge: KnowledgeSet, episode: Episode, rows: NDArray[np.int64], batch: FrameBatch) -> Frames:
     texts = knowledge.texts(batch.frames, batch.states)
     named = [text.phrases if text is not None and text.status == Status.OK else () for text in texts]
     counts = np.array([len(phrases) for phrases in named], np.int64)
@@ -121,7 +119,7 @@ def _knowledge_of(knowledge: KnowledgeSet, batch: FrameBatch) -> tuple[Any, ...]
     if shown.any():
         starts = np.cumsum(counts[shown]) - counts[shown]
         h_ka[shown] = merge_masks(masks[shown[owners]], starts, knowledge.manifest.merge)
-    return texts, phrases, owners, masks, h_ka, reasons
+    return Frames(episode, rows, batch, truth_of(batch), texts, phrases, owners, masks, h_ka, reasons)
 
 
 def _why_no_text(text: Text | None) -> str:

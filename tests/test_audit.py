@@ -315,5 +315,14 @@ def test_every_privileged_phrase_names_its_class():
     ]
 
 
+def test_what_the_describer_leaves_out_is_no_truth():
+    """Ten phrases to be said, eight fit: the farthest two actors are not in the mask."""
+    kinds = ("sedan", "police car", "fire truck", "ambulance", "cyclist")
+    batch = scene(*(actor(1 + index, kinds[index % 5], 10 + index, -4.0 * (index // 5)) for index in range(10)))
+    truth = truth_of(batch)
+    assert (truth.mask[0] == np.isin(batch.instance[0], range(1, 9))).all()
+    assert truth.key[0].tolist() == [True] * 8 + [False] * 2
+
+
 def test_a_frame_without_a_pose_has_no_truth():
     assert truth_of(scene(x=math.nan)).known.tolist() == [False]

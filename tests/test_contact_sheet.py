@@ -106,6 +106,14 @@ def test_a_sheet_shows_the_worst_the_typical_and_the_failed(tmp_path):
     assert (failed.rgb == episode.read("rgb")["rgb"][30]).all()
 
 
+def test_the_worst_frames_have_most_wrong_pixels_and_are_far_apart(tmp_path):
+    episode = record(tmp_path / "r.zarr", [street() for _ in range(40)])
+    said = {index: {"person": box(9, 0, index // 8)} for index in range(40)}
+    audit = audit_knowledge(know(tmp_path / "k", episode, said), [episode])
+    worst = [pick.score for pick in pick_frames(audit, 4) if pick.why == "worst"]
+    assert [score.wrong for score in worst] == [32 + 4, 32 + 1]  # the second at least 20 frames away
+
+
 def test_more_rows_than_frames(tmp_path):
     episode = record(tmp_path / "r.zarr", [street(), street()])
     knowledge = know(tmp_path / "k", episode, {0: {"person": box(0, 0, 16)}, 1: {}})

@@ -28,15 +28,14 @@ _SOURCES: Final = ("rgb", "digest", "state_digest", "semantic", "instance", "act
 class Frames:
     """B frames at `rows` (B,) of an episode.
 
-    texts: B answers of the describer. masks (M, H, W) uint8: the phrase masks frame by frame, owners (M,) the frame of
-    each, phrases the M phrases. h_ka (B, H, W) uint8. reasons: why there is no knowledge of a frame, "" where there is.
+    masks (M, H, W) uint8: the phrase masks frame by frame, owners (M,) the frame of each, phrases the M phrases. h_ka
+    (B, H, W) uint8. reasons: why there is no knowledge of a frame, "" where there is.
     """
 
     episode: Episode
     rows: NDArray[np.int64]
     batch: FrameBatch
     truth: Truth
-    texts: list[Text | None]
     phrases: list[str]
     owners: NDArray[np.int64]
     masks: NDArray[np.uint8]
@@ -119,7 +118,7 @@ def _looked_up(knowledge: KnowledgeSet, episode: Episode, rows: NDArray[np.int64
     if shown.any():
         starts = np.cumsum(counts[shown]) - counts[shown]
         h_ka[shown] = merge_masks(masks[shown[owners]], starts, knowledge.manifest.merge)
-    return Frames(episode, rows, batch, truth_of(batch), texts, phrases, owners, masks, h_ka, reasons)
+    return Frames(episode, rows, batch, truth_of(batch), phrases, owners, masks, h_ka, reasons)
 
 
 def _why_no_text(text: Text | None) -> str:

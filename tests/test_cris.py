@@ -13,8 +13,8 @@ from torch import Tensor
 
 from annotate.segment.cris import CRIS
 from annotate.segment.cris.network import TextFeatures
+from annotate.segment.cris.phrases import tokenize
 from annotate.segment.cris.picture import prepare, restore
-from annotate.segment.cris.tokens import tokenize
 from datasets.errors import SemoreError
 
 DATA = Path(__file__).parent / "data"

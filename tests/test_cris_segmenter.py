@@ -17,9 +17,9 @@ from annotate.seams import FrameBatch
 from annotate.segment.batching import PhraseMemory
 from annotate.segment.cris.neck import ImageFeatures
 from annotate.segment.cris.network import TextFeatures
+from annotate.segment.cris.phrases import tokenize
 from annotate.segment.cris.picture import BORDER, SIZE, letterbox, restore, soft_mask
 from annotate.segment.cris.segmenter import CrisSegmenter
-from annotate.segment.cris.tokens import tokenize
 from annotate.settings import CrisSettings
 from datasets.errors import SemoreError
 

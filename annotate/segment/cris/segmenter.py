@@ -16,8 +16,8 @@ from annotate.seams import FrameBatch
 from annotate.segment.batching import PhraseMemory, groups
 from annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
 from annotate.segment.cris.network import CRIS, TextFeatures
+from annotate.segment.cris.phrases import tokenize
 from annotate.segment.cris.picture import PROCESSING_VERSION, prepare, restore, soft_mask
-from annotate.segment.cris.tokens import tokenize
 from annotate.segment.device import torch_device
 from annotate.settings import CrisSettings
 from datasets.errors import SemoreError
@@ -43,11 +43,15 @@ class CrisSegmenter:
         segmenter._use(network)
         return segmenter
 
-    @cached_property
-    def _weights(self) -> str:
+    @property
+    def _checkpoint(self) -> Path:
         if not self.settings.checkpoint:
             raise SemoreError(f"cris.checkpoint is not set; {WANTED}")
-        return file_digest(Path(self.settings.checkpoint))
+        return Path(self.settings.checkpoint).expanduser()
+
+    @cached_property
+    def _weights(self) -> str:
+        return file_digest(self._checkpoint)
 
     @property
     def identity(self) -> Identity:
@@ -66,13 +70,11 @@ class CrisSegmenter:
     def load(self) -> None:
         """Read the checkpoint onto the settings' device; SemoreError when it is missing or broken."""
         if self._network is None:
-            if not self.settings.checkpoint:
-                raise SemoreError(f"cris.checkpoint is not set; {WANTED}")
-            self._use(load_checkpoint(Path(self.settings.checkpoint), self.settings.word_len))
+            self._use(load_checkpoint(self._checkpoint, self.settings.word_len))
 
     def _use(self, network: CRIS) -> None:
         self._device = torch_device(self.settings.device)
-        self._network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network.eval().to(self._device)
         self._phrases = PhraseMemory(
             lambda phrases: network.encode_text(tokenize(phrases, network.word_len).to(self._device))
         )

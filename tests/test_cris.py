@@ -44,7 +44,7 @@ def weights_of(key: str, shape: torch.Size) -> Tensor:
 @pytest.fixture(scope="module")
 def network() -> Iterator[CRIS]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads, 2))
+    torch.set_num_threads(1)  # two threads wait for each other on a busy machine
     with torch.device("meta"):
         made = CRIS()
     state = {key: weights_of(key, value.shape) for key, value in made.state_dict().items()}
@@ -185,7 +185,7 @@ def test_word_len_changes_no_tensor():
 
 @torch.inference_mode()
 def test_bf16_stays_close(network):
-    image, word = noise(2, 3, 64, 64), tokenize(["car", "a pedestrian crossing the road"], 17)
+    image, word = noise(1, 3, 64, 64), tokenize(["a pedestrian crossing the road"], 17)
     exact = network(image, word)
     with torch.autocast("cpu", torch.bfloat16):
         rough = network(image, word).float()

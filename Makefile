@@ -1,26 +1,36 @@
 # Semore. `make help` lists the targets; each installs what it needs into .venv on first use, and resumes when repeated.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup collect annotate train evaluate eyes test test-slow lint bench format clean
+.PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate eyes test test-slow lint bench format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
 SCENARIO ?= JayWalk
-# Further choices, passed on only when given: RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, and ARGS
-# for anything else, e.g. make train ARGS="--seed 2 --run second".
+# Further choices, passed on only when given: RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, SAMPLE, FRAMES,
+# BUDGET, SCHEDULER, WORKERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
 common = --preset $(PRESET) --scenario $(SCENARIO)
 option = $(if $($(1)),--$(2) $($(1)))
+# A knowledge set is called after its producers unless KNOWLEDGE says otherwise (annotate.settings.default_knowledge).
+describer = $(or $(DESCRIBER),privileged)
+segmenter = $(or $(SEGMENTER),cris-tiny)
+produced = $(if $(filter $(describer),$(segmenter)),$(describer),$(describer)-$(segmenter))
+knowledge = $(if $(KNOWLEDGE)$(DESCRIBER)$(SEGMENTER),--knowledge $(or $(KNOWLEDGE),$(produced)))
 run = .venv/bin/python -m
 
 help:
 	@echo "make collect annotate train evaluate   the pipeline, in this order"
+	@echo "make annotate SAMPLE=50                a pilot: rate, cost of the rest, failures, a contact sheet"
+	@echo "make audit                             the masks against the simulator's truth"
+	@echo "make cris-tiny                         train the small segmenter of the embedded world again"
+	@echo "make rehearse                          a cluster's bad day on this machine, with a fake model"
 	@echo "make test | test-slow | lint           checks"
-	@echo "make bench                             speeds of drawing, driving and recording, against their targets"
+	@echo "make bench                             speeds of collecting and annotating, against their targets"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
 	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay RUN= ROLLOUTS= KNOWLEDGE= WEATHER="
-	@echo "           SIM= DESCRIBER= SEGMENTER= ARGS=\"--any.setting value\"; every setting: .venv/bin/python -m train --help"
+	@echo "           SIM= DESCRIBER= SEGMENTER= SAMPLE= FRAMES= BUDGET=minutes SCHEDULER=none|local|tcp://... WORKERS="
+	@echo "           ARGS=\"--any.setting value\"; every setting: .venv/bin/python -m train --help"
 
 setup: .venv/.installed
 
@@ -39,10 +49,19 @@ collect: setup
 	@$(run) collect $(common) $(call option,ROLLOUTS,rollouts) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(ARGS)
 
 annotate: setup
-	@$(run) annotate $(common) $(call option,ROLLOUTS,rollouts) $(call option,KNOWLEDGE,knowledge) $(call option,DESCRIBER,describer) $(call option,SEGMENTER,segmenter) $(ARGS)
+	@$(run) annotate $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,DESCRIBER,describer) $(call option,SEGMENTER,segmenter) $(call option,SAMPLE,sample) $(call option,FRAMES,frames) $(call option,BUDGET,budget) $(call option,SCHEDULER,scheduler) $(call option,WORKERS,workers) $(ARGS)
+
+audit: setup
+	@$(run) annotate.audit $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(ARGS)
+
+rehearse: setup
+	@$(run) annotate.rehearsal $(ARGS)
+
+cris-tiny: setup
+	@$(run) annotate.segment.cris_tiny $(ARGS)
 
 train: setup
-	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(call option,KNOWLEDGE,knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,RUN,run) $(ARGS)
+	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,RUN,run) $(ARGS)
 
 evaluate: setup
 	@$(run) evaluate $(common) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,RUN,run) $(ARGS)
@@ -62,7 +81,8 @@ lint: setup
 	@.venv/bin/mypy
 
 bench: setup
-	@$(run) perf.collect $(ARGS)
+	@$(run) perf.collect
+	@$(run) perf.annotate
 
 format: setup
 	@.venv/bin/ruff format .

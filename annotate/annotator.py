@@ -64,9 +64,9 @@ class Annotator:
     def work(self, share: Share, advance: Callable[[int], None] = nobody) -> Summary:
         """Annotate a share's frames, calling `advance(frames)` after each batch, and commit: whatever ends it, what is
         finished is kept."""
+        self.producers.load()  # not counted: it happens once
         start, summary = time.monotonic(), Summary()
         cache = self.knowledge.cache
-        self.producers.load()
         try:
             for parts, batch in _read(share, self.batch):
                 self._annotate(parts, batch, summary)

@@ -150,10 +150,10 @@ def read_batch(path: Path, rows: NDArray[np.int64]) -> tuple[Identity, Batch]:
         return _identity(file), batch
 
 
-def read_frames(path: Path) -> Digests:
-    """(n, 16) frame digests of all records."""
+def read_keys(path: Path) -> tuple[Digests, Digests, str]:
+    """Keys and frame digests (n, 16) and the producer's JSON, unchecked: what a damaged shard still tells."""
     with _reading(path) as file:
-        return _rows(file, "frame")
+        return _rows(file, "key"), _rows(file, "frame"), producer_json(_identity(file))
 
 
 def verify_shard(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +20,7 @@ from datasets.knowledge_shards import (
     DamagedShard,
     MissingShard,
     producer_json,
-    read_frames,
+    read_keys,
     read_records,
     verify_shard,
 )
@@ -134,18 +134,20 @@ def _digests(level: Level, records: Segment) -> set[bytes]:
 
 
 def _damage(root: Path, level: Level, known: Index, shard: str, problem: str) -> Damage:
-    """What the loss of a shard means, as far as the saved index and the file itself still tell."""
+    """What the loss of a shard means, as far as the file itself and the saved index still tell."""
     records = frames = None
-    if shard in known:
-        table = known.table()
-        own = table.take(table.shard == known.shards.index(shard))
-        lost = own.take(~level.lookup(own.keys).found)
-        records = len(lost)
-        with suppress(DamagedShard):
-            frames = len(np.unique(read_frames(level.folder / f"{shard}.damaged")[lost.row], axis=0))
-    producer = known.producers[known.shards.index(shard)] if shard in known else ""
-    manifests = {name: maker(read_manifest(root, name), level.name) for name in set_names(root)}
-    users = [name for name, identity in manifests.items() if identity and producer_json(identity) == producer]
+    producer = ""
+    try:
+        keys, owners, producer = read_keys(level.folder / f"{shard}.damaged")
+        lost = ~level.lookup(keys).found
+        records, frames = int(lost.sum()), len(np.unique(owners[lost], axis=0))
+    except DamagedShard:
+        if shard in known:
+            table, number = known.table(), known.shards.index(shard)
+            records = int((~level.lookup(table.take(table.shard == number).keys).found).sum())
+            producer = known.producers[number]
+    makers = {name: maker(read_manifest(root, name), level.name) for name in set_names(root)}
+    users = [name for name, identity in makers.items() if identity and producer_json(identity) == producer]
     return Damage(level.name, shard, problem, records, frames, tuple(users))
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from annotate.engine import annotate_rollouts
 from annotate.pilot import report_pilot
+from annotate.plan import all_frames, decision_frames
 from annotate.producers import make_producers
 from annotate.settings import AnnotateSettings, CrewSettings, Extent, ProducerSettings, default_knowledge
 from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache
+from datasets.knowledge import KnowledgeCache, open_set
+from datasets.rollouts import Rollouts
 from datasets.settings import load_settings, part_of, run_command
 
 
@@ -35,7 +37,9 @@ def main() -> None:
         off_decisions=settings.off_decisions,
     )
     if extent.sample:
-        report_pilot(cache, name, settings.folder, extent.sample, settings.off_decisions)
+        wanted = all_frames if settings.off_decisions else decision_frames
+        episodes = list(Rollouts(settings.folder).episodes())
+        report_pilot(open_set(cache, name), settings.folder, episodes, wanted)
     print("next: make annotate" if extent.sample else "next: make train")
 
 

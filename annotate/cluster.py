@@ -29,7 +29,7 @@ from annotate.shares import Deal, Share
 from annotate.summary import Summary
 from datasets.errors import SemoreError
 from datasets.files import digest_json
-from datasets.knowledge import KnowledgeCache, open_set
+from datasets.knowledge import KnowledgeCache, ensure_set
 
 DEATHS: Final = 3
 """Workers that may die over a single frame before it is recorded as failed: one death may be an accident."""
@@ -51,7 +51,7 @@ class AnnotatorPlugin(WorkerPlugin):
 
     def __init__(self, annotator: Annotator) -> None:
         self.root = annotator.knowledge.cache.root.resolve()
-        self.set_name = annotator.knowledge.name
+        self.set_name, self.merge = annotator.knowledge.name, annotator.knowledge.manifest.merge
         self.producers: Producers = annotator.producers
         self.batch, self.retry_failed = annotator.batch, annotator.retry_failed
         self.name = f"semore-{digest_json([str(self.root), self.set_name, self.batch, self.retry_failed]).hex()}"
@@ -66,7 +66,8 @@ class AnnotatorPlugin(WorkerPlugin):
         with self._lock:
             if self._annotator is None:
                 time.sleep(SETTLING)
-                knowledge = open_set(KnowledgeCache(self.root), self.set_name)
+                # Refused when the producers are others here than on the client, e.g. another checkpoint on this disk.
+                knowledge = ensure_set(KnowledgeCache(self.root), self.set_name, self.producers.manifest(self.merge))
                 self._annotator = Annotator(knowledge, self.producers, self.batch, self.retry_failed)
                 self._annotator.producers.load()
             self._annotator.knowledge.cache.refresh()  # somebody else may have done some of it meanwhile

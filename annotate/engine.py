@@ -40,14 +40,7 @@ def make_annotator(
 ) -> Annotator:
     """An Annotator filling the knowledge set `name`, made if there is none; SemoreError when it differs. The `recipe`
     of its producers lets `annotator_for` make them again."""
-    judge = producers.judge.identity if producers.judge is not None else None
-    manifest = SetManifest(
-        producers.describer.identity,
-        producers.segmenter.identity,
-        judge,
-        merge,
-        as_dict(recipe) if recipe is not None else {},
-    )
+    manifest = producers.manifest(merge, as_dict(recipe) if recipe is not None else None)
     return Annotator(ensure_set(cache, name, manifest), producers, batch, retry_failed)
 
 

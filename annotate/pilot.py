@@ -1,11 +1,30 @@
-"""The go or no-go before days of GPU: what a sample says about rate, cost of the rest, failures, and how it looks."""
+"""The go or no-go before days of GPU: what a sample says about the rest, how good its masks are, and how they look."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.knowledge import KnowledgeCache
+from rich.console import Console
+
+from annotate.audit.knowledge import audit_knowledge, write_audit
+from annotate.audit.report import show
+from annotate.forecast import forecast
+from annotate.plan import Wanted, make_plan
+from datasets.knowledge import KnowledgeSet
+from datasets.rollouts import Episode
+
+ROWS = 10
+"""Frames on the contact sheet."""
 
 
-def report_pilot(cache: KnowledgeCache, name: str, folder: Path, sample: int, off_decisions: bool) -> None:
-    raise NotImplementedError
+def report_pilot(knowledge: KnowledgeSet, folder: Path, episodes: Sequence[Episode], wanted: Wanted) -> None:
+    """Print the forecast for what is left of the `wanted` frames, at the rate just measured, and the audit of what is
+    annotated by now; write the audit's contact sheet."""
+    console = Console(highlight=False, soft_wrap=True)
+    rest = make_plan(knowledge, episodes, retry_failed=True, wanted=wanted)
+    console.print(f"the rest: {forecast(rest, knowledge.manifest, knowledge.cache)}")
+    audit = audit_knowledge(knowledge, episodes, quiet=True)
+    _, sheet = write_audit(audit, knowledge, folder, episodes, ROWS)
+    show(audit, console)
+    console.print(f"look at: {sheet}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.knowledge import SetManifest
+from datasets.knowledge_merge import Merge
 from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text
 
 MAX_PHRASES: Final = 8
@@ -125,6 +127,11 @@ class Producers:
     describer: Describer
     segmenter: Segmenter
     judge: Judge | None
+
+    def manifest(self, merge: Merge = "max", recipe: Mapping[str, Any] | None = None) -> SetManifest:
+        """Of the knowledge set they fill. The recipe: settings they can be made again with."""
+        judge = self.judge.identity if self.judge is not None else None
+        return SetManifest(self.describer.identity, self.segmenter.identity, judge, merge, dict(recipe or {}))
 
     def load(self) -> None:
         """Load everybody's weights."""

@@ -26,7 +26,8 @@ class QwenSettings:
     model: str = "Qwen/Qwen2-VL-7B-Instruct"
     """A model hub id, or a local folder."""
     revision: str = ""
-    """Hub revision (commit, tag or branch); default the newest. A local folder is known by its files."""
+    """Hub revision (commit, tag or branch); default as downloaded before, else the newest. A local folder is known by
+    its files."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: as the checkpoint says."""
     device: Device = "auto"

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from test_annotate_scenes import SIZE, actor, scene, write_rollouts
 
 from annotate.audit import audit_knowledge
-from annotate.audit_frames import read_frames, survey
-from annotate.audit_report import to_json
-from annotate.audit_tallies import Overlap
-from annotate.audit_truth import OTHER
+from annotate.audit.frames import read_frames, survey
+from annotate.audit.report import to_json
+from annotate.audit.tallies import Overlap
+from annotate.audit.truth import OTHER
 from annotate.engine import annotate_rollouts
 from annotate.producers import PRIVILEGED, make_producers
 from annotate.seams import FrameBatch

@@ -9,9 +9,9 @@ from test_annotate_scenes import SIZE, actor, scene
 from test_audit import know, record
 
 from annotate.audit import audit_knowledge
-from annotate.audit_alignment import Alignment
-from annotate.audit_measure import Audit
-from annotate.audit_truth import truth_of
+from annotate.audit.alignment import Alignment
+from annotate.audit.measure import Audit
+from annotate.audit.truth import truth_of
 from annotate.seams import FrameBatch
 from datasets.errors import SemoreError
 from datasets.knowledge_records import Status, Text

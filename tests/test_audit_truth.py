@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_annotate_scenes import actor, scene
 
-from annotate.audit_frames import spread
-from annotate.audit_truth import CLASSES, OTHER, noun_of, truth_of
+from annotate.audit.frames import spread
+from annotate.audit.truth import CLASSES, OTHER, noun_of, truth_of
 from annotate.rules import PHRASES
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 from test_annotate_scenes import write_rollouts
 from test_audit import box, know, record, street
 
-from annotate import audit as command
+from annotate.audit import __main__ as command
 from annotate.audit import audit_knowledge
-from annotate.audit_sheet import pick_frames, sheet_rows
-from annotate.contact_sheet import HEADER, MARGIN, PICTURE, ROW, SheetRow, draw_contact_sheet, sheet_size
+from annotate.audit.contact_sheet import HEADER, MARGIN, PICTURE, ROW, SheetRow, draw_contact_sheet, sheet_size
+from annotate.audit.sheet import pick_frames, sheet_rows
 from annotate.engine import annotate_rollouts
 from annotate.producers import PRIVILEGED, make_producers
 from datasets.errors import SemoreError
@@ -121,7 +121,9 @@ def test_more_rows_than_frames(tmp_path):
 
 
 def run(monkeypatch, folder, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["audit", "--data", str(folder), "--scenario", "JayWalk", *arguments])
+    monkeypatch.setattr(
+        sys, "argv", ["audit", "--data", str(folder), "--scenario", "JayWalk", "--knowledge", "privileged", *arguments]
+    )
     command.main()
 
 
@@ -133,7 +135,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "no failure signature" in said
     assert "1.000" in said
-    folder = tmp_path / "knowledge" / "audits" / "privileged"
+    folder = tmp_path / "knowledge" / "audits" / "privileged" / "JayWalk-debug"
     value = json.loads((folder / "audit.json").read_text())
     assert (value["overall"]["iou"], value["sample"]["frames"], value["warnings"]) == (1.0, 30, [])
     assert pixels_of(folder / "contact_sheet.png").shape[1::-1] == sheet_size(5)

@@ -14,7 +14,7 @@ import transformers
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from annotate.describe.checkpoint import Checkpoint, find_checkpoint
+from annotate.checkpoint import Checkpoint, find_checkpoint
 from annotate.describe.pictures import picture, preprocessing
 from annotate.settings import QwenSettings
 from annotate.vision_language import Answer
@@ -50,11 +50,13 @@ class Qwen2VL:
 
     @property
     def identity(self) -> Identity:
-        """The checkpoint by content or commit, and all the rest that can change an answer.
+        """The checkpoint by content or commit, and all the rest that can change an answer. SemoreError when there is
+        no such checkpoint, here or on the hub: it would be known by another name once it is.
 
         transformers counts by its major version: the lock pins the rest, and an update need not redo every frame.
         The device and the sub-batch do not count, although they move the last bits of a GPU's answers.
         """
+        self._checkpoint.require()
         return {
             "kind": "qwen2-vl",
             "engine": f"transformers {transformers.__version__.partition('.')[0]}",

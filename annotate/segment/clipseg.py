@@ -14,11 +14,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPSegForImageSegmentation
 
-from annotate.describe.checkpoint import Checkpoint, find_checkpoint
+from annotate.checkpoint import Checkpoint, find_checkpoint
+from annotate.device import torch_device
 from annotate.seams import FrameBatch
 from annotate.segment.batching import PhraseMemory, groups
 from annotate.segment.cris.picture import soft_mask
-from annotate.segment.device import torch_device
 from annotate.settings import ClipSegSettings
 from datasets.errors import SemoreError
 from datasets.knowledge_records import Identity

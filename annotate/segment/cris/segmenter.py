@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from annotate.device import torch_device
 from annotate.seams import FrameBatch
 from annotate.segment.batching import PhraseMemory, groups
 from annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
 from annotate.segment.cris.network import CRIS, TextFeatures
 from annotate.segment.cris.phrases import tokenize
 from annotate.segment.cris.picture import PROCESSING_VERSION, prepare, restore, soft_mask
-from annotate.segment.device import torch_device
 from annotate.settings import CrisSettings
 from datasets.errors import SemoreError
 from datasets.knowledge_records import Identity

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.audit_truth import Truth, truth_of
+from annotate.audit.truth import Truth, truth_of
 from annotate.seams import FrameBatch
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeSet

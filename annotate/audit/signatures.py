@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from annotate.audit_tallies import share
+from annotate.audit.tallies import share
 
 if TYPE_CHECKING:
-    from annotate.audit_measure import Audit
+    from annotate.audit.measure import Audit
 
 ENOUGH: Final = 20
 """Frames a signature needs before it says anything."""

@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.audit_alignment import Alignment
-from annotate.audit_frames import Frames
-from annotate.audit_signatures import Signature, signatures
-from annotate.audit_tallies import OBJECT_SHARE, Actors, Change, Masks, Overlap, Phrases, share
-from annotate.audit_truth import CLASSES, noun_of
+from annotate.audit.alignment import Alignment
+from annotate.audit.frames import Frames
+from annotate.audit.signatures import Signature, signatures
+from annotate.audit.tallies import OBJECT_SHARE, Actors, Change, Masks, Overlap, Phrases, share
+from annotate.audit.truth import CLASSES, noun_of
 from annotate.rules import MIN_PIXELS, pixels
 
 DISTANCES: Final = (10.0, 20.0, 40.0, 60.0)

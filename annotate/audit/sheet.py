@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from annotate.audit_frames import Frames, read_frames
-from annotate.audit_measure import Audit, Score
-from annotate.contact_sheet import SheetRow
+from annotate.audit.contact_sheet import SheetRow
+from annotate.audit.frames import Frames, read_frames
+from annotate.audit.measure import Audit, Score
 from annotate.rules import MIN_PIXELS
 from datasets.knowledge import KnowledgeSet
 from datasets.rollouts import Episode

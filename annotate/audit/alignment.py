@@ -9,7 +9,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from annotate.audit_tallies import Masks, share
+from annotate.audit.tallies import Masks, share
 from datasets.errors import SemoreError
 
 REACH: Final = 0.25

@@ -1,0 +1,65 @@
+"""Measure a knowledge set against the simulator's truth: how good H_ka is, where it fails, and whether it looks broken.
+
+`python -m annotate.audit` prints tables, and writes audit.json and a contact sheet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import auto_cli, set_parsing_settings
+from rich.console import Console
+
+from annotate.audit.knowledge import audit_knowledge, write_audit
+from annotate.audit.report import show
+from annotate.settings import ProducerSettings, default_knowledge
+from datasets.errors import SemoreError
+from datasets.knowledge import KnowledgeCache, open_set
+from datasets.rollouts import Rollouts, rollouts_path
+from datasets.settings import run_command
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Which knowledge set to measure, on which rollouts."""
+
+    preset: str = "laptop"
+    """Names the rollouts folder when `rollouts` does not."""
+    scenario: str = "JayWalk"
+    """JayWalk, HighBeam or HighWay; with `preset` it names the rollouts folder."""
+    data: str = "data"
+    """Folder of all recorded data; the cache is <data>/knowledge."""
+    rollouts: str = ""
+    """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
+    knowledge: str = default_knowledge(ProducerSettings())
+    """Name of the knowledge set."""
+    frames: int = 2000
+    """Described frames to compare, spread over the episodes; 0: all."""
+    threshold: float = 0.5
+    """A pixel is in H_ka above this; CRIS's own is 0.35."""
+    sheet: str = ""
+    """The contact sheet's path; default beside audit.json, in <data>/knowledge/audits/<knowledge>/<rollouts>."""
+    rows: int = 12
+    """Frames on the contact sheet."""
+
+
+def main() -> None:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    settings: AuditSettings = auto_cli(
+        AuditSettings, as_positional=False, prog="python -m annotate.audit", description=__doc__
+    )
+    if settings.frames < 0 or settings.rows < 1:
+        raise SemoreError(f"frames {settings.frames} must be at least 0 and rows {settings.rows} at least 1")
+    cache = KnowledgeCache(Path(settings.data) / "knowledge")
+    knowledge = open_set(cache, settings.knowledge)
+    folder = rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset)
+    episodes = list(Rollouts(folder).episodes())
+    audit = audit_knowledge(knowledge, episodes, settings.frames or None, settings.threshold)
+    written, sheet = write_audit(audit, knowledge, folder, episodes, settings.rows, settings.sheet)
+    show(audit, Console())
+    print(f"written: {written}\nlook at: {sheet}")
+    print("next: mend what the warnings name, then `make annotate`" if audit.signatures else "next: make train")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,388 @@
+"""CRIS-tiny: what its phrases mean, what its lessons show, how its masks are made, and the weights in the repository."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annotate.rules import PHRASES
+from annotate.seams import FrameBatch
+from annotate.segment.cris_tiny import words
+from annotate.segment.cris_tiny.evaluation import score
+from annotate.segment.cris_tiny.lessons import ASKED, WINDOW, Teacher
+from annotate.segment.cris_tiny.network import EMBEDDING, CrisTiny, answer, answer_at, fold
+from annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes, scene_of
+from annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
+from annotate.segment.cris_tiny.tables import clean_share, groups, headline, tables, write_tables
+from annotate.segment.cris_tiny.training import Schedule, lesson_loss, mask_loss, train
+from annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
+from annotate.segment.privileged import PrivilegedSegmenter
+from annotate.settings import CrisTinySettings
+from collect.driving import ego_row
+from collect.embedded.world import EmbeddedSimulator
+from collect.scenarios import SCENARIOS, WEATHERS
+from collect.simulator import Control
+from datasets.errors import SemoreError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Scenes:
+    """One frame of every scenario under every weather."""
+    return draw_scenes(tmp_path_factory.mktemp("cris-tiny"), "test", len(CELLS), workers=1)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of untrained weights that see something everywhere."""
+    torch.manual_seed(3)
+    network = CrisTiny(words.UNKNOWN + 1 + len(words.vocabulary()))
+    torch.nn.init.zeros_(network.phrases.say.bias)
+    write_weights(tmp_path / "w.safetensors", network.state_dict(), {"renderer": "7"})
+    return tmp_path / "w.safetensors"
+
+
+def segmenter(path="") -> CrisTinySegmenter:
+    return CrisTinySegmenter(CrisTinySettings(weights=str(path), device="cpu", batch=3))
+
+
+def frames(rgb: np.ndarray) -> FrameBatch:
+    """Pictures and nothing else."""
+    count = len(rgb)
+    nothing = np.zeros((count, 16), np.uint8)
+    blank = np.zeros(rgb.shape[:3], np.uint8), np.zeros(rgb.shape[:3], np.uint16)
+    return FrameBatch(
+        rgb, nothing, nothing, *blank, np.zeros((count, 0, 14), np.float32), np.zeros((count, 17), np.float32)
+    )
+
+
+class TestWords:
+    def test_every_phrase_of_the_describer_is_taught_with_known_words_only(self):
+        assert [phrase.words for phrase in words.DESCRIBED] == list(PHRASES)
+        assert words.UNKNOWN not in words.tokens(PHRASES)
+
+    def test_different_phrases_of_the_describer_read_differently(self):
+        assert len(np.unique(words.tokens(PHRASES), axis=0)) == len(PHRASES)
+
+    def test_other_wordings_are_never_the_describers(self):
+        assert not {phrase.words for phrase in words.open_phrases()} & set(PHRASES)
+
+    @given(st.text(max_size=200))
+    @settings(max_examples=50, deadline=None)
+    def test_any_text_is_read(self, text):
+        (row,) = words.tokens([text])
+        length = int((row != words.PAD).sum())
+        assert 1 <= length <= words.MAX_WORDS
+        assert (row[:length] != words.PAD).all()
+
+    def test_case_articles_and_punctuation_do_not_matter(self):
+        one, other = words.tokens(["The car, ahead!", "car ahead"])
+        assert (one == other).all()
+
+    def test_a_strange_word_is_unknown_and_keeps_its_place(self):
+        assert words.tokens(["purple car"])[0, :2].tolist() == [words.UNKNOWN, words.vocabulary()["car"]]
+
+
+class TestScenes:
+    def test_the_truth_is_the_privileged_segmenters(self):
+        simulator = EmbeddedSimulator(128)
+        named = 0
+        for scenario, weather in (("HighWay", "normal"), ("HighBeam", "midnight"), ("JayWalk", "hard_high_light")):
+            shot = simulator.reset(SCENARIOS[scenario], WEATHERS[weather], 1_000_003)
+            for _ in range(30):
+                shot = simulator.step(Control(throttle=0.4))
+            scene, images = scene_of(shot, 0), shot.images
+            nothing = np.zeros((1, 16), np.uint8)
+            batch = FrameBatch(
+                images.rgb[None], nothing, nothing, images.semantic[None], images.instance[None], shot.actors[None],
+                ego_row(shot)[None],
+            )  # fmt: skip
+            truth = PrivilegedSegmenter().segment(batch, [PHRASES]) > 0
+            ours = np.stack([phrase.table(scene)[0][scene.label[0]] for phrase in words.DESCRIBED])
+            assert (ours == truth).all()
+            named += int(truth.any(axis=(1, 2)).sum())
+        assert named >= 5
+
+    def test_every_cell_is_there_and_what_is_on_disk_is_not_drawn_again(self, tmp_path):
+        first = draw_scenes(tmp_path, "validation", 1, workers=1)
+        assert first.cell.tolist() == list(range(len(CELLS)))
+        times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
+        torn = sorted(times)[0]
+        torn.unlink()
+        again = draw_scenes(tmp_path, "validation", 1, workers=1)
+        assert (again.rgb == first.rgb).all()
+        assert (again.label == first.label).all()
+        assert sum(path.stat().st_mtime_ns != time for path, time in times.items()) == 1
+
+    def test_a_torn_file_is_named(self, tmp_path):
+        (tmp_path / "part.npz").write_bytes(b"PK\x03\x04 torn")
+        with pytest.raises(SemoreError, match=r"part\.npz cannot be read"):
+            Scenes.read(tmp_path / "part.npz")
+
+
+class TestMeanings:
+    """Two cars ahead of the picture's centre, left and right, and a pedestrian; rows 0, 1, 2."""
+
+    @pytest.fixture
+    def scene(self, scenes) -> Scenes:
+        code, kind = np.full((1, 24), -1, np.int16), np.full((1, 24), -1, np.int8)
+        code[0, :3] = [PHRASES.index(p) for p in ("car in the left lane", "car ahead", "pedestrian at the roadside")]
+        kind[0, :3] = 0, 2, 8
+        seen, distance = np.zeros((1, 24), np.int32), np.full((1, 24), np.inf, np.float32)
+        seen[0, :3], distance[0, :3] = (50, 20, 3), (30.0, 15.0, 9.0)
+        column = np.zeros((1, 24), np.float32)
+        column[0, :3] = -0.4, 0.1, 0.6
+        return Scenes(scenes.rgb[:1], scenes.label[:1], code, kind, seen, distance, column, scenes.cell[:1])
+
+    @pytest.mark.parametrize(
+        ("phrase", "rows"),
+        [
+            ("car in left lane", [0]),
+            ("car in front of me", [1]),
+            ("vehicle ahead", [1]),
+            ("vehicles", [0, 1]),
+            ("police cars", [1]),
+            ("vehicle on left", [0]),
+            ("nearest vehicle", [1]),
+            ("pedestrians", []),  # 3 pixels only
+            ("person on sidewalk", [2]),
+            ("key objects", [0, 1, 2]),
+            ("truck", []),
+        ],
+    )
+    def test_whom_it_means(self, scene, phrase, rows):
+        (known,) = [taught for taught in words.open_phrases() if taught.words == phrase]
+        assert np.flatnonzero(known.actors(scene)[0]).tolist() == rows
+
+    def test_scenery_is_a_class_of_pixels(self, scene):
+        (road,) = [taught for taught in words.open_phrases() if taught.words == "road"]
+        assert np.flatnonzero(road.table(scene)[0]).tolist() == [1]
+
+
+class TestLessons:
+    def test_the_same_number_is_the_same_lesson_and_another_is_not(self, scenes):
+        one, same = (Teacher(scenes, 5, 4).lesson(7) for _ in range(2))
+        other = Teacher(scenes, 5, 4).lesson(8)
+        assert all(torch.equal(value, getattr(same, name)) for name, value in vars(one).items())
+        assert not torch.equal(one.rgb, other.rgb)
+
+    def test_windows_are_cut_alike_from_picture_place_and_truth(self, scenes):
+        lesson = Teacher(scenes, 5, 8).lesson(0)
+        assert lesson.truth.shape == (8, ASKED, WINDOW, WINDOW)
+        for rgb, place in zip(lesson.rgb, lesson.place, strict=True):
+            top, left = (round(float(value + 1) / 2 * 63) * 2 for value in place[:, 0, 0])
+            cut = scenes.rgb[:, top : top + WINDOW, left : left + WINDOW].transpose(0, 3, 1, 2)
+            assert ((rgb.numpy() * 255).round() == cut).all(axis=(1, 2, 3)).any()
+
+    def test_points_know_what_the_masks_know(self, scenes):
+        lesson = Teacher(scenes, 2, 16).lesson(3)
+        described = {tuple(row.tolist()): index for index, row in enumerate(lesson.words[: len(PHRASES)])}
+        for frame in range(16):
+            for phrase, truth in zip(lesson.tokens[frame], lesson.truth[frame], strict=True):
+                column = described[tuple(phrase.tolist())]
+                assert torch.equal(truth.flatten()[lesson.points[frame]], lesson.meant[frame, :, column])
+
+    def test_a_pixel_on_an_actor_is_asked_about_as_often_on_a_small_one(self, scenes):
+        lesson = Teacher(scenes, 2, 16).lesson(3)
+        assert 0.1 < (lesson.meant[..., : len(PHRASES)].sum(dim=2) > 0).float().mean() < 0.6
+
+    def test_there_is_something_to_find_and_something_that_is_not_there(self, scenes):
+        truth = torch.cat([Teacher(scenes, 1, 8).lesson(number).truth for number in range(4)]).sum(dim=(2, 3))
+        assert 0.1 < (truth > 0).float().mean() < 0.7
+
+
+class TestNetwork:
+    def test_single_pixels_are_answered_as_in_the_mask(self):
+        torch.manual_seed(0)
+        pixels, points = torch.randn(2, 4 * EMBEDDING, 3, 5), torch.randint(0, 60, (2, 7))
+        kernels, biases = torch.randn(4, 2, EMBEDDING // 2), torch.randn(4, 2)
+        masks = answer(pixels, kernels.expand(2, -1, -1, -1), biases.expand(2, -1, -1)).flatten(2)
+        found = answer_at(pixels, points, kernels, biases)
+        for frame in range(2):
+            torch.testing.assert_close(found[frame], masks[frame][:, points[frame]].T)
+
+    def test_a_phrase_costs_no_pass_over_the_picture(self):
+        """Masks come from embeddings: a cell's 2×2 pixels from its four groups, σ of either kernel multiplied."""
+        torch.manual_seed(0)
+        pixels = torch.randn(1, 4 * EMBEDDING, 3, 5)
+        kernels, biases = torch.randn(1, 2, 2, EMBEDDING // 2), torch.randn(1, 2, 2)
+        masks = answer(pixels, kernels, biases)
+        assert masks.shape == (1, 2, 6, 10)
+        groups = pixels[0].reshape(2, 2, 2, EMBEDDING // 2, 3, 5)
+        for phrase, row, column in ((0, 0, 0), (1, 3, 4), (1, 5, 9), (0, 2, 7)):
+            cell = groups[row % 2, column % 2, :, :, row // 2, column // 2]
+            expected = torch.sigmoid((cell * kernels[0, phrase]).sum(dim=1) + biases[0, phrase]).prod()
+            torch.testing.assert_close(masks[0, phrase, row, column], expected)
+
+    def test_folding_changes_no_mask(self):
+        torch.manual_seed(1)
+        network = CrisTiny(20)
+        rgb = torch.rand(4, 3, 128, 128)
+        network.train()
+        network.pixels(rgb)  # statistics that are not 0 and 1
+        network.eval()
+        with torch.inference_mode():
+            before = network.pixels(rgb)
+            fold(network)
+            torch.testing.assert_close(network.pixels(rgb), before, atol=1e-4, rtol=1e-4)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+    def test_loss_prefers_the_truth_and_counts_small_objects(self):
+        truth = torch.zeros(1, 2, 32, 32)
+        truth[0, 0, 4:6, 4:6] = 1.0
+        right, nothing = truth.clamp(0.001, 0.999), torch.full_like(truth, 0.001)
+        wrong = nothing.clone()
+        wrong[0, 1, :8, :8] = 0.999
+        assert mask_loss(right, truth) < 0.1 < 0.3 < mask_loss(nothing, truth) < mask_loss(wrong, truth)
+
+
+class TestSegmenter:
+    phrases = ("car ahead", "pedestrian crossing the road", "a purple dinosaur")
+
+    def test_a_batch_equals_single_frames_within_one_step_of_rounding(self, scenes, weights):
+        asked = [self.phrases[: row % 4] for row in range(len(scenes))]
+        batch = frames(scenes.rgb)
+        together = segmenter(weights).segment(batch, asked)
+        assert together.shape == (sum(map(len, asked)), 128, 128)
+        assert together.dtype == np.uint8
+        assert together.std() > 1
+        single = [segmenter(weights).segment(batch.take([row]), [asked[row]]) for row in range(len(scenes))]
+        assert np.abs(together.astype(int) - np.concatenate(single)).max() <= 1
+        assert (segmenter(weights).segment(batch, asked) == together).all()
+
+    def test_frames_of_another_size_give_masks_of_that_size(self, scenes, weights):
+        big = scenes.rgb[:2].repeat(2, axis=1).repeat(2, axis=2)
+        small = segmenter(weights).segment(frames(scenes.rgb[:2]), [["car ahead"]] * 2)
+        masks = segmenter(weights).segment(frames(big), [["car ahead"]] * 2)
+        assert masks.shape == (2, 256, 256)
+        shrunk = masks.reshape(2, 128, 2, 128, 2).mean(axis=(2, 4))
+        assert np.abs(shrunk - small).mean() < 4
+
+    def test_nothing_asked_nothing_given(self, scenes, weights):
+        assert segmenter(weights).segment(frames(scenes.rgb[:2]), [(), ()]).shape == (0, 128, 128)
+
+    def test_identity_needs_the_file_only_and_changes_with_it(self, weights):
+        identity = dict(segmenter(weights).identity)
+        assert json.loads(json.dumps(identity)) == identity
+        assert identity["renderer"] == "7"
+        assert identity["privileged"] is False
+        write_weights(weights, CrisTiny(words.UNKNOWN + 1 + len(words.vocabulary())).state_dict(), {"renderer": "7"})
+        assert segmenter(weights).identity["weights"] != identity["weights"]
+
+    def test_missing_torn_and_foreign_weights_are_named(self, weights, tmp_path):
+        with pytest.raises(SemoreError, match=r"gone\.safetensors does not exist"):
+            segmenter(tmp_path / "gone.safetensors").load()
+        data = weights.read_bytes()
+        (tmp_path / "torn.safetensors").write_bytes(data[: len(data) // 2])
+        with pytest.raises(SemoreError, match="not a whole safetensors file"):
+            _ = segmenter(tmp_path / "torn.safetensors").identity
+        write_weights(tmp_path / "other.safetensors", CrisTiny(7).state_dict(), {"renderer": "7"})
+        with pytest.raises(SemoreError, match="does not fit"):
+            segmenter(tmp_path / "other.safetensors").load()
+
+
+class TestTraining:
+    schedule = Schedule(seed=1, steps=4, batch=2, lr=1e-3, save_every=2)
+
+    def test_an_interrupted_training_ends_with_the_same_weights(self, scenes, tmp_path, monkeypatch):
+        whole = train(scenes, self.schedule, tmp_path / "whole.pt")
+        lesson = Teacher.lesson
+
+        def stopped(teacher: Teacher, number: int):
+            if number >= 6:
+                raise KeyboardInterrupt
+            return lesson(teacher, number)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Teacher, "lesson", stopped)
+            train(scenes, self.schedule, tmp_path / "half.pt")
+        resumed = train(scenes, self.schedule, tmp_path / "half.pt")
+        assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+    def test_it_learns(self, scenes, tmp_path):
+        def loss(state):
+            network = CrisTiny(words.UNKNOWN + 1 + len(words.vocabulary())).eval()
+            network.load_state_dict(state)
+            with torch.inference_mode():
+                lessons = [Teacher(scenes, 9, 4).lesson(number) for number in range(3)]
+                return float(sum(lesson_loss(network, lesson) for lesson in lessons))
+
+        states = [train(scenes, Schedule(1, steps, 2, 3e-3, 100), tmp_path / f"{steps}.pt") for steps in (1, 25)]
+        assert loss(states[1]) < 0.8 * loss(states[0])
+
+    def test_a_checkpoint_of_other_settings_is_refused(self, scenes, tmp_path):
+        train(scenes, self.schedule, tmp_path / "c.pt")
+        with pytest.raises(SemoreError, match="other settings"):
+            train(scenes, Schedule(2, 4, 2, 1e-3, 2), tmp_path / "c.pt")
+        (tmp_path / "c.pt").write_bytes(b"torn")
+        with pytest.raises(SemoreError, match="not a checkpoint"):
+            train(scenes, self.schedule, tmp_path / "c.pt")
+
+
+class TestTables:
+    def perfect(self, scenes):
+        """An answer that knows the truth of `scenes`."""
+        tables = np.stack([phrase.table(scenes) for phrase in words.DESCRIBED], axis=1)
+
+        def answer(rgb, phrases):
+            rows = [int(np.flatnonzero((scenes.rgb == one).all(axis=(1, 2, 3)))[0]) for one in rgb]
+            return np.concatenate([tables[row][:, scenes.label[row]] for row in rows]).astype(np.uint8) * 255
+
+        return answer
+
+    def test_a_perfect_answer_scores_one(self, scenes):
+        scores = score(self.perfect(scenes), scenes)
+        figures = headline(scores)
+        assert all(value == 1.0 or np.isnan(value) for value in figures.values())
+        assert figures["mean IoU, all phrases"] == 1.0
+        assert scores.truth[scores.present].min() >= 4
+
+    def test_an_answer_that_sees_nothing_is_clean_and_worth_nothing(self, scenes):
+        scores = score(lambda rgb, phrases: np.zeros((len(rgb) * len(PHRASES), 128, 128), np.uint8), scenes)
+        assert scores.iou[scores.present].max() == 0.0
+        assert clean_share(scores, groups(scores)["all"]) == 1.0
+
+    def test_groups_part_the_phrases(self, scenes):
+        columns = groups(score(self.perfect(scenes), scenes))
+        assert (columns["vehicles"] ^ columns["cyclists"] ^ columns["pedestrians"] == columns["all"]).all()
+
+    def test_the_tables_take_their_place_in_the_card(self, scenes, tmp_path):
+        from annotate.segment.cris_tiny.tables import CARD
+
+        card = tmp_path / "card.md"
+        card.write_text(CARD.read_text(encoding="utf-8"), encoding="utf-8")
+        write_tables(tables(score(self.perfect(scenes), scenes)), card)
+        once = card.read_text(encoding="utf-8")
+        assert "| mean IoU, all phrases | 1.000 |" in once
+        write_tables(tables(score(self.perfect(scenes), scenes)), card)
+        assert card.read_text(encoding="utf-8") == once
+        card.write_text("no marks", encoding="utf-8")
+        with pytest.raises(SemoreError, match="lacks the lines"):
+            write_tables("", card)
+
+
+class TestOurWeights:
+    def test_they_fit_the_repository_and_see(self, scenes):
+        """A floor far below the card's figures: eighteen frames of unseen seeds."""
+        assert WEIGHTS.stat().st_size < 4e6
+        figures = headline(score(segmenter().find, scenes))
+        assert figures["mean IoU, all phrases"] > 0.35
+        assert figures["absent objects clean"] > 0.9
+
+    def test_they_were_trained_on_this_renderer(self):
+        assert segmenter().identity["renderer"] == EmbeddedSimulator.renderer_version
+
+    def test_labels_leave_room_for_classes(self, scenes):
+        assert scenes.label[scenes.label < FIRST_ACTOR].max() < 14

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotate.plan import Part, Plan, Wanted, decision_frames, make_plan, phrases_of
-from annotate.seams import FRAME_SOURCES, MAX_PHRASES, FrameBatch, Producers, Verdict
+from annotate.seams import MAX_PHRASES, FrameBatch, Producers, Verdict
 from annotate.shares import Share
 from annotate.summary import Summary
 from datasets.errors import SemoreError
@@ -68,7 +68,7 @@ class Annotator:
         start, summary = time.monotonic(), Summary()
         cache = self.knowledge.cache
         try:
-            for parts, batch in _read(share, self.batch):
+            for parts, batch in _read(share, self.batch, self.producers.privileged):
                 self._annotate(parts, batch, summary)
                 advance(len(batch))
                 if share.deaths:  # a worker died over it: what goes well this time is not to be lost again
@@ -211,7 +211,7 @@ def _refusing(producers: Producers, reason: str) -> Producers:
     )
 
 
-def _read(share: Share, size: int) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
+def _read(share: Share, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
     """The share's frames in batches of at most `size`, across episodes of one camera; each episode is read once."""
     last: tuple[str, FrameBatch] | None = None
     for group in share.batches(size):
@@ -219,8 +219,7 @@ def _read(share: Share, size: int) -> Iterator[tuple[tuple[Part, ...], FrameBatc
         for part in group:
             path = str(part.episode.path)
             if last is None or last[0] != path:
-                arrays = part.episode.read(*FRAME_SOURCES)
-                last = path, FrameBatch(*(arrays[source] for source in FRAME_SOURCES))
+                last = path, FrameBatch.read(part.episode, privileged)
             pieces.append(last[1].take(part.rows))
         for same in _alike(pieces):
             yield tuple(group[place] for place in same), FrameBatch.joined([pieces[place] for place in same])

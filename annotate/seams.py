@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from datasets.knowledge import SetManifest
 from datasets.knowledge_merge import Merge
-from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text
+from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text, is_privileged
+from datasets.rollouts import Episode
 
 MAX_PHRASES: Final = 8
 """Phrases per frame at most (method.md §8)."""
 FRAME_SOURCES: Final = ("rgb", "digest", "state_digest", "semantic", "instance", "actors", "ego")
 """The recorded arrays a FrameBatch is made of, in its order."""
+PICTURES: Final = 3
+"""The first so many of them are all that an unprivileged producer may look at."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class FrameBatch:
 
     rgb (B, H, W, 3) uint8 is all a learned producer may look at; frames and states (B, 16) are the digests that key the
     cache. Privileged: semantic (B, H, W) uint8, instance (B, H, W) uint16, actors (B, A, 14), ego (B, 17) float32.
-    Frames of episodes with fewer actors are filled up with actors of id 0, which stand for nobody.
+    Frames of episodes with fewer actors are filled up with actors of id 0, which stand for nobody. Where no producer is
+    privileged, those four are not read: they are (B, 0).
     """
 
     rgb: NDArray[np.uint8]
@@ -47,6 +51,14 @@ class FrameBatch:
         return FrameBatch(*(array[chosen] for array in self._arrays()))
 
     @staticmethod
+    def read(episode: Episode, privileged: bool) -> FrameBatch:
+        """All frames of an episode; what only privileged producers look at, if there are `privileged` ones."""
+        names = FRAME_SOURCES if privileged else FRAME_SOURCES[:PICTURES]
+        arrays = episode.read(*names)
+        unread: NDArray[Any] = np.zeros((episode.steps + 1, 0), np.uint8)
+        return FrameBatch(*(arrays.get(name, unread) for name in FRAME_SOURCES))
+
+    @staticmethod
     def joined(batches: Sequence[FrameBatch]) -> FrameBatch:
         """The frames of several batches of one picture size, in order."""
         if len(batches) == 1:
@@ -54,6 +66,8 @@ class FrameBatch:
         most = max(batch.actors.shape[1] for batch in batches)
         filled = [
             replace(batch, actors=np.pad(batch.actors, ((0, 0), (0, most - batch.actors.shape[1]), (0, 0))))
+            if batch.actors.shape[1] < most
+            else batch
             for batch in batches
         ]
         return FrameBatch(*map(np.concatenate, zip(*(batch._arrays() for batch in filled), strict=True)))
@@ -127,6 +141,12 @@ class Producers:
     describer: Describer
     segmenter: Segmenter
     judge: Judge | None
+
+    @property
+    def privileged(self) -> bool:
+        """Whether any of them looks at more than pictures."""
+        everybody = (self.describer, self.segmenter, self.judge)
+        return any(is_privileged(producer.identity) for producer in everybody if producer is not None)
 
     def manifest(self, merge: Merge = "max", recipe: Mapping[str, Any] | None = None) -> SetManifest:
         """Of the knowledge set they fill. The recipe: settings they can be made again with."""

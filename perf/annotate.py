@@ -201,7 +201,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        rollouts = random_rollouts(root / "r.zarr", max(chosen.frames // 250, 1), 250, side=SIDE)
+        rollouts = random_rollouts(root / "r.zarr", max(chosen.frames // 500, 1), 500, side=SIDE)
         frames = sum(episode.steps + 1 for episode in rollouts.episodes())
         model = BURN * frames / BATCH
         alone, dask, scaling = [], [], []

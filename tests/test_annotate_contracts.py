@@ -1,30 +1,63 @@
-"""The contract of each seam, run against every implementation."""
+"""The contract of each seam, run against every implementation: learned ones on tiny checkpoints and a loopback server."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_clipseg
+import tiny_qwen2vl
+import torch
+from loopback_openai import Loopback, say
 from test_annotate_scenes import SIZE, actor, scene, write_rollouts
+from test_cris_segmenter import LightNetwork
 
-from annotate.engine import FRAME_SOURCES
 from annotate.producers import DESCRIBERS, JUDGES, SEGMENTERS, make_producers
 from annotate.seams import MAX_PHRASES, FrameBatch
+from annotate.segment.cris.segmenter import CrisSegmenter
+from annotate.settings import ClipSegSettings, CrisSettings, EndpointSettings, ProducerSettings, QwenSettings
 from datasets.errors import SemoreError
 from datasets.knowledge_records import INVALID, Status
+
+WORDS = ["straight, brake", "steer left, throttle"]
+TRAINED = ("privileged", "cris-tiny")
+"""Segmenters whose masks mean something; the others here have random weights."""
 
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory) -> FrameBatch:
-    rollouts = write_rollouts(tmp_path_factory.mktemp("r") / "r.zarr", episodes=1)
-    arrays = next(rollouts.episodes()).read(*FRAME_SOURCES)
-    return FrameBatch(*(arrays[source] for source in FRAME_SOURCES))
+    rollouts = write_rollouts(tmp_path_factory.mktemp("r") / "r.zarr", episodes=1, steps=7)
+    return FrameBatch.read(next(rollouts.episodes()), privileged=True)
 
 
-def identities():
-    made = [make() for table in (DESCRIBERS, SEGMENTERS, JUDGES) for make in table.values()]
-    return [producer for producer in made if producer is not None]
+@pytest.fixture(scope="module")
+def make(tmp_path_factory) -> Iterator[Callable[[str, str], object]]:
+    """make(role, name): a new producer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder: Path = tmp_path_factory.mktemp("models")
+    qwen = str(tiny_qwen2vl.build(folder / "qwen"))
+    clipseg = str(tiny_clipseg.build(folder / "clipseg"))
+    with Loopback(lambda asked: say("1" if "reasonable" in asked.prompt else "- a car\n- a person")) as server:
+
+        def made(role: str, name: str) -> object:
+            if name == "cris":
+                return CrisSegmenter.of(LightNetwork(), CrisSettings())
+            settings = ProducerSettings(
+                name if role == "describer" else "privileged",
+                name if role == "segmenter" else "privileged",
+                name if role == "judge" else "privileged",
+                qwen=QwenSettings(model=qwen, upscale=56, max_new_tokens=6),
+                endpoint=EndpointSettings(url=server.url, model="tiny", upscale=56),
+                clipseg=ClipSegSettings(model=clipseg),
+            )
+            return getattr(make_producers(settings), role)
+
+        yield made
+    torch.set_num_threads(threads)
 
 
 def grey(batch: FrameBatch) -> FrameBatch:
@@ -33,22 +66,36 @@ def grey(batch: FrameBatch) -> FrameBatch:
     return FrameBatch(batch.rgb, batch.frames, batch.states, *blank)
 
 
-@pytest.mark.parametrize("producer", identities(), ids=lambda producer: type(producer).__name__)
-class TestIdentity:
-    def test_it_is_json_with_a_kind_and_says_whether_it_is_privileged(self, producer):
-        identity = dict(producer.identity)
-        assert json.loads(json.dumps(identity)) == identity
-        assert isinstance(identity["kind"], str)
-        assert isinstance(identity["privileged"], bool)
+EVERYBODY = [
+    *(("describer", name) for name in DESCRIBERS),
+    *(("segmenter", name) for name in SEGMENTERS),
+    *(("judge", name) for name in JUDGES if name != "none"),
+]
 
-    def test_it_is_the_same_each_time(self, producer):
-        assert producer.identity == type(producer)().identity
+
+@pytest.mark.parametrize(("role", "name"), EVERYBODY)
+class TestIdentity:
+    def test_it_is_json_with_a_role_and_a_kind_and_says_whether_it_is_privileged(self, make, role, name):
+        identity = dict(make(role, name).identity)
+        assert json.loads(json.dumps(identity)) == identity
+        assert identity["role"] == role
+        assert identity["kind"] == name
+        assert identity["privileged"] is (name == "privileged")
+
+    def test_it_is_the_same_each_time_and_loading_changes_nothing(self, make, role, name):
+        producer = make(role, name)
+        before = producer.identity
+        producer.load()
+        producer.load()
+        assert producer.identity == before
+        if name != "cris":  # its stand-in is made with random weights each time
+            assert make(role, name).identity == before
 
 
 @pytest.mark.parametrize("name", DESCRIBERS)
 class TestDescriber:
-    def test_one_answer_per_frame_within_bounds(self, name, batch):
-        answers = DESCRIBERS[name]().describe(batch)
+    def test_one_answer_per_frame_within_bounds(self, make, name, batch):
+        answers = make("describer", name).describe(batch)
         assert len(answers) == len(batch)
         for answer in answers:
             assert len(answer.phrases) <= MAX_PHRASES
@@ -56,14 +103,14 @@ class TestDescriber:
             assert all(phrase == phrase.strip() and phrase for phrase in answer.phrases)
             assert answer.status == Status.OK or not answer.phrases
 
-    def test_a_batch_equals_single_frames_and_is_repeatable(self, name, batch):
-        describer = DESCRIBERS[name]()
+    def test_a_batch_equals_single_frames_and_is_repeatable(self, make, name, batch):
+        describer = make("describer", name)
         together = describer.describe(batch)
         assert list(together) == [describer.describe(batch.take([row]))[0] for row in range(len(batch))]
         assert list(together) == list(describer.describe(batch))
 
-    def test_unprivileged_ones_look_at_pixels_only(self, name, batch):
-        describer = DESCRIBERS[name]()
+    def test_unprivileged_ones_look_at_pixels_only(self, make, name, batch):
+        describer = make("describer", name)
         if not describer.identity["privileged"]:
             assert list(describer.describe(batch)) == list(describer.describe(grey(batch)))
 
@@ -72,30 +119,31 @@ class TestDescriber:
 class TestSegmenter:
     phrases = ("car ahead", "pedestrian crossing the road")
 
-    def test_one_mask_per_phrase_in_order(self, name, batch):
-        segmenter = SEGMENTERS[name]()
+    def test_one_mask_per_phrase_in_order(self, make, name, batch):
+        segmenter = make("segmenter", name)
         asked = [self.phrases[: row % 3] for row in range(len(batch))]
         masks = segmenter.segment(batch, asked)
         assert masks.dtype == np.uint8
         assert masks.shape == (sum(map(len, asked)), SIZE, SIZE)
         one_by_one = [segmenter.segment(batch.take([row]), [asked[row]]) for row in range(len(batch))]
-        assert (masks == np.concatenate(one_by_one)).all()
+        assert np.abs(masks.astype(int) - np.concatenate(one_by_one)).max() <= 1  # sums in another order, rounded
+        if not segmenter.identity["privileged"]:
+            assert (segmenter.segment(grey(batch), asked) == masks).all()
 
-    def test_nothing_asked_nothing_given(self, name, batch):
-        assert len(SEGMENTERS[name]().segment(batch.take([0, 1]), [(), ()])) == 0
+    def test_nothing_asked_nothing_given(self, make, name, batch):
+        assert len(make("segmenter", name).segment(batch.take([0, 1]), [(), ()])) == 0
 
-    def test_an_absent_object_leaves_the_mask_dark(self, name, batch):
-        (mask,) = SEGMENTERS[name]().segment(scene(actor(1, "sedan", 20, 0)), [["oncoming ambulance"]])
-        assert mask.mean() < 0.1 * 255
+    def test_an_absent_object_leaves_the_mask_dark(self, make, name):
+        if name in TRAINED:
+            (mask,) = make("segmenter", name).segment(scene(actor(1, "sedan", 20, 0)), [["oncoming ambulance"]])
+            assert mask.mean() < 0.1 * 255
 
 
 @pytest.mark.parametrize("name", [name for name in JUDGES if name != "none"])
 class TestJudge:
-    def test_one_verdict_per_frame(self, name, batch):
-        judge = JUDGES[name]()
-        assert judge is not None
-        words = ["straight, brake", "steer left, throttle"] * (len(batch) // 2)
-        verdicts = judge.judge(batch, words)
+    def test_one_verdict_per_frame(self, make, name, batch):
+        judge = make("judge", name)
+        verdicts = judge.judge(batch, WORDS * (len(batch) // 2))
         assert len(verdicts) == len(batch)
         for verdict in verdicts:
             assert verdict.value in (0, 1, INVALID)
@@ -103,9 +151,9 @@ class TestJudge:
 
 
 def test_unknown_names_list_the_choices():
-    with pytest.raises(SemoreError, match="unknown describer 'qwen'; this version has: privileged"):
-        make_producers(describer="qwen")
-    with pytest.raises(SemoreError, match="segmenter"):
-        make_producers(segmenter="x")
-    with pytest.raises(SemoreError, match="privileged, none"):
-        make_producers(judge="x")
+    with pytest.raises(SemoreError, match="unknown describer 'qwen'; this version has: privileged, qwen2-vl, endpoint"):
+        make_producers(ProducerSettings(describer="qwen"))
+    with pytest.raises(SemoreError, match="unknown segmenter 'x'.*cris-tiny, cris, clipseg"):
+        make_producers(ProducerSettings(segmenter="x"))
+    with pytest.raises(SemoreError, match="endpoint, none"):
+        make_producers(ProducerSettings(judge="x"))

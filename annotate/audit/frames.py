@@ -21,7 +21,6 @@ from datasets.rollouts import Episode
 
 BATCH: Final = 64
 """Frames held at once beside the episode they come from."""
-_SOURCES: Final = ("rgb", "digest", "state_digest", "semantic", "instance", "actors", "ego")
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,7 @@ def read_frames(knowledge: KnowledgeSet, episode: Episode, rows: NDArray[np.int6
     """The frames at `rows` of an episode, BATCH at a time; SemoreError when masks are of another camera size."""
     if not len(rows):
         return
-    arrays = episode.read(*_SOURCES)
-    whole = FrameBatch(*(arrays[source] for source in _SOURCES))
+    whole = FrameBatch.read(episode, privileged=True)
     for begin in range(0, len(rows), BATCH):
         chosen = rows[begin : begin + BATCH]
         yield _looked_up(knowledge, episode, chosen, whole.take(chosen))

@@ -69,14 +69,16 @@ class Level:
                 try:
                     fresh[shard] = read_entries(self.folder / shard)
                 except DamagedShard as error:
-                    self._put_aside(shard, error)
+                    self.put_aside(shard, error)
             self._index.add(fresh)
             before = present
         self.save_index()
 
-    def save_index(self) -> None:
-        """Save the index when it has grown or shrunk enough to be worth it; a read-only folder is left alone."""
-        if self._saved is None or abs(len(self._index) - self._saved) <= SAVE_INDEX_SHARE * len(self._index):
+    def save_index(self, always: bool = False) -> None:
+        """Save the index when it has changed enough to be worth it, or `always`; a read-only folder is left alone."""
+        if self._saved is None:
+            return
+        if not always and abs(len(self._index) - self._saved) <= SAVE_INDEX_SHARE * len(self._index):
             return
         try:
             self._index.save(self.folder / INDEX_NAME)
@@ -198,7 +200,7 @@ class Level:
             try:
                 values = read(self.folder / shard, hits.row[rows])
             except DamagedShard as error:
-                self._put_aside(shard, error)
+                self.put_aside(shard, error)
                 lost.append(rows)
                 continue
             yield rows, values
@@ -210,8 +212,9 @@ class Level:
             for rows, values in self._read(keys[again], found, read, usable):
                 yield again[rows], values
 
-    def _put_aside(self, shard: str, error: DamagedShard) -> None:
-        if put_aside(self.folder / shard, error):
+    def put_aside(self, shard: str, error: DamagedShard) -> None:
+        """Quarantine a damaged shard and say so, once, whoever finds it."""
+        if quarantine(self.folder / shard, error):
             _log.warning(
                 "%s; moved aside as %s.damaged. Only its %s are missing now: `make annotate` makes them again",
                 error,
@@ -220,8 +223,8 @@ class Level:
             )
 
 
-def put_aside(path: Path, error: DamagedShard) -> bool:
-    """Quarantine a damaged shard as `<name>.damaged`; False when it is gone: another process was first, or `gc` or
+def quarantine(path: Path, error: DamagedShard) -> bool:
+    """Move a damaged shard aside as `<name>.damaged`; False when it is gone: another process was first, or `gc` or
     `compact` replaced it."""
     try:
         path.rename(path.with_name(f"{path.name}.damaged"))

@@ -72,14 +72,15 @@ def write_shard(folder: Path, level: LevelName, identity: Identity, batch: Batch
     try:
         with atomic_file(path) as temporary:
             _write(temporary, level, identity, batch, records, checksum)
+            size = temporary.stat().st_size  # `compact` may have replaced the shard as soon as it has its name
     except (OSError, RuntimeError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise SemoreError(
-                f"{folder}: the disk is full; the last {len(batch)} {level} were not kept. Free some space and run "
-                "the same command again: what was committed before stays"
+                f"{folder}: the disk is full; a shard of {len(batch)} {level} could not be written. Free some space "
+                "and run the same command again: what was committed before stays"
             ) from None
         raise
-    return path, Entries(batch.keys, batch.statuses, records, producer_json(identity), path.stat().st_size)
+    return path, Entries(batch.keys, batch.statuses, records, producer_json(identity), size)
 
 
 def read_entries(path: Path) -> Entries:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from datasets.knowledge_records import LEVELS
 from datasets.ledger import LOCK, CacheCommand, Roots, find_roots
 from datasets.ledger_repack import repack
 from datasets.progress import meter
+
+WRITING_SECONDS: Final = 3600.0
+"""A temporary file that has not changed for so long belongs to nobody any more, whatever the grace."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,9 @@ class Gc(CacheCommand):
             raise SemoreError(f"grace is {self.grace}; it must be at least 0 minutes")
         cache, before = KnowledgeCache(self.root), time.time() - 60 * self.grace
         folders = [Path(folder) for folder in self.runs]
+        missing = [folder for folder in self.runs if folder != "runs" and not Path(folder).is_dir()]
+        if missing:
+            raise SemoreError(f"{', '.join(missing)}: no such folder of runs; what its runs pin would not be kept")
         roots = find_roots(self.root, folders)
         if not self.yes:
             waste = find_waste(cache, roots, before)
@@ -53,8 +59,8 @@ class Gc(CacheCommand):
 
 @dataclass(frozen=True)
 class Waste:
-    """What nobody needs. `shards[level]`: shard → the rows to keep of it (none: it goes whole); `records`, `removed`
-    and `size`: how many records, and bytes of disk (an estimate where a part of a shard stays)."""
+    """What nobody needs. `shards[level]`: shard → the rows to keep of it (none: it goes whole); `records[level]`: how
+    many nobody needs; `size[level]`: their bytes of disk (an estimate where a part of a shard stays)."""
 
     shards: dict[str, dict[str, NDArray[np.int64]]]
     records: dict[str, int]
@@ -76,12 +82,12 @@ def collect(cache: KnowledgeCache, runs: list[Path], before: float) -> Waste:
     """Remove what nobody needs, and return it; call under the lock. At worst a set that is made at this very moment
     finds old records gone that it could have used: `make annotate` makes them again."""
     waste = find_waste(cache, find_roots(cache.root, runs), before)
-    for level in cache.levels:
-        shards = waste.shards[level.name]
-        with meter(f"gc {level.name}", len(shards), "shards") as progress:
-            repack(level, shards.items(), progress.advance)
     for path in waste.leftovers:
         path.unlink(missing_ok=True)
+    for level in cache.levels:  # whole shards first: the disk may be full, and what stays of others needs room
+        shards = sorted(waste.shards[level.name].items(), key=lambda shard: len(shard[1]))
+        with meter(f"gc {level.name}", len(shards), "shards") as progress:
+            repack(level, shards, progress.advance)
     return waste
 
 
@@ -112,10 +118,10 @@ def _size_before(path: Path, before: float) -> int | None:
 
 
 def _leftovers(root: Path, before: float) -> Iterator[Path]:
+    dead = min(before, time.time() - WRITING_SECONDS)
     for folder in (root, root / "sets", *(root / level for level in LEVELS)):
-        for path in sorted(folder.glob("*.damaged")) + sorted(folder.glob(".tmp-*")):
-            if path.is_file() and _size_before(path, before) is not None:
-                yield path
+        yield from (path for path in sorted(folder.glob("*.damaged")) if _size_before(path, before) is not None)
+        yield from (path for path in sorted(folder.glob(".tmp-*")) if _size_before(path, dead) is not None)
 
 
 def _report(roots: Roots, waste: Waste, done: bool) -> dict[str, Any]:

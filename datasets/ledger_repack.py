@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.files import fsync_folder
-from datasets.knowledge_level import COMMIT_RECORDS, Level, joined, put_aside
+from datasets.knowledge_level import COMMIT_RECORDS, Level, joined
 from datasets.knowledge_records import Identity
 from datasets.knowledge_shards import Batch, DamagedShard, producer_json, read_batch, write_shard
 
@@ -22,8 +22,6 @@ class Repacked:
     """Shards that are gone."""
     written: int = 0
     """Shards that took their place."""
-    damaged: int = 0
-    """Shards that turned out damaged, and are put aside."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ def repack(
     """Keep only the given rows of the source shards, joined into shards of about COMMIT_RECORDS, and remove the rest.
 
     A new shard is durable and visible before the shards it replaces go, so that a crash at any moment leaves every
-    record in place, at worst twice; readers that find a shard gone look again. Calls `advance` for each source.
+    record in place, at worst twice; readers that find a shard gone look again. A source that turns out damaged is put
+    aside, not copied. Calls `advance` for each source.
     """
     done = Repacked()
     waiting: dict[tuple[str, tuple[int, ...]], list[_Source]] = {}
@@ -51,7 +50,7 @@ def repack(
         try:
             identity, batch = read_batch(level.folder / shard, rows)
         except DamagedShard as error:
-            done.damaged += put_aside(level.folder / shard, error)
+            level.put_aside(shard, error)
             continue
         shape = () if batch.values is None else batch.values.shape[1:]
         queue = waiting.setdefault((producer_json(identity), shape), [])
@@ -61,6 +60,7 @@ def repack(
     for queue in waiting.values():
         _write(level, queue, done)
     level.refresh()
+    level.save_index(always=True)
     return done
 
 

@@ -18,7 +18,7 @@ from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.knowledge import KnowledgeCache, read_manifest, set_names
 from datasets.knowledge_index import Index, Segment
-from datasets.knowledge_level import INDEX_NAME, Level, put_aside, shard_sizes
+from datasets.knowledge_level import INDEX_NAME, Level, shard_sizes
 from datasets.knowledge_records import LEVELS, LevelName, Status
 from datasets.knowledge_shards import CHUNK_MASKS, DamagedShard, producer_json, read_masks
 from datasets.ledger import CacheCommand, maker, summary
@@ -147,11 +147,11 @@ def _coverage(level: Level, won: Segment) -> float | None:
     numbers = list(by_shard)[:: max(len(by_shard) // SAMPLED_SHARDS, 1)]
     means: list[NDArray[np.float64]] = []
     for number in numbers:
-        path = level.folder / level.index.shards[number]
+        shard = level.index.shards[number]
         try:
-            means.append(read_masks(path, by_shard[number][:CHUNK_MASKS]).mean(axis=(1, 2)) / 255)
+            means.append(read_masks(level.folder / shard, by_shard[number][:CHUNK_MASKS]).mean(axis=(1, 2)) / 255)
         except DamagedShard as error:
-            put_aside(path, error)
+            level.put_aside(shard, error)
     return round(float(np.concatenate(means).mean()), 5) if means else None
 
 

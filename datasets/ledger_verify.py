@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from datasets.knowledge import KnowledgeCache, read_manifest, read_pins, set_names
 from datasets.knowledge_index import Index, Segment
-from datasets.knowledge_level import INDEX_NAME, Level, put_aside, shard_names
+from datasets.knowledge_level import INDEX_NAME, Level, quarantine, shard_names
 from datasets.knowledge_records import LEVELS, Digests, LevelName
 from datasets.knowledge_shards import (
     DamagedShard,
@@ -27,6 +28,9 @@ from datasets.knowledge_shards import (
 from datasets.ledger import PINS, CacheCommand, maker
 from datasets.progress import meter
 
+SHARDS_PER_PROCESS: Final = 64
+"""Starting a process takes as long as reading about so many shards."""
+
 
 @dataclass(frozen=True)
 class Verify(CacheCommand):
@@ -37,13 +41,15 @@ class Verify(CacheCommand):
     run: str = ""
     """A run's folder, e.g. runs/JayWalk-laptop: check what its knowledge_used.npy names instead."""
     workers: int = 0
-    """Processes that read; default one per processor."""
+    """Processes that read; default one per processor when there is enough to read."""
 
     def execute(self) -> int:
         """Check and report; 1 when something is damaged or missing."""
         if self.run:
             return self._verify_run(Path(self.run))
-        damages = verify_cache(self.root, self.workers or len(os.sched_getaffinity(0)))
+        shards = sum(len(shard_names(self.root / level)) for level in LEVELS)
+        worthwhile = min(len(os.sched_getaffinity(0)), 1 + shards // SHARDS_PER_PROCESS)
+        damages = verify_cache(self.root, self.workers or worthwhile)
         self.show([asdict(damage) for damage in damages], _lines(self.root, damages))
         return int(bool(damages))
 
@@ -91,7 +97,7 @@ def verify_cache(root: Path, workers: int = 1) -> list[Damage]:
     with meter("verify", len(paths), "shards") as progress, _mapping(workers) as mapped:
         for (level, path), problem in zip(paths, mapped(problem_of, [path for _, path in paths]), strict=True):
             progress.advance()
-            if problem and put_aside(path, DamagedShard(problem)):
+            if problem and quarantine(path, DamagedShard(problem)):
                 found.append((level, path.name, problem))
     if not found:
         return []
@@ -125,11 +131,11 @@ def verify_pins(cache: KnowledgeCache, pins: Digests) -> Standing:
 def _digests(level: Level, records: Segment) -> set[bytes]:
     found: set[bytes] = set()
     for number, rows in records.rows_by_shard().items():
-        path = level.folder / level.index.shards[number]
+        shard = level.index.shards[number]
         try:
-            found.update(record.tobytes() for record in read_records(path, rows))
+            found.update(record.tobytes() for record in read_records(level.folder / shard, rows))
         except DamagedShard as error:
-            put_aside(path, error)
+            level.put_aside(shard, error)
     return found
 
 

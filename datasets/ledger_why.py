@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, set_names
-from datasets.knowledge_level import Level, put_aside
+from datasets.knowledge_level import Level
 from datasets.knowledge_records import Digests, Identity, LevelName, Status, record_keys
 from datasets.knowledge_shards import Batch, DamagedShard, producer_json, read_batch, read_records
 from datasets.ledger import CacheCommand, Footage, changes, decision_rows, maker, summary
@@ -89,7 +89,7 @@ class Explanation:
     frame: int
     valid: bool
     why: str
-    answers: tuple[Answer, ...] = field(default=())
+    answers: tuple[Answer, ...]
 
 
 def find_frame(name: str, folder: Path) -> tuple[Episode, int]:
@@ -100,7 +100,8 @@ def find_frame(name: str, folder: Path) -> tuple[Episode, int]:
     if "/" in episode_name:
         folder, episode_name = Path(episode_name).parent, Path(episode_name).name
     rollouts = Rollouts(folder)
-    names = [each.name for each in rollouts.episodes()]
+    rollouts.episodes()  # SemoreError when the folder is missing or none of rollouts
+    names = rollouts.names()
     if episode_name not in names:
         known = f"{names[0]} … {names[-1]}" if names else "none"
         raise SemoreError(f"{folder} has no episode {episode_name!r}; it has {len(names)}: {known}")
@@ -158,11 +159,12 @@ class _Question:
         found = level.index.table().of_key(self._key(level, identity, word))
         records = []
         for number, row in zip(found.shard.tolist(), found.row.tolist(), strict=True):
-            path, rows = level.folder / level.index.shards[number], np.array([row])
+            shard, rows = level.index.shards[number], np.array([row])
+            path = level.folder / shard
             try:
                 records.append(_record(path, row, read_batch(path, rows)[1], read_records(path, rows)[0].tobytes()))
             except DamagedShard as error:
-                put_aside(path, error)
+                level.put_aside(shard, error)
         return records
 
     def _others(self, level: Level, identity: Identity, word: str) -> Iterator[str]:

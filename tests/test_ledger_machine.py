@@ -3,6 +3,7 @@ everybody, nothing committed is lost but by damage, and gc keeps what sets and r
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -102,7 +103,9 @@ class TwoAnnotators(RuleBasedStateMachine):
         for level in LEVELS:
             self.pending[who][level].clear()
             (self.root / level).mkdir(exist_ok=True)
-            (self.root / level / f".tmp-{who}-torn.h5").write_bytes(b"torn")
+            torn = self.root / level / f".tmp-{who}-torn.h5"
+            torn.write_bytes(b"torn")
+            os.utime(torn, (0, 0))
 
     @rule()
     def compact(self):
@@ -204,6 +207,11 @@ class TwoAnnotators(RuleBasedStateMachine):
         return found
 
 
-TestTwoAnnotators = TwoAnnotators.TestCase
-TestTwoAnnotators.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
-TestTwoAnnotators.pytestmark = [pytest.mark.timeout(120)]
+class TestBriefly(TwoAnnotators.TestCase):
+    settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+class TestAtLength(TwoAnnotators.TestCase):
+    settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeVar
 
@@ -68,7 +69,7 @@ class Annotator:
         start, summary = time.monotonic(), Summary()
         cache = self.knowledge.cache
         try:
-            for parts, batch in _read(share, self.batch, self.producers.privileged):
+            for parts, batch in _ahead(_read(share, self.batch, self.producers.privileged)):
                 self._annotate(parts, batch, summary)
                 advance(len(batch))
                 if share.deaths:  # a worker died over it: what goes well this time is not to be lost again
@@ -150,7 +151,8 @@ class Annotator:
         statuses = [answer.status for answer in answers for _ in answer.masks]
         reasons = [answer.reason for answer in answers for _ in answer.masks]
         masks = np.concatenate([answer.masks for answer in answers])
-        notes = [note(phrase=phrase, reason=reason) for phrase, reason in zip(flat, reasons, strict=True)]
+        said = {pair: note(phrase=pair[0], reason=pair[1]) for pair in set(zip(flat, reasons, strict=True))}
+        notes = [said[pair] for pair in zip(flat, reasons, strict=True)]
         level.add(identity, keys, batch.frames[owners], statuses, notes, masks)
         summary.mask_pixels += float(masks.sum(dtype=np.uint64)) / (255 * shape[0] * shape[1])
         for status, reason in zip(statuses, reasons, strict=True):
@@ -225,6 +227,15 @@ def _read(share: Share, size: int, privileged: bool) -> Iterator[tuple[tuple[Par
             yield tuple(group[place] for place in same), FrameBatch.joined([pieces[place] for place in same])
 
 
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items; the next one is made in another thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
+
+
 def _alike(pieces: Sequence[FrameBatch]) -> list[list[int]]:
     """Places of the pieces by picture size."""
     sizes: dict[tuple[int, ...], list[int]] = {}
@@ -256,7 +267,7 @@ def _checked_texts(answers: Sequence[Text], count: int) -> list[Text]:
     if len(answers) != count:
         raise ValueError(f"the describer gave {len(answers)} answers for {count} frames")
     for answer in answers:
-        answer.encode().encode()  # raises on text that no file can hold
+        "".join((*answer.phrases, answer.reason)).encode()  # raises on text that no file can hold
         if len(answer.phrases) > MAX_PHRASES or len(set(answer.phrases)) < len(answer.phrases) or "" in answer.phrases:
             raise ValueError(f"phrases {answer.phrases!r} are more than {MAX_PHRASES}, repeated or empty")
     return list(answers)

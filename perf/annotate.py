@@ -49,7 +49,8 @@ from datasets.rollouts import Rollouts
 
 BURN: Final = 0.05
 """Seconds of processor time a batch costs the fake model."""
-BATCH: Final = 16
+BATCH: Final = 8
+"""Frames of a batch: as many as Qwen2-VL gets at once by default."""
 SIDE: Final = 128
 PHRASES: Final = ("car", "person", "truck", "bus", "cyclist", "traffic light", "road sign", "pedestrian crossing")
 CHILD: Final = "import sys; from perf.annotate import child; child(sys.argv[1], sys.argv[2])"
@@ -193,7 +194,7 @@ def timed(body: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.annotate", description="What annotating costs.")
     parser.add_argument("--rounds", type=int, default=3, help="rounds whose median counts")
-    parser.add_argument("--frames", type=int, default=5000, help="frames of a pass (16 a batch of 50 ms)")
+    parser.add_argument("--frames", type=int, default=3000, help="frames of a pass (8 a batch of 50 ms)")
     parser.add_argument("--cached", type=int, default=30_000, help="frames of the cached pass")
     parser.add_argument("--cris_frames", type=int, default=2, help="frames given to CRIS at once; 0 leaves it out")
     chosen = parser.parse_args()

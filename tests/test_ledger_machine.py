@@ -214,4 +214,4 @@ class TestBriefly(TwoAnnotators.TestCase):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 class TestAtLength(TwoAnnotators.TestCase):
-    settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=50, stateful_step_count=30, deadline=None)

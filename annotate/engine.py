@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from annotate.annotator import Annotator, nobody
 from annotate.crew import Crew, open_crew
 from annotate.extent import rounds
-from annotate.forecast import forecast, remember_rate
+from annotate.forecast import forecast
 from annotate.plan import all_frames, decision_frames
 from annotate.producers import make_producers
 from annotate.seams import Producers
@@ -23,10 +24,14 @@ from annotate.summary import Summary
 from datasets.files import write_json
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set
 from datasets.knowledge_merge import Merge
+from datasets.knowledge_rates import remember_rate
 from datasets.progress import meter
 from datasets.provenance import code_version
 from datasets.rollouts import Rollouts
 from datasets.settings import as_dict, from_dict
+
+MEASURED: Final = 32
+"""Frames a pass must have worked on for its speed to be kept."""
 
 
 def make_annotator(
@@ -92,7 +97,8 @@ def annotate_rollouts(
                 deal = Deal(part, batch, settings.commit_seconds)
                 deal.learn(summary.done, summary.seconds)
                 _round(annotator, workers, deal, part.todo, summary, quiet)
-        remember_rate(cache, manifest, summary)
+        if summary.done >= MEASURED:
+            remember_rate(cache.root, manifest, summary.seconds / summary.done)
         _record(cache, name, extent, settings, summary)
     if not quiet:
         summary.show(console)

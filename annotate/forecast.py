@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from annotate.plan import Plan
-from annotate.summary import Summary
-from datasets.errors import SemoreError
-from datasets.files import read_json, write_json
 from datasets.knowledge import KnowledgeCache, SetManifest
 from datasets.knowledge_level import COMMIT_RECORDS
+from datasets.knowledge_rates import seconds_per_frame
 
 GUESSED_SECONDS: Final = 0.003
 """Per frame, before anything was measured: about right for the small producers."""
@@ -19,8 +16,6 @@ BYTES_PER_RECORD: Final = 250
 """Disk, before anything was measured: with a sparse 128x128 mask; soft masks take more."""
 BYTES_PER_PIXEL: Final = 7
 """rgb, semantic, instance and one mask, while an episode is worked on."""
-MEASURE_FRAMES: Final = 32
-"""Frames a pass must have worked on for its speed to be kept."""
 
 
 def forecast(plan: Plan, manifest: SetManifest, cache: KnowledgeCache, workers: int = 1) -> str:
@@ -31,7 +26,7 @@ def forecast(plan: Plan, manifest: SetManifest, cache: KnowledgeCache, workers: 
     described = plan.frames - plan.texts
     per_frame = plan.phrases.total() / described if described and plan.phrases else GUESSED_PHRASES
     masks = plan.masks + round(plan.texts * per_frame)
-    measured = seconds_per_frame(cache, manifest)
+    measured = seconds_per_frame(cache.root, manifest)
     seconds = plan.todo * (measured or GUESSED_SECONDS) / workers
     side = int(plan.parts[0].episode.attributes.get("camera", 128))
     longest = max(part.episode.steps + 1 for part in plan.parts)
@@ -43,18 +38,6 @@ def forecast(plan: Plan, manifest: SetManifest, cache: KnowledgeCache, workers: 
         f"worker{'s' if workers > 1 else ''}, {memory / 1e6:,.0f} MB of memory each beside the models, about "
         f"{max(disk / 1e6, 0.1):,.1f} MB of disk"
     )
-
-
-def seconds_per_frame(cache: KnowledgeCache, manifest: SetManifest) -> float | None:
-    """A worker's time per frame with these producers, as measured last; None before."""
-    return _read_rates(cache.root).get(_kinds(manifest))
-
-
-def remember_rate(cache: KnowledgeCache, manifest: SetManifest, summary: Summary) -> None:
-    """Keep the time per frame of the shares done (workers' seconds, not the clock's) for the next forecast."""
-    if summary.done >= MEASURE_FRAMES:
-        rates = _read_rates(cache.root) | {_kinds(manifest): summary.seconds / summary.done}
-        write_json(_rates_path(cache.root), rates)
 
 
 def bytes_per_record(cache: KnowledgeCache) -> float:
@@ -69,22 +52,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _kinds(manifest: SetManifest) -> str:
-    named = (
-        f"{(part or {}).get('kind')} {(part or {}).get('id', '')}".strip()
-        for part in (manifest.describer, manifest.segmenter, manifest.judge)
-    )
-    return ", ".join(named)
-
-
-def _rates_path(root: Path) -> Path:
-    return root / "rates.json"
-
-
-def _read_rates(root: Path) -> dict[str, float]:
-    try:
-        return {str(kinds): float(rate) for kinds, rate in read_json(_rates_path(root)).items()}
-    except (SemoreError, AttributeError, TypeError, ValueError):  # only a forecast hangs on it
-        return {}

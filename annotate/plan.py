@@ -97,7 +97,7 @@ def all_frames(episode: Episode) -> NDArray[np.int64]:
 
 def decision_frames(episode: Episode) -> NDArray[np.int64]:
     """The rows at which an action was chosen, and the last one: all that a policy sees which decides as often."""
-    return np.append(np.arange(0, episode.steps, int(episode.attributes.get("action_repeat", 1))), episode.steps)
+    return episode.decision_rows
 
 
 def make_plan(

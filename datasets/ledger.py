@@ -119,11 +119,6 @@ def all_rollouts(data: str, names: Sequence[str] = ()) -> list[Episode]:
     return [episode for folder in folders for episode in Rollouts(folder).episodes()]
 
 
-def decision_rows(episode: Episode) -> NDArray[np.int64]:
-    """The rows of an episode that are annotated by default: those at which an action was chosen, and the last."""
-    return np.append(np.arange(0, episode.steps, int(episode.attributes.get("action_repeat", 1))), episode.steps)
-
-
 @dataclass(frozen=True)
 class Footage:
     """What the cache can be asked about F frames: their digests and states (F, 16), which of them have an action after
@@ -136,11 +131,11 @@ class Footage:
 
     @staticmethod
     def of(episodes: Sequence[Episode], rows: Sequence[NDArray[np.int64]] | None = None) -> Footage:
-        """Read from episodes; `rows` of each, ascending, default `decision_rows`."""
+        """Read from episodes; `rows` of each, ascending, default the episode's `decision_rows`."""
         parts = [(np.zeros((0, 16), np.uint8),) * 2 + (np.zeros(0, np.bool_),)]
         words: list[str] = []
         for place, episode in enumerate(episodes):
-            own = decision_rows(episode) if rows is None else rows[place]
+            own = episode.decision_rows if rows is None else rows[place]
             stored = episode.read("digest", "state_digest", "action")
             acted = own < episode.steps
             parts.append((stored["digest"][own], stored["state_digest"][own], acted))

@@ -17,7 +17,7 @@ from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, set_names
 from datasets.knowledge_level import Level
 from datasets.knowledge_records import Digests, Identity, LevelName, Status, record_keys
 from datasets.knowledge_shards import Batch, DamagedShard, producer_json, read_batch, read_records
-from datasets.ledger import CacheCommand, Footage, changes, decision_rows, maker, summary
+from datasets.ledger import CacheCommand, Footage, changes, maker, summary
 from datasets.rollouts import Episode, Rollouts, rollouts_path
 
 OK: Final = "ok"
@@ -117,7 +117,7 @@ def explain(knowledge: KnowledgeSet, episode: Episode, index: int) -> Explanatio
     ask = _Question(knowledge, footage.frames, footage.states)
     text = ask("texts")
     answers, valid, why = [text], False, f"no text by {text.producer}: run annotate"
-    if index not in decision_rows(episode):
+    if index not in episode.decision_rows:
         why += " --off_decisions, for it lies between two decisions"
     if text.winner is not None and text.winner.status != OK:
         why = f"the text is {text.winner.status}: {text.winner.reason or 'no reason given'}"

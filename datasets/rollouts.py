@@ -40,6 +40,11 @@ class Episode:
         """Simulator steps T; the frame arrays have T + 1 rows."""
         return int(self.attributes["steps"])
 
+    @property
+    def decision_rows(self) -> NDArray[np.int64]:
+        """The rows at which an action was chosen, and the last one: those that are annotated by default."""
+        return np.append(np.arange(0, self.steps, int(self.attributes.get("action_repeat", 1))), self.steps)
+
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
         """The named arrays whole and in order (layouts: datasets.schema); SemoreError when one is torn or missing."""
         try:

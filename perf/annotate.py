@@ -156,7 +156,7 @@ def cris_rates(frames: int) -> dict[str, float]:
     network = CRIS()
     segmenter = CrisSegmenter.of(network, CrisSettings())
     batch = pictures(frames)
-    rates = {}
+    rates: dict[str, float] = {}
     for count in (1, 4, 8):
         phrases = [PHRASES[:count]] * frames
         segmenter.segment(batch, phrases)
@@ -181,7 +181,9 @@ def pictures(count: int) -> FrameBatch:
     """Random frames, without anything privileged."""
     rgb = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
     empty: NDArray[Any] = np.zeros((count, 16), np.uint8)
-    return FrameBatch(rgb, empty, empty, rgb[..., 0], rgb[..., 0].astype(np.uint16), *[np.zeros((count, 0))] * 2)
+    return FrameBatch(
+        rgb, empty, empty, rgb[..., 0], rgb[..., 0].astype(np.uint16), *[np.zeros((count, 0), np.float32)] * 2
+    )
 
 
 def timed(body: Callable[[], object]) -> float:

@@ -1,4 +1,4 @@
-"""The contract of each seam, run against every implementation: learned ones on tiny checkpoints and a loopback server."""
+"""The contract of each seam, for every implementation: learned ones on tiny checkpoints and a loopback server."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class TestJudge:
 def test_unknown_names_list_the_choices():
     with pytest.raises(SemoreError, match="unknown describer 'qwen'; this version has: privileged, qwen2-vl, endpoint"):
         make_producers(ProducerSettings(describer="qwen"))
-    with pytest.raises(SemoreError, match="unknown segmenter 'x'.*cris-tiny, cris, clipseg"):
+    with pytest.raises(SemoreError, match=r"unknown segmenter 'x'.*cris-tiny, cris, clipseg"):
         make_producers(ProducerSettings(segmenter="x"))
     with pytest.raises(SemoreError, match="endpoint, none"):
         make_producers(ProducerSettings(judge="x"))

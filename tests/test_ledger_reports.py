@@ -19,7 +19,7 @@ from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set
 from datasets.knowledge_rates import remember_rate, seconds_per_frame
 from datasets.knowledge_records import Identity, Status, Text, note, record_keys
-from datasets.ledger import changes, decision_rows, summary
+from datasets.ledger import changes, summary
 from datasets.ledger_diff import compare, stale
 from datasets.ledger_gc import Gc
 from datasets.ledger_stats import runs_by_set
@@ -191,7 +191,7 @@ def test_a_changed_segmenter_keeps_the_texts_and_stale_counts_what_annotating_th
 def test_only_frames_with_decisions_count_unless_rows_are_given(world):
     world.rollouts.write("skipping", episode_arrays(STEPS, 5), {"camera": SIDE, "action_repeat": 4})
     episode = world.rollouts.episode("skipping")
-    assert decision_rows(episode).tolist() == [0, 4, 8, 9]
+    assert episode.decision_rows.tolist() == [0, 4, 8, 9]
     assert stale(world.cache, None, MANIFEST, [episode]).frames == 4
     every = [np.arange(STEPS + 1)]
     found = stale(world.cache, None, MANIFEST, [episode], every)

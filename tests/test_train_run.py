@@ -94,7 +94,8 @@ def data(tmp_path_factory) -> Path:
     ):
         record(rollouts, [env], make_policy(policy), seeds, {"policy": policy, "action_repeat": 2})
     env.close()
-    annotate_rollouts([rollouts.path], KnowledgeCache(root / "knowledge"), "privileged", make_producers(PRIVILEGED), quiet=True)
+    cache = KnowledgeCache(root / "knowledge")
+    annotate_rollouts([rollouts.path], cache, "privileged", make_producers(PRIVILEGED), quiet=True, recipe=PRIVILEGED)
     return root
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotate.engine import Annotator
+from annotate.annotator import Annotator
 from collect.behaviour import NetworkPolicy
 from collect.driving import DrivingEnv
 from collect.episodes import drive

@@ -22,6 +22,7 @@ from annotate.rehearsal.rollouts import random_rollouts
 from annotate.settings import CrewSettings
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeCache
+from datasets.knowledge_records import LevelName
 from datasets.rollouts import Rollouts
 from datasets.settings import run_command
 
@@ -74,7 +75,7 @@ def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]
     outcome = Outcome(frames=settings.episodes * settings.frames)
     trouble: list[str] = []
     poison = {frame for frame, kind in faults.at.items() if kind in POISON}
-    done: dict[str, set[str]] = {}
+    done: dict[LevelName, set[str]] = {}
     while outcome.passes < PASSES:
         outcome.passes += 1
         before = Counter(faults.asked("texts"))
@@ -93,7 +94,7 @@ def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]
         again = set(Counter(faults.asked("texts")) - before) & done.get("texts", set())
         if again:
             trouble.append(f"pass {outcome.passes} asked again about {len(again)} finished frames")
-        done = dict(finished(cache, NAME, rollouts))
+        done = finished(cache, NAME, rollouts)
         if len(done["texts"]) == outcome.frames - len(poison) and not problems(cache, NAME, rollouts, poison):
             break
         faults.calm()

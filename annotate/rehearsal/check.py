@@ -10,6 +10,7 @@ import numpy as np
 from annotate.plan import phrases_of
 from datasets.action_words import action_words
 from datasets.knowledge import KnowledgeCache, open_set
+from datasets.knowledge_level import Level
 from datasets.knowledge_records import Digests, LevelName, Status, record_keys
 from datasets.rollouts import Rollouts
 
@@ -74,7 +75,7 @@ def problems(root: Path, name: str, rollouts: Rollouts, poison: Iterable[str]) -
     return found
 
 
-def _level(cache: KnowledgeCache, name: LevelName):  # type: ignore[no-untyped-def]
+def _level(cache: KnowledgeCache, name: LevelName) -> Level:
     return {level.name: level for level in cache.levels}[name]
 
 

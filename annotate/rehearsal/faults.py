@@ -76,7 +76,7 @@ class Faults:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         write.rehearsed = True  # type: ignore[attr-defined]
-        knowledge_shards._write = write
+        knowledge_shards._write = write  # type: ignore[assignment]
 
     def calm(self) -> None:
         """From now on the model answers in time."""

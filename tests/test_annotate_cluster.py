@@ -61,7 +61,9 @@ def test_workers_make_what_one_process_makes_and_only_counts_come_back(rollouts,
 
 def test_a_rehearsal_with_every_fault_ends_with_one_winner_per_key(tmp_path):
     told: list[str] = []
-    outcome = rehearse(RehearsalSettings(episodes=2, frames=32, seconds=0.004, batch=2), tmp_path, told.append)
+    # One batch a share, so that no fault hides another.
+    settings = RehearsalSettings(episodes=2, frames=32, seconds=0.004, batch=2, commit_seconds=0.001)
+    outcome = rehearse(settings, tmp_path, told.append)
     assert outcome.problems == (), told
     struck = {path.name.split("-")[1] for path in (tmp_path / "log").glob("struck-*")}
     assert struck == set(KINDS) - {"poison", "poison_kill", "timeout"}

@@ -49,7 +49,6 @@ class _Part:
     def __init__(self, counting: Counting) -> None:
         self.counting = counting
 
-
     def load(self) -> None:
         self.counting.loads += 1
 

@@ -1,4 +1,4 @@
-"""CRIS-tiny: what its phrases mean, what its lessons show, how its masks are made, and the weights in the repository."""
+"""CRIS-tiny: what its phrases mean, what its lessons show, how masks are made, and the weights in the repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from annotate.seams import FrameBatch
 from annotate.segment.cris_tiny import words
 from annotate.segment.cris_tiny.evaluation import score
 from annotate.segment.cris_tiny.lessons import ASKED, WINDOW, Teacher
-from annotate.segment.cris_tiny.network import EMBEDDING, CrisTiny, answer, answer_at, fold
+from annotate.segment.cris_tiny.network import COARSE, FINE, CrisTiny, Kernels, Pixels, answer, answer_at, fold
 from annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes, scene_of
 from annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
 from annotate.segment.cris_tiny.tables import clean_share, groups, headline, tables, write_tables
@@ -204,27 +204,30 @@ class TestLessons:
 
 
 class TestNetwork:
+    pixels = Pixels(torch.randn(2, 4 * FINE, 6, 10), torch.randn(2, COARSE, 3, 5))
+    kernels = Kernels(torch.randn(3, FINE), torch.randn(3, COARSE), torch.randn(3, 2))
+
+    def masks(self) -> torch.Tensor:
+        return answer(self.pixels, Kernels(*(part.expand(2, *part.shape) for part in self.kernels)))
+
+    def test_a_mask_is_where_both_kernels_fire(self):
+        """In the middle of 4×4 pixels the coarse answer is the cell's own, apart from its neighbours' share."""
+        masks = self.masks()
+        assert masks.shape == (2, 3, 12, 20)
+        constant = Pixels(self.pixels.fine, self.pixels.coarse[:, :, :1, :1].expand(-1, -1, 3, 5))
+        masks = answer(constant, Kernels(*(part.expand(2, *part.shape) for part in self.kernels)))
+        fine, coarse, bias = self.kernels
+        for frame, phrase, row, column in ((0, 0, 0, 0), (1, 1, 7, 4), (1, 2, 11, 19), (0, 1, 2, 15)):
+            cell = constant.fine[frame].unflatten(0, (2, 2, FINE))[row % 2, column % 2, :, row // 2, column // 2]
+            outline = torch.sigmoid(cell @ fine[phrase] + bias[phrase, 0])
+            meaning = torch.sigmoid(constant.coarse[frame, :, 0, 0] @ coarse[phrase] + bias[phrase, 1])
+            torch.testing.assert_close(masks[frame, phrase, row, column], outline * meaning)
+
     def test_single_pixels_are_answered_as_in_the_mask(self):
-        torch.manual_seed(0)
-        pixels, points = torch.randn(2, 4 * EMBEDDING, 3, 5), torch.randint(0, 60, (2, 7))
-        kernels, biases = torch.randn(4, 2, EMBEDDING // 2), torch.randn(4, 2)
-        masks = answer(pixels, kernels.expand(2, -1, -1, -1), biases.expand(2, -1, -1)).flatten(2)
-        found = answer_at(pixels, points, kernels, biases)
+        points = torch.randint(0, 240, (2, 30))
+        masks, found = self.masks().flatten(2), answer_at(self.pixels, points, self.kernels)
         for frame in range(2):
             torch.testing.assert_close(found[frame], masks[frame][:, points[frame]].T)
-
-    def test_a_phrase_costs_no_pass_over_the_picture(self):
-        """Masks come from embeddings: a cell's 2×2 pixels from its four groups, σ of either kernel multiplied."""
-        torch.manual_seed(0)
-        pixels = torch.randn(1, 4 * EMBEDDING, 3, 5)
-        kernels, biases = torch.randn(1, 2, 2, EMBEDDING // 2), torch.randn(1, 2, 2)
-        masks = answer(pixels, kernels, biases)
-        assert masks.shape == (1, 2, 6, 10)
-        groups = pixels[0].reshape(2, 2, 2, EMBEDDING // 2, 3, 5)
-        for phrase, row, column in ((0, 0, 0), (1, 3, 4), (1, 5, 9), (0, 2, 7)):
-            cell = groups[row % 2, column % 2, :, :, row // 2, column // 2]
-            expected = torch.sigmoid((cell * kernels[0, phrase]).sum(dim=1) + biases[0, phrase]).prod()
-            torch.testing.assert_close(masks[0, phrase, row, column], expected)
 
     def test_folding_changes_no_mask(self):
         torch.manual_seed(1)
@@ -236,7 +239,7 @@ class TestNetwork:
         with torch.inference_mode():
             before = network.pixels(rgb)
             fold(network)
-            torch.testing.assert_close(network.pixels(rgb), before, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(tuple(network.pixels(rgb)), tuple(before), atol=1e-4, rtol=1e-4)
         assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
     def test_loss_prefers_the_truth_and_counts_small_objects(self):
@@ -245,7 +248,9 @@ class TestNetwork:
         right, nothing = truth.clamp(0.001, 0.999), torch.full_like(truth, 0.001)
         wrong = nothing.clone()
         wrong[0, 1, :8, :8] = 0.999
-        assert mask_loss(right, truth) < 0.1 < 0.3 < mask_loss(nothing, truth) < mask_loss(wrong, truth)
+        losses = [float(mask_loss(found, truth)) for found in (right, nothing, wrong)]
+        assert losses == sorted(losses)
+        assert losses[1] > 4 * losses[0]  # four pixels of a thousand
 
 
 class TestSegmenter:
@@ -305,9 +310,10 @@ class TestTraining:
                 raise KeyboardInterrupt
             return lesson(teacher, number)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(Teacher, "lesson", stopped)
-            train(scenes, self.schedule, tmp_path / "half.pt")
+            with pytest.raises(KeyboardInterrupt):
+                train(scenes, self.schedule, tmp_path / "half.pt")
         resumed = train(scenes, self.schedule, tmp_path / "half.pt")
         assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
 
@@ -319,15 +325,15 @@ class TestTraining:
                 lessons = [Teacher(scenes, 9, 4).lesson(number) for number in range(3)]
                 return float(sum(lesson_loss(network, lesson) for lesson in lessons))
 
-        states = [train(scenes, Schedule(1, steps, 2, 3e-3, 100), tmp_path / f"{steps}.pt") for steps in (1, 25)]
-        assert loss(states[1]) < 0.8 * loss(states[0])
+        states = [train(scenes, Schedule(1, steps, 2, 3e-3, 100), tmp_path / f"{steps}.pt") for steps in (1, 40)]
+        assert loss(states[1]) < 0.9 * loss(states[0])
 
     def test_a_checkpoint_of_other_settings_is_refused(self, scenes, tmp_path):
         train(scenes, self.schedule, tmp_path / "c.pt")
         with pytest.raises(SemoreError, match="other settings"):
             train(scenes, Schedule(2, 4, 2, 1e-3, 2), tmp_path / "c.pt")
         (tmp_path / "c.pt").write_bytes(b"torn")
-        with pytest.raises(SemoreError, match="not a checkpoint"):
+        with pytest.raises(SemoreError, match="not a whole checkpoint"):
             train(scenes, self.schedule, tmp_path / "c.pt")
 
 

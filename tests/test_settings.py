@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 from dataclasses import dataclass, field, fields, is_dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +243,11 @@ def test_settings_come_back_from_what_is_saved(stage):
 
 
 def documented(settings: type, prefix: str = "") -> dict[str, str]:
-    """The docstring below every setting of a class and of the groups in it, by dotted name."""
-    (body,) = (node.body for node in ast.parse(textwrap.dedent(inspect.getsource(settings))).body)
+    """The docstring below every setting of a class, of its bases and of the groups in it, by dotted name."""
+    owners = [owner for owner in settings.__mro__ if is_dataclass(owner)]
+    bodies = [ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body for owner in owners]
     found = {}
-    for setting, below in pairwise(body):
+    for setting, below in chain.from_iterable(map(pairwise, bodies)):
         if not isinstance(setting, ast.AnnAssign):
             continue
         text = below.value.value if isinstance(below, ast.Expr) else ""

@@ -100,7 +100,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def asked(data: Path, runs: Path, **changes: Any) -> TrainSettings:
-    return replace(TINY, data=str(data), runs=str(runs), **changes)
+    return replace(TINY, data=str(data), runs=str(runs), **{"knowledge": "privileged"} | changes)
 
 
 @pytest.fixture(scope="module")

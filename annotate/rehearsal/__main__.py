@@ -48,6 +48,8 @@ class RehearsalSettings:
     """Frames per batch."""
     workers: int = 2
     """Dask workers."""
+    commit_seconds: float = 2.0
+    """Most work committed at once."""
     folder: str = ""
     """Where; default a temporary folder, removed at the end."""
 
@@ -71,7 +73,7 @@ def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]
     log.mkdir()
     faults = Faults(log, cache, _chosen(rollouts))
     producers = fake_producers(settings.seconds, faults)
-    crew = CrewSettings("local", settings.workers, commit_seconds=2.0)
+    crew = CrewSettings("local", settings.workers, commit_seconds=settings.commit_seconds)
     outcome = Outcome(frames=settings.episodes * settings.frames)
     trouble: list[str] = []
     poison = {frame for frame, kind in faults.at.items() if kind in POISON}

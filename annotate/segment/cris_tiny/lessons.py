@@ -1,0 +1,165 @@
+"""What is asked of which frame: whole masks of a few phrases, and single pixels for a great many; from the scenes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from annotate.segment.cris_tiny.network import SIZE, places
+from annotate.segment.cris_tiny.scenes import FIRST_ACTOR, MAX_ACTORS, Scenes
+from annotate.segment.cris_tiny.words import (
+    MAX_WORDS,
+    NOUN_WORDS,
+    PAD,
+    UNKNOWN,
+    open_phrases,
+    taught,
+    tokens,
+    vocabulary,
+)
+
+WINDOW: Final = 96
+"""Side of the part of a frame that a lesson shows: nine of sixteen parts of the work, and most of the lesson."""
+_GRID: Final = 16  # pixels: the coarsest cells stay where they are
+ASKED: Final = 3
+"""The describer's phrases whose whole masks are asked for in each frame,"""
+_PRESENT: Final = 2
+"""at most so many of them there to be found."""
+_TWIN: Final = 0.6
+"""Share of the others that have a word in common with something in view."""
+POINTS: Final = 192
+"""Pixels of each frame, half of them on actors, small ones as often as large ones: of each it is asked whether it
+belongs to every phrase of the describer"""
+_OPEN: Final = 16
+"""and to so many in other words."""
+_STRANGE_WORD: Final = 0.1
+_STRANGE_NOUN: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Windows of B frames: rgb (B, 3, WINDOW, WINDOW) float32 in [0, 1], place (B, 2, WINDOW / 2, WINDOW / 2) as
+    network.places.
+
+    tokens (B, K, L) int64 and truth (B, K, WINDOW, WINDOW) float32 of the masks; points (B, P) int64, pixels of the
+    window row by row, words (Q, L) int64 and meant (B, P, Q) float32 of the pixels."""
+
+    rgb: Tensor
+    place: Tensor
+    tokens: Tensor
+    truth: Tensor
+    points: Tensor
+    words: Tensor
+    meant: Tensor
+
+
+class Teacher:
+    """Lesson n of a seed is always the same. A frame comes the more often, the more there is to name in it."""
+
+    def __init__(self, scenes: Scenes, seed: int, batch: int) -> None:
+        self._scenes, self._seed, self._batch = scenes, seed, batch
+        described = taught()
+        phrases = (*described, *open_phrases())
+        self._described = len(described)
+        self._tokens = tokens([phrase.words for phrase in phrases])
+        known = vocabulary()
+        self._nouns = np.array([known[word] for word in sorted(NOUN_WORDS) if word in known])
+        self._place = places()[0].numpy()
+        self._twins = _twins(self._tokens[: self._described])
+        meanings = list(dict.fromkeys(phrase.meaning() for phrase in phrases))
+        self._meaning = np.array([meanings.index(phrase.meaning()) for phrase in phrases])
+        self._scenery = np.array([meaning.scenery for meaning in meanings])
+        self._actors = np.stack([meaning.actors(scenes) for meaning in meanings], axis=1)
+        self._there = np.any(self._actors, axis=2)[:, self._meaning[: self._described]]
+        weight = 1.0 + self._there.sum(axis=1)
+        self._weight = weight / weight.sum()
+
+    def lesson(self, number: int) -> Lesson:
+        """Lesson `number`, from 0 on."""
+        rng = np.random.default_rng([self._seed, 0xA5, number])
+        frames = rng.choice(len(self._scenes), self._batch, p=self._weight)
+        corners = rng.integers((SIZE - WINDOW) // _GRID + 1, size=(self._batch, 2)) * _GRID
+        asked = np.stack([self._ask(frame, rng) for frame in frames])
+        others = rng.integers(self._described, len(self._tokens), _OPEN)
+        words, unheard = self._strange(self._tokens[others], rng)
+        words = np.concatenate([self._tokens[: self._described], words])
+        everything = np.concatenate([np.arange(self._described), others])
+        heard = np.concatenate([np.ones(self._described, bool), ~unheard])
+        rgb = np.empty((self._batch, 3, WINDOW, WINDOW), np.float32)
+        place = np.empty((self._batch, 2, WINDOW // 2, WINDOW // 2), np.float32)
+        truth = np.empty((*asked.shape, WINDOW, WINDOW), np.float32)
+        points = np.empty((self._batch, POINTS), np.int64)
+        meant = np.empty((self._batch, POINTS, len(words)), np.float32)
+        for row, (frame, (top, left)) in enumerate(zip(frames, corners, strict=True)):
+            inside = slice(top, top + WINDOW), slice(left, left + WINDOW)
+            label = self._scenes.label[frame][inside]
+            rgb[row] = self._scenes.rgb[frame][inside].transpose(2, 0, 1) / np.float32(255.0)
+            halves = slice(top // 2, (top + WINDOW) // 2), slice(left // 2, (left + WINDOW) // 2)
+            place[row] = self._place[:, *halves]
+            truth[row] = self._table(frame, asked[row])[:, label]
+            points[row] = _points(label.reshape(-1), rng)
+            meant[row] = (self._table(frame, everything) & heard[:, None])[:, label.reshape(-1)[points[row]]].T
+        arrays = rgb, place, self._tokens[asked], truth, points, words, meant
+        return Lesson(*(torch.from_numpy(array) for array in arrays))
+
+    def _table(self, frame: int, phrases: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(P, labels): which values of `Scenes.label` the phrases mean in a frame."""
+        table = np.zeros((len(phrases), FIRST_ACTOR + MAX_ACTORS), bool)
+        meanings = self._meaning[phrases]
+        table[:, FIRST_ACTOR:] = self._actors[frame, meanings]
+        scenery = self._scenery[meanings]
+        table[scenery >= 0, scenery[scenery >= 0]] = True
+        return table
+
+    def _ask(self, frame: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """(ASKED,) of the describer's phrases for a frame."""
+        there = self._there[frame]
+        present = rng.permutation(np.flatnonzero(there))[:_PRESENT]
+        asked = list(present)
+        twins = ~there & self._twins[present].any(axis=0)
+        while len(asked) < ASKED:
+            asked.append(rng.choice(np.flatnonzero(twins if rng.random() < _TWIN and twins.any() else ~there)))
+        return np.array(asked)
+
+    def _strange(
+        self, words: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Tokens (Q, L) with some unknown words: one thrown in changes nothing, one instead of the noun leaves a phrase
+        that means nothing, (Q,) True."""
+        words = words.copy()
+        draw = rng.random(len(words))
+        for index in np.flatnonzero(draw < _STRANGE_WORD):
+            row, length = words[index], int((words[index] != PAD).sum())
+            if length < MAX_WORDS:
+                at = int(rng.integers(length + 1))
+                row[at + 1 :] = row[at:-1].copy()
+                row[at] = UNKNOWN
+        nameless = (draw > 1.0 - _STRANGE_NOUN) & np.isin(words, self._nouns).any(axis=1)
+        words[nameless[:, None] & np.isin(words, self._nouns)] = UNKNOWN
+        return words, nameless
+
+
+def _points(label: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int64]:
+    """(POINTS,) pixels of a window: half of them on its actors, as many on each; the rest anywhere."""
+    points = rng.integers(len(label), size=POINTS)
+    actors = np.unique(label[label >= FIRST_ACTOR])
+    if len(actors):
+        for index, actor in enumerate(actors):
+            own = slice(index, POINTS // 2, len(actors))
+            points[own] = rng.choice(np.flatnonzero(label == actor), len(points[own]))
+    return points
+
+
+def _twins(described: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(D, D): pairs of phrases that share a word."""
+    bags = np.zeros((len(described), described.max() + 1), bool)
+    np.put_along_axis(bags, described, True, axis=1)
+    bags[:, PAD] = False
+    twins: NDArray[np.bool_] = np.any(bags[:, None] & bags[None], axis=-1)
+    np.fill_diagonal(twins, False)
+    return twins

@@ -1,0 +1,176 @@
+"""Training: scenes and a schedule in, weights out; goes on from its checkpoint after any interruption."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+from zipfile import is_zipfile
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from annotate.segment.cris_tiny.lessons import Lesson, Teacher
+from annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, answer_at
+from annotate.segment.cris_tiny.scenes import Scenes
+from annotate.segment.cris_tiny.words import UNKNOWN, vocabulary
+from datasets.errors import SemoreError
+from datasets.files import atomic_file
+from datasets.progress import meter
+
+State = dict[str, Tensor]
+
+SHARDS: Final = 2
+"""Parts of a batch, one thread each."""
+_WARM_UP: Final = 150  # steps
+_DECLINE: Final = 0.6  # of the steps
+_AVERAGING: Final = 0.998
+_AREA: Final = 30.0  # pixels
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: seed, steps, frames per step, highest learning rate, steps between checkpoints."""
+
+    seed: int
+    steps: int
+    batch: int
+    lr: float
+    save_every: int
+
+
+class Crew:
+    """SHARDS networks that share their parameters, each with a thread of its own and its share of every batch.
+
+    Threads that meet once a step waste nothing where the cores have other work too, and the sum does not depend on how
+    many cores there are."""
+
+    def __init__(self, network: CrisTiny, teacher: Teacher) -> None:
+        self.networks = [network, *(copy.deepcopy(network) for _ in range(SHARDS - 1))]
+        for other in self.networks[1:]:
+            for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
+                theirs.data = mine.data
+        self._teacher = teacher
+        self._threads = ThreadPoolExecutor(SHARDS, initializer=torch.set_num_threads, initargs=(1,))
+
+    def gradients(self, step: int) -> float:
+        """Put the batch's gradients into the first network and the mean of all statistics into all; the mean loss."""
+        losses = list(self._threads.map(self._share, range(SHARDS), [step] * SHARDS))
+        with torch.no_grad():
+            for parameters in zip(*(network.parameters() for network in self.networks), strict=True):
+                for other in parameters[1:]:
+                    parameters[0].grad.add_(other.grad)
+            for buffers in zip(*(network.buffers() for network in self.networks), strict=True):
+                if buffers[0].is_floating_point():
+                    mean = torch.stack(buffers).mean(dim=0)
+                    for buffer in buffers:
+                        buffer.copy_(mean)
+        return sum(losses) / SHARDS
+
+    def _share(self, shard: int, step: int) -> float:
+        network = self.networks[shard]
+        lesson = self._teacher.lesson(step * SHARDS + shard)
+        loss = lesson_loss(network, lesson)
+        network.zero_grad()
+        (loss / SHARDS).backward()
+        return loss.item()
+
+
+def train(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> State:
+    """The averaged weights after `schedule.steps` steps. `checkpoint` is written every `save_every` steps and taken up
+    again; the result is the same as without an interruption."""
+    torch.manual_seed(schedule.seed)
+    network = CrisTiny(UNKNOWN + 1 + len(vocabulary()))
+    optimiser = torch.optim.AdamW(network.parameters(), schedule.lr, weight_decay=0.01, fused=True)
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    start = _take_up(checkpoint, schedule, network, optimiser, average)
+    network.train()
+    crew = Crew(network, Teacher(scenes, schedule.seed, schedule.batch // SHARDS))
+    shown = 0.0
+    with meter("train CRIS-tiny", schedule.steps, "steps", start) as progress:
+        for step in range(start, schedule.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.lr * _pace(step, schedule.steps)
+            loss = crew.gradients(step)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            _follow(average, network.state_dict(), min(_AVERAGING, (1 + step) / (10 + step)))
+            shown = loss if step == start else 0.98 * shown + 0.02 * loss
+            progress.advance(1, f"loss {shown:.3f}")
+            if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
+                _save(checkpoint, schedule, network, optimiser, average, step + 1)
+    return average
+
+
+def lesson_loss(network: CrisTiny, lesson: Lesson) -> Tensor:
+    """Masks and points together."""
+    pixels = network.pixels(lesson.rgb, lesson.place)
+    shape = lesson.tokens.shape[:2]
+    kernels = network.phrases(torch.cat([lesson.tokens.flatten(0, 1), lesson.words]))
+    own = Kernels(*(part[: shape.numel()].unflatten(0, shape) for part in kernels))
+    shared = Kernels(*(part[shape.numel() :] for part in kernels))
+    masks, points = answer(pixels, own), answer_at(pixels, lesson.points, shared)
+    return mask_loss(masks, lesson.truth) + point_loss(points, lesson.meant)
+
+
+def point_loss(found: Tensor, meant: Tensor) -> Tensor:
+    """Mean over pixels of the cross-entropy summed over phrases, (B, P, Q)."""
+    return functional.binary_cross_entropy(found, meant, reduction="none").sum(dim=2).mean()
+
+
+def mask_loss(found: Tensor, truth: Tensor) -> Tensor:
+    """Mean over phrases of soft masks and truths (B, K, H, W): cross-entropy summed over the picture, per pixel of the
+    object and a few more, so that small objects count; and 1 − soft IoU where there is an object."""
+    found, truth = found.flatten(2), truth.flatten(2)
+    area = truth.sum(dim=2)
+    entropy = functional.binary_cross_entropy(found, truth, reduction="none").sum(dim=2)
+    overlap = (found * truth).sum(dim=2)
+    union = found.sum(dim=2) + area - overlap
+    missed = torch.where(area > 0, 1.0 - overlap / (union + 1e-6), 0.0)
+    return (entropy / (area + _AREA) + missed).mean()
+
+
+def _pace(step: int, steps: int) -> float:
+    """A short rise, a plateau, and a long straight way down."""
+    return min(1.0, (step + 1) / _WARM_UP, (steps - step) / (_DECLINE * steps))
+
+
+def _follow(average: State, current: State, keep: float) -> None:
+    """Move the average a little towards the current weights; counters are copied."""
+    for name, value in current.items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1.0 - keep)
+        else:
+            average[name].copy_(value)
+
+
+def _save(
+    path: Path, schedule: Schedule, network: CrisTiny, optimiser: torch.optim.Optimizer, average: State, step: int
+) -> None:
+    state = {
+        "schedule": asdict(schedule), "step": step, "average": average,
+        "network": network.state_dict(), "optimiser": optimiser.state_dict(),
+    }  # fmt: skip
+    with atomic_file(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _take_up(
+    path: Path, schedule: Schedule, network: CrisTiny, optimiser: torch.optim.Optimizer, average: State
+) -> int:
+    """Load the checkpoint, if there is one; returns how many steps are done."""
+    if not path.is_file():
+        return 0
+    if not is_zipfile(path):
+        raise SemoreError(f"{path} is not a whole checkpoint of CRIS-tiny; delete it to start anew")
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    if state["schedule"] != asdict(schedule):
+        raise SemoreError(f"{path} belongs to other settings ({state['schedule']}); delete it to start anew")
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    for name, value in state["average"].items():
+        average[name].copy_(value)
+    return int(state["step"])

@@ -1,0 +1,76 @@
+"""The weights file: half-precision numbers with what they were trained on; a network in, a file out, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from annotate.segment.cris_tiny.network import CrisTiny
+from annotate.segment.cris_tiny.words import UNKNOWN, vocabulary
+from datasets.errors import SemoreError
+from datasets.files import atomic_file
+
+WEIGHTS: Final = Path(__file__).with_name("weights.safetensors")
+"""The file in the repository."""
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write a network's state with a JSON description."""
+    halves = {name: value.half() for name, value in state.items() if value.is_floating_point()}
+    words = sorted(vocabulary(), key=vocabulary().__getitem__)
+    data = save(halves, {"about": json.dumps(dict(about), sort_keys=True), "words": " ".join(words)})
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def about_weights(path: Path) -> dict[str, Any]:
+    """The description; SemoreError when the file is missing, torn or none of ours."""
+    with _opened(path) as file:
+        return _description(path, file.metadata())
+
+
+def read_weights(path: Path) -> CrisTiny:
+    """The network in evaluation mode; errors as about_weights, and when the file knows other words than this code."""
+    with _opened(path) as file:
+        about = file.metadata() or {}
+        _description(path, about)
+        words = about.get("words", "").split()
+        if words != sorted(vocabulary(), key=vocabulary().__getitem__):
+            raise SemoreError(f"{path} knows other words than this version teaches; train anew: `make cris-tiny`")
+        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  (no mapping)
+    network = CrisTiny(UNKNOWN + 1 + len(words))
+    try:
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise SemoreError(f"{path} does not fit this version of CRIS-tiny ({error}); train anew") from None
+    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise SemoreError(f"{path} does not fit this version of CRIS-tiny; train anew: `make cris-tiny`")
+    return network.eval()
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise SemoreError(f"{path} does not exist; give CRIS-tiny a weights file, or train one: `make cris-tiny`")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise SemoreError(
+            f"{path} is not a whole safetensors file ({error}); restore it (git checkout) or train anew: "
+            "`make cris-tiny`"
+        ) from None
+
+
+def _description(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    try:
+        about: dict[str, Any] = json.loads((metadata or {})["about"])
+    except (KeyError, json.JSONDecodeError):
+        raise SemoreError(
+            f"{path} holds no weights of CRIS-tiny; give another file or train: `make cris-tiny`"
+        ) from None
+    return about

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from annotate.plan import Part, Plan, Wanted, decision_frames, make_plan, phrases_of
 from annotate.seams import MAX_PHRASES, FrameBatch, Producers, Verdict
-from annotate.shares import Share
+from annotate.shares import Share, WorkerDied
 from annotate.summary import Summary
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeSet
@@ -178,10 +178,6 @@ class Annotator:
         summary.reasonable += int((values == 1).sum())
         for answer in answers:
             summary.count("verdicts", answer.status, answer.reason)
-
-
-class WorkerDied(Exception):
-    """Frames that took their worker with them."""
 
 
 @dataclass(frozen=True)

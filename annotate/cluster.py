@@ -25,14 +25,12 @@ from distributed.scheduler import KilledWorker
 from annotate.annotator import Annotator
 from annotate.seams import Producers
 from annotate.settings import CrewSettings
-from annotate.shares import Deal, Share
+from annotate.shares import DEATHS, Deal, Share
 from annotate.summary import Summary
 from datasets.errors import SemoreError
 from datasets.files import digest_json
 from datasets.knowledge import KnowledgeCache, ensure_set
 
-DEATHS: Final = 3
-"""Workers that may die over a single frame before it is recorded as failed: one death may be an accident."""
 AHEAD: Final = 2
 """Shares in flight per worker: one being worked on, one waiting beside it."""
 LOOK_UP: Final = 2.0
@@ -89,8 +87,8 @@ class _SchedulerLost(Exception):
     """The connection to the scheduler is gone."""
 
 
-_LOST: Final = (CommClosedError, CancelledError, AsyncCancelled, TimeoutError, AsyncTimeout, OSError)
-"""What a client raises when its scheduler is gone, depending on when it notices ."""
+_LOST: Final = (CommClosedError, CancelledError, AsyncCancelled, TimeoutError, AsyncTimeout)
+"""What a client raises when its scheduler is gone, depending on when it notices."""
 
 
 class DaskCrew(AbstractContextManager["DaskCrew"]):
@@ -152,9 +150,9 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                     share = flying[future]
                     self._settle(future, share, annotator, deal, advance, summary)
                     del flying[future]
-        except (_SchedulerLost, RuntimeError, *_LOST) as error:
-            if isinstance(error, RuntimeError) and self._connected.status == "running":
-                raise
+        except (_SchedulerLost, RuntimeError, OSError, *_LOST) as error:
+            if self._connected.status == "running" and not isinstance(error, (_SchedulerLost, *_LOST)):
+                raise  # not the connection's fault
             deal.give_back(*flying.values())
             raise _SchedulerLost from error
 
@@ -232,7 +230,7 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                 self._client = Client(**self._where(), timeout=max(min(deadline - time.monotonic(), 10.0), 1.0))
                 self._client.wait_for_workers(1, timeout=max(deadline - time.monotonic(), 1.0))
                 return
-            except (ValueError, *_LOST) as error:
+            except (ValueError, OSError, *_LOST) as error:
                 if time.monotonic() >= deadline:
                     raise SemoreError(
                         f"scheduler {settings.scheduler}: no answer or no worker within {settings.patience:.0f} s "

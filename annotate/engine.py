@@ -97,6 +97,7 @@ def annotate_rollouts(
                 deal = Deal(part, batch, settings.commit_seconds)
                 deal.learn(summary.done, summary.seconds)
                 _round(annotator, workers, deal, part.todo, summary, quiet)
+        cache.refresh()  # what workers have committed; saves the index
         if summary.done >= MEASURED:
             remember_rate(cache.root, manifest, summary.seconds / summary.done)
         _record(cache, name, extent, settings, summary)

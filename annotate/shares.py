@@ -11,6 +11,8 @@ import numpy as np
 
 from annotate.plan import Part, Plan
 
+DEATHS: Final = 3
+"""Workers that may die over a single frame before it is recorded as failed: one death may be an accident."""
 AT_RISK: Final = 0.02
 """Share of the time worked so far that may be lost when a worker dies: what a share may last, within the bounds."""
 SHORTEST: Final = 1.0
@@ -39,15 +41,25 @@ class Share:
         return Share(first, self.deaths), Share(tuple(part for group in rest for part in group), self.deaths)
 
 
+class WorkerDied(Exception):
+    """Frames that took their worker with them; its name begins the reason of their failed records."""
+
+
 class Deal:
     """Deals a plan's frames in order. How many go into a share follows from the speed seen so far.
 
     batch: frames a producer gets at once; a share is a multiple of it, and the first ones are one batch each. longest:
-    seconds a share may last.
+    seconds a share may last. Frames over which workers died in an earlier pass come last, alone, and have one try.
     """
 
     def __init__(self, plan: Plan, batch: int, longest: float) -> None:
-        self._left = deque(plan.parts)
+        self._left: deque[Part] = deque()
+        self._deadly: list[Share] = []
+        for part in plan.parts:
+            deadly = np.array([text is not None and text.reason.startswith(WorkerDied.__name__) for text in part.texts])
+            self._deadly += [Share((part.take(np.array([at])),), DEATHS - 1) for at in np.flatnonzero(deadly)]
+            if not deadly.all():
+                self._left.append(part.take(np.flatnonzero(~deadly)))
         self._batch, self._longest = batch, longest
         self._frames, self._seconds = 0, 0.0
         self._returned: list[Share] = []
@@ -56,8 +68,9 @@ class Deal:
         """The next share, None when all are dealt."""
         if self._returned:
             return self._returned.pop()
-        group = next(_grouped(self._left, self._size()), None)
-        return None if group is None else Share(group)
+        if (group := next(_grouped(self._left, self._size()), None)) is not None:
+            return Share(group)
+        return self._deadly.pop() if self._deadly else None
 
     def give_back(self, *shares: Share) -> None:
         """Deal these again."""

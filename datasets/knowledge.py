@@ -54,10 +54,10 @@ class KnowledgeCache:
             level.refresh()
 
     def commit(self) -> None:
-        """Write all pending records; after this they survive a crash and others see them."""
+        """Write all pending records; after this they survive a crash and others see them. The saved index follows with
+        the next `refresh`."""
         for level in self.levels:
             level.commit()
-            level.save_index()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from annotate.extent import rounds
 from annotate.plan import Part, Plan, all_frames, decision_frames
 from annotate.priority import change_clock, frame_order, visiting_order
 from annotate.settings import Extent
-from annotate.shares import AT_RISK, SHORTEST, Deal, Share
+from annotate.shares import AT_RISK, DEATHS, SHORTEST, Deal, Share, WorkerDied
 from datasets.errors import SemoreError
+from datasets.knowledge_records import Status, Text
 from datasets.rollouts import Episode, Rollouts
 
 
@@ -162,3 +164,17 @@ def test_decision_frames_are_those_at_which_actions_are_chosen():
     episode = Episode("e", Path("/r/e"), {"steps": 7, "action_repeat": 3})
     assert decision_frames(episode).tolist() == [0, 3, 6, 7]
     assert decision_frames(Episode("e", Path("/r/e"), {"steps": 2})).tolist() == [0, 1, 2]
+
+
+def test_frames_that_killed_workers_before_come_last_and_alone():
+    whole = part(0, 10)
+    texts = [None] * 10
+    texts[3] = Text((), Status.FAILED, f"{WorkerDied.__name__}: 3 workers died over this frame")
+    texts[6] = Text((), Status.FAILED, "TimeoutError: late")
+    deal = Deal(Plan((replace(whole, texts=tuple(texts)),)), 4, 10.0)
+    dealt = []
+    while (share := deal.next()) is not None:
+        dealt.append(share)
+    assert [len(share) for share in dealt] == [4, 4, 1, 1]
+    assert frames_of(dealt)[-1] == ("e0", 6)  # row 3 of the part is frame 6
+    assert [share.deaths for share in dealt] == [0, 0, 0, DEATHS - 1]

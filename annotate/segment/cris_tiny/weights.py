@@ -24,7 +24,8 @@ def write_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, A
     """Write a network's state with a JSON description."""
     halves = {name: value.half() for name, value in state.items() if value.is_floating_point()}
     words = sorted(vocabulary(), key=vocabulary().__getitem__)
-    data = save(halves, {"about": json.dumps(dict(about), sort_keys=True), "words": " ".join(words)})
+    # One entry: safetensors writes several in any order, and equal weights must be equal bytes.
+    data = save(halves, {"about": json.dumps({**about, "words": " ".join(words)}, sort_keys=True)})
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
@@ -38,9 +39,7 @@ def about_weights(path: Path) -> dict[str, Any]:
 def read_weights(path: Path) -> CrisTiny:
     """The network in evaluation mode; errors as about_weights, and when the file knows other words than this code."""
     with _opened(path) as file:
-        about = file.metadata() or {}
-        _description(path, about)
-        words = about.get("words", "").split()
+        words = str(_description(path, file.metadata()).get("words", "")).split()
         if words != sorted(vocabulary(), key=vocabulary().__getitem__):
             raise SemoreError(f"{path} knows other words than this version teaches; train anew: `make cris-tiny`")
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  (no mapping)

@@ -153,9 +153,15 @@ class TestLessons:
                 column = described[tuple(phrase.tolist())]
                 assert torch.equal(truth.flatten()[lesson.points[frame]], lesson.meant[frame, :, column])
 
-    def test_a_pixel_on_an_actor_is_asked_about_as_often_on_a_small_one(self, scenes):
+    def test_pixels_are_asked_about_on_every_actor_in_view_alike(self, scenes):
         lesson = Teacher(scenes, 2, 16).lesson(3)
-        assert 0.1 < (lesson.meant[..., : len(PHRASES)].sum(dim=2) > 0).float().mean() < 0.6
+        for actors, points in zip(lesson.actors.flatten(1), lesson.points, strict=True):
+            shown = actors.unique()
+            shown = shown[shown > 0]
+            counts = torch.stack([(actors[points] == actor).sum() for actor in shown]) if len(shown) else torch.zeros(1)
+            assert counts.sum() == (len(points) if len(shown) else 0)
+            assert counts.max() - counts.min() <= 1
+        assert (lesson.meant[..., : len(PHRASES)].sum(dim=2) > 0).float().mean() > 0.1
 
     def test_there_is_something_to_find_and_something_that_is_not_there(self, scenes):
         truth = torch.cat([Teacher(scenes, 1, 8).lesson(number).truth for number in range(4)]).sum(dim=(2, 3))

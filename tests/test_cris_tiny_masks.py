@@ -13,7 +13,7 @@ from annotate.seams import FrameBatch
 from annotate.segment.cris_tiny import words
 from annotate.segment.cris_tiny.evaluation import score
 from annotate.segment.cris_tiny.lessons import Teacher
-from annotate.segment.cris_tiny.network import COARSE, FINE, CrisTiny, Kernels, Pixels, answer, answer_at, fold
+from annotate.segment.cris_tiny.network import COARSE, CrisTiny, Kernels, Pixels, answer, fold, meant_at
 from annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes
 from annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
 from annotate.segment.cris_tiny.tables import clean_share, groups, headline, tables, write_tables
@@ -63,30 +63,31 @@ def frames(rgb: np.ndarray) -> FrameBatch:
 
 
 class TestNetwork:
-    pixels = Pixels(torch.randn(2, 4 * FINE, 6, 10), torch.randn(2, COARSE, 3, 5))
-    kernels = Kernels(torch.randn(3, FINE), torch.randn(3, COARSE), torch.randn(3, 2))
+    pixels = Pixels(torch.randn(2, 12, 20), torch.randn(2, COARSE, 3, 5))
+    kernels = Kernels(torch.randn(3, COARSE), torch.randn(3, 1))
 
     def masks(self) -> torch.Tensor:
         return answer(self.pixels, Kernels(*(part.expand(2, *part.shape) for part in self.kernels)))
 
-    def test_a_mask_is_where_both_kernels_fire(self):
+    def test_a_mask_is_where_an_actor_stands_that_is_meant(self):
         """In the middle of 4×4 pixels the coarse answer is the cell's own, apart from its neighbours' share."""
         masks = self.masks()
         assert masks.shape == (2, 3, 12, 20)
-        constant = Pixels(self.pixels.fine, self.pixels.coarse[:, :, :1, :1].expand(-1, -1, 3, 5))
+        constant = Pixels(self.pixels.outline, self.pixels.coarse[:, :, :1, :1].expand(-1, -1, 3, 5))
         masks = answer(constant, Kernels(*(part.expand(2, *part.shape) for part in self.kernels)))
-        fine, coarse, bias = self.kernels
+        coarse, bias = self.kernels
         for frame, phrase, row, column in ((0, 0, 0, 0), (1, 1, 7, 4), (1, 2, 11, 19), (0, 1, 2, 15)):
-            cell = constant.fine[frame].unflatten(0, (2, 2, FINE))[row % 2, column % 2, :, row // 2, column // 2]
-            outline = torch.sigmoid(cell @ fine[phrase] + bias[phrase, 0])
-            meaning = torch.sigmoid(constant.coarse[frame, :, 0, 0] @ coarse[phrase] + bias[phrase, 1])
+            outline = torch.sigmoid(constant.outline[frame, row, column])
+            meaning = torch.sigmoid(constant.coarse[frame, :, 0, 0] @ coarse[phrase] + bias[phrase, 0])
             torch.testing.assert_close(masks[frame, phrase, row, column], outline * meaning)
 
     def test_single_pixels_are_answered_as_in_the_mask(self):
         points = torch.randint(0, 240, (2, 30))
-        masks, found = self.masks().flatten(2), answer_at(self.pixels, points, self.kernels)
+        masks, meant = self.masks().flatten(2), meant_at(self.pixels, points, self.kernels).sigmoid()
+        outlines = self.pixels.outline.flatten(1).sigmoid()
         for frame in range(2):
-            torch.testing.assert_close(found[frame], masks[frame][:, points[frame]].T)
+            found = meant[frame] * outlines[frame][points[frame], None]
+            torch.testing.assert_close(found, masks[frame][:, points[frame]].T)
 
     def test_folding_changes_no_mask(self):
         torch.manual_seed(1)

@@ -32,8 +32,8 @@ _PRESENT: Final = 2
 """at most so many of them there to be found."""
 _TWIN: Final = 0.6
 """Share of the others that have a word in common with something in view."""
-POINTS: Final = 192
-"""Pixels of each frame, half of them on actors, small ones as often as large ones: of each it is asked whether it
+POINTS: Final = 128
+"""Pixels of each frame, all of them on actors, small ones as often as large ones: of each it is asked whether it
 belongs to every phrase of the describer"""
 _OPEN: Final = 16
 """and to so many in other words."""
@@ -47,7 +47,8 @@ class Lesson:
     network.places.
 
     tokens (B, K, L) int64 and truth (B, K, WINDOW, WINDOW) float32 of the masks; points (B, P) int64, pixels of the
-    window row by row, words (Q, L) int64 and meant (B, P, Q) float32 of the pixels."""
+    window row by row, words (Q, L) int64 and meant (B, P, Q) float32 of the pixels. actors (B, WINDOW, WINDOW) int64:
+    which actor each pixel shows, 0 for none."""
 
     rgb: Tensor
     place: Tensor
@@ -56,6 +57,7 @@ class Lesson:
     points: Tensor
     words: Tensor
     meant: Tensor
+    actors: Tensor
 
 
 class Teacher:
@@ -94,6 +96,7 @@ class Teacher:
         place = np.empty((self._batch, 2, WINDOW // 2, WINDOW // 2), np.float32)
         truth = np.empty((*asked.shape, WINDOW, WINDOW), np.float32)
         points = np.empty((self._batch, POINTS), np.int64)
+        actors = np.empty((self._batch, WINDOW, WINDOW), np.int64)
         meant = np.empty((self._batch, POINTS, len(words)), np.float32)
         for row, (frame, (top, left)) in enumerate(zip(frames, corners, strict=True)):
             inside = slice(top, top + WINDOW), slice(left, left + WINDOW)
@@ -102,9 +105,10 @@ class Teacher:
             halves = slice(top // 2, (top + WINDOW) // 2), slice(left // 2, (left + WINDOW) // 2)
             place[row] = self._place[:, *halves]
             truth[row] = self._table(frame, asked[row])[:, label]
+            actors[row] = np.where(label >= FIRST_ACTOR, label.astype(np.int64) - FIRST_ACTOR + 1, 0)
             points[row] = _points(label.reshape(-1), rng)
             meant[row] = (self._table(frame, everything) & heard[:, None])[:, label.reshape(-1)[points[row]]].T
-        arrays = rgb, place, self._tokens[asked], truth, points, words, meant
+        arrays = rgb, place, self._tokens[asked], truth, points, words, meant, actors
         return Lesson(*(torch.from_numpy(array) for array in arrays))
 
     def _table(self, frame: int, phrases: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -145,12 +149,12 @@ class Teacher:
 
 
 def _points(label: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int64]:
-    """(POINTS,) pixels of a window: half of them on its actors, as many on each; the rest anywhere."""
+    """(POINTS,) pixels of a window, as many on each of its actors; anywhere when it shows none."""
     points = rng.integers(len(label), size=POINTS)
     actors = np.unique(label[label >= FIRST_ACTOR])
     if len(actors):
         for index, actor in enumerate(actors):
-            own = slice(index, POINTS // 2, len(actors))
+            own = slice(index, POINTS, len(actors))
             points[own] = rng.choice(np.flatnonzero(label == actor), len(points[own]))
     return points
 

@@ -1,8 +1,9 @@
-"""The network: frames to embeddings of pixels, phrases to kernels; a phrase's mask is where its two kernels both fire.
+"""The network: frames to outlines and embeddings, phrases to kernels; a mask is where something stands and is meant.
 
-The text-to-pixel idea of CRIS (method.md §7) at a hundredth of its size. All work on pixels is done once per frame; a
-phrase then costs a short dot product per pixel and a longer one per 4×4 pixels. Convolutions stay at half the
-resolution and below: 2×2 pixels come out as channels, so that objects of a few pixels keep their exact outline."""
+The text-to-pixel idea of CRIS (method.md §7) at a hundredth of its size, in two factors: does this pixel show an actor
+at all (full resolution), and is what stands here what the phrase means (4×4 pixels). All work on pixels is done once
+per frame; a phrase then costs a dot product per 4×4 pixels. Most convolutions work at half the resolution and below;
+three thin ones see the picture itself, so that objects of a few pixels keep their exact outline."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ SIZE: Final = 128
 WIDTHS: Final = (24, 48, 80, 128)
 """Channels at 64², 32², 16² and 8² cells."""
 FINE: Final = 12
-"""Channels of a pixel's embedding, which knows outlines,"""
+"""Channels at full resolution, which know outlines,"""
+EDGES: Final = 16
+"""and of those among them that come from the picture itself."""
 COARSE: Final = 48
-"""and of the embedding of 4×4 pixels, which knows what stands there."""
+"""Channels of the embedding of 4×4 pixels, which knows what stands there."""
 _WORD: Final = 48
 _PHRASE: Final = 96
 
@@ -74,10 +77,9 @@ def places() -> Tensor:
 
 
 class Pixels(NamedTuple):
-    """What is known of a picture: fine (B, 4 · FINE, H / 2, W / 2), for each of the 2×2 pixels of a cell, and coarse
-    (B, COARSE, H / 4, W / 4)."""
+    """Of a picture: outline (B, H, W), the logit of showing an actor, coarse (B, COARSE, H / 4, W / 4)."""
 
-    fine: Tensor
+    outline: Tensor
     coarse: Tensor
 
 
@@ -97,6 +99,9 @@ class PixelEncoder(nn.Module):
         )
         self.up = nn.ModuleList((Up(d, c), Up(c, b), Up(b, a)))
         self.fine = nn.Conv2d(a, 4 * FINE, 1)
+        self.edges = convolution(3, EDGES)
+        self.detail = nn.Conv2d(EDGES, FINE, 3, padding=1)
+        self.outline = nn.Conv2d(FINE, 1, 3, padding=1)
         self.coarse = nn.Conv2d(b, COARSE, 1)
         self.coarser = nn.Conv2d(c, COARSE, 1)
         self.register_buffer("place", places(), persistent=False)
@@ -104,7 +109,8 @@ class PixelEncoder(nn.Module):
     def forward(self, rgb: Tensor, place: Tensor | None = None) -> Pixels:
         """`place` (B, 2, H / 2, W / 2): where in the picture rgb was cut out; default: rgb is whole pictures."""
         where = self.where(self.place if place is None else place)
-        maps = [functional.relu(self.stem((rgb - 0.45) * 4.0) + where)]
+        rgb = (rgb - 0.45) * 4.0
+        maps = [functional.relu(self.stem(rgb) + where)]
         for down in self.down:
             maps.append(down(maps[-1]))
         sixteenth, eighth, quarter = maps.pop(), maps.pop(), maps.pop()
@@ -112,13 +118,13 @@ class PixelEncoder(nn.Module):
         quarter = self.up[1](eighth, quarter)
         half = self.up[2](quarter, maps.pop())
         doubled = functional.interpolate(self.coarser(eighth), scale_factor=2.0, mode="nearest")
-        return Pixels(self.fine(half), self.coarse(quarter) + doubled)
+        fine = functional.relu(functional.pixel_shuffle(self.fine(half), 2) + self.detail(self.edges(rgb)))
+        return Pixels(self.outline(fine)[:, 0], self.coarse(quarter) + doubled)
 
 
 class Kernels(NamedTuple):
-    """What a phrase looks for: fine (…, FINE), coarse (…, COARSE) and their biases (…, 2)."""
+    """What a phrase looks for: coarse (…, COARSE) and its bias (…, 1)."""
 
-    fine: Tensor
     coarse: Tensor
     bias: Tensor
 
@@ -130,14 +136,14 @@ class PhraseEncoder(nn.Module):
         super().__init__()
         self.words = nn.Embedding(words, _WORD, padding_idx=PAD)
         self.read = nn.GRU(_WORD, _PHRASE, batch_first=True)
-        self.say = nn.Linear(_PHRASE, FINE + COARSE + 2)
+        self.say = nn.Linear(_PHRASE, COARSE + 1)
         nn.init.normal_(self.say.weight, std=0.2)  # kernels of about the size they will have
-        nn.init.constant_(self.say.bias[-2:], -2.0)  # most pixels belong to no phrase
+        nn.init.constant_(self.say.bias[-1:], -2.0)  # most actors are not meant
 
     def forward(self, tokens: Tensor) -> Kernels:
         states, _ = self.read(self.words(tokens))
         last = (tokens != PAD).sum(dim=1) - 1
-        return Kernels(*self.say(states[torch.arange(len(tokens)), last]).split((FINE, COARSE, 2), dim=1))
+        return Kernels(*self.say(states[torch.arange(len(tokens)), last]).split((COARSE, 1), dim=1))
 
 
 class CrisTiny(nn.Module):
@@ -150,25 +156,17 @@ class CrisTiny(nn.Module):
 
 
 def answer(pixels: Pixels, kernels: Kernels) -> Tensor:
-    """Soft masks (B, K, H, W) in [0, 1] of each frame's K phrases, Kernels of (B, K, …): where both kernels fire."""
-    frames, _, height, width = pixels.fine.shape
-    groups = pixels.fine.reshape(frames, 4, FINE, height * width)
-    fine = (kernels.fine[:, None] @ groups + kernels.bias[:, None, :, :1]).reshape(frames, 2, 2, -1, height, width)
-    fine = fine.permute(0, 3, 4, 1, 5, 2).reshape(frames, -1, 2 * height, 2 * width)
-    coarse = (kernels.coarse @ pixels.coarse.flatten(2) + kernels.bias[..., 1:]).unflatten(2, pixels.coarse.shape[2:])
-    coarse = functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")
-    return torch.sigmoid(fine) * torch.sigmoid(coarse)
+    """Soft masks (B, K, H, W) in [0, 1] of each frame's K phrases, Kernels of (B, K, …)."""
+    meant = (kernels.coarse @ pixels.coarse.flatten(2) + kernels.bias).unflatten(2, pixels.coarse.shape[2:])
+    meant = functional.interpolate(meant, scale_factor=4.0, mode="bilinear")
+    return torch.sigmoid(pixels.outline)[:, None] * torch.sigmoid(meant)
 
 
-def answer_at(pixels: Pixels, points: Tensor, kernels: Kernels) -> Tensor:
-    """As `answer`, (B, P, Q), for single pixels `points` (B, P), counted row by row, and the same Q phrases for all,
-    Kernels of (Q, …)."""
-    frames, _, height, width = pixels.fine.shape
-    row, column = points // (2 * width), points % (2 * width)
-    groups = pixels.fine.reshape(frames, 4, FINE, height * width)
-    frame = torch.arange(frames)[:, None]
-    fine = groups[frame, 2 * (row % 2) + column % 2, :, row // 2 * width + column // 2] @ kernels.fine.T
-    place = torch.stack([(column + 0.5) / width - 1.0, (row + 0.5) / height - 1.0], dim=-1)[:, None]
+def meant_at(pixels: Pixels, points: Tensor, kernels: Kernels) -> Tensor:
+    """Logits (B, P, Q) that what stands at the pixels `points` (B, P), counted row by row, is meant by each of the same
+    Q phrases, Kernels of (Q, …)."""
+    height, width = pixels.outline.shape[1:]
+    row, column = points // width, points % width
+    place = torch.stack([(2 * column + 1) / width - 1.0, (2 * row + 1) / height - 1.0], dim=-1)[:, None]
     coarse = functional.grid_sample(pixels.coarse, place, padding_mode="border", align_corners=False)
-    coarse = coarse[:, :, 0].transpose(1, 2) @ kernels.coarse.T
-    return torch.sigmoid(fine + kernels.bias[:, 0]) * torch.sigmoid(coarse + kernels.bias[:, 1])
+    return coarse[:, :, 0].transpose(1, 2) @ kernels.coarse.T + kernels.bias[:, 0]

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from annotate.segment.cris_tiny.lessons import Lesson, Teacher
-from annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, answer_at
-from annotate.segment.cris_tiny.scenes import Scenes
+from annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, meant_at
+from annotate.segment.cris_tiny.scenes import MAX_ACTORS, Scenes
 from annotate.segment.cris_tiny.words import UNKNOWN, vocabulary
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
@@ -28,7 +28,8 @@ SHARDS: Final = 2
 _WARM_UP: Final = 150  # steps
 _DECLINE: Final = 0.6  # of the steps
 _AVERAGING: Final = 0.998
-_AREA: Final = 30.0  # pixels
+_AREA: Final = 10.0  # pixels
+_OUTLINES: Final = 4.0  # weight
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,36 @@ def train(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> State:
 
 
 def lesson_loss(network: CrisTiny, lesson: Lesson) -> Tensor:
-    """Masks and points together."""
+    """Outlines, meanings, and whole masks."""
     pixels = network.pixels(lesson.rgb, lesson.place)
     shape = lesson.tokens.shape[:2]
     kernels = network.phrases(torch.cat([lesson.tokens.flatten(0, 1), lesson.words]))
     own = Kernels(*(part[: shape.numel()].unflatten(0, shape) for part in kernels))
     shared = Kernels(*(part[shape.numel() :] for part in kernels))
-    masks, points = answer(pixels, own), answer_at(pixels, lesson.points, shared)
-    return mask_loss(masks, lesson.truth) + point_loss(points, lesson.meant)
+    on_actor = lesson.actors.flatten(1).gather(1, lesson.points) > 0
+    meanings = meaning_loss(meant_at(pixels, lesson.points, shared), lesson.meant, on_actor)
+    return outline_loss(pixels.outline, lesson.actors) + meanings + mask_loss(answer(pixels, own), lesson.truth)
 
 
-def point_loss(found: Tensor, meant: Tensor) -> Tensor:
-    """Mean over pixels of the cross-entropy summed over phrases, (B, P, Q)."""
-    return functional.binary_cross_entropy(found, meant, reduction="none").sum(dim=2).mean()
+def outline_loss(found: Tensor, actors: Tensor) -> Tensor:
+    """Cross-entropy of logits (B, H, W) against "shows an actor" (B, H, W, 0 for none): each actor weighs by the root
+    of its size, and the background near actors as much as they do."""
+    shown = (actors > 0).float()
+    sizes = functional.one_hot(actors, MAX_ACTORS + 1).sum(dim=(1, 2)).float().clamp(min=1.0)
+    weight = shown * sizes.rsqrt().gather(1, actors.flatten(1)).view_as(shown)
+    spread = functional.max_pool2d(weight[:, None], 7, 1, 3)[:, 0]
+    weight = torch.where(actors > 0, weight, spread + 0.002)
+    entropy = functional.binary_cross_entropy_with_logits(found, shown, weight, reduction="none").flatten(1).sum(dim=1)
+    return (entropy / weight.flatten(1).sum(dim=1)).mean() * _OUTLINES
+
+
+def meaning_loss(found: Tensor, meant: Tensor, counts: Tensor) -> Tensor:
+    """Of logits (B, P, Q) that a phrase means what stands at a point, where the point `counts` (B, P): cross-entropy,
+    summed over the phrases; and of the phrases that do mean it, that they stand out from the others."""
+    entropy = functional.binary_cross_entropy_with_logits(found, meant, reduction="none").sum(dim=2)
+    apart = found.logsumexp(dim=2) - found.masked_fill(meant == 0, -1e4).logsumexp(dim=2)
+    both = entropy + torch.where(meant.any(dim=2), apart, 0.0)
+    return (both * counts).sum() / counts.sum().clamp(min=1)
 
 
 def mask_loss(found: Tensor, truth: Tensor) -> Tensor:

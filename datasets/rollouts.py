@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -72,6 +73,16 @@ def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
     if not isinstance(array, zarr.Array) or array.nchunks_initialized < array.nchunks:
         raise ValueError(f"array {name!r} has missing chunks")
     return np.asarray(array[:])
+
+
+def _remove(folder: Path) -> None:
+    """Remove a half-written group. After an error Zarr's other threads may still be writing into it: they are outlasted,
+    within bounds; what is left then is swept by the next collector."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 def checksum(arrays: Arrays) -> str:
@@ -171,7 +182,7 @@ class Rollouts:
                 ) from None
             raise
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove(temporary)
 
     def fingerprint(self, names: Iterable[str] | None = None) -> str:
         """BLAKE2b-128 (hex) over the names and checksums of the named (default: all) episodes."""

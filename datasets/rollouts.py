@@ -76,8 +76,8 @@ def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a half-written group. After an error Zarr's other threads may still be writing into it: they are outlasted,
-    within bounds; what is left then is swept by the next collector."""
+    """Remove a half-written group. After an error Zarr's other threads may still be writing into it: they are
+    outlasted, within bounds; what is left then is swept by the next collector."""
     for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

@@ -35,7 +35,7 @@ from rich.table import Table
 
 from annotate.engine import annotate_rollouts, make_annotator
 from annotate.rehearsal.fake import FakeProducer, fake_producers
-from annotate.rehearsal.faults import Faults
+from annotate.rehearsal.faults import NO_FAULTS, Faults
 from annotate.rehearsal.rollouts import random_rollouts
 from annotate.seams import FrameBatch, Producers
 from annotate.segment.cris import CRIS
@@ -78,9 +78,9 @@ class Clock:
         return timed
 
 
-def describing(seconds: float, faults: Faults | None = None) -> Producers:
-    """Only the describer thinks; the segmenter and judge answer at once."""
-    whole = fake_producers(seconds) if faults is None else fake_producers(seconds, faults)
+def describing(seconds: float, faults: Faults = NO_FAULTS) -> Producers:
+    """Only the describer thinks; the segmenter answers at once, and nobody judges."""
+    whole = fake_producers(seconds, faults)
     assert isinstance(whole.segmenter, FakeProducer)
     return Producers(whole.describer, replace(whole.segmenter, seconds=0.0), None)
 

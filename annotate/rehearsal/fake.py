@@ -75,10 +75,10 @@ class FakeProducer:
         self.faults.strike(level, batch)
 
 
-def fake_producers(seconds: float, faults: Faults = NO_FAULTS, with_judge: bool = True) -> Producers:
+def fake_producers(seconds: float, faults: Faults = NO_FAULTS) -> Producers:
     """Three of them, `seconds` per call of the describer; the others cost a tenth of it."""
     return Producers(
         FakeProducer("describer", seconds, faults=faults),
         FakeProducer("segmenter", seconds / 10, faults=faults),
-        FakeProducer("judge", seconds / 10, faults=faults) if with_judge else None,
+        FakeProducer("judge", seconds / 10, faults=faults),
     )

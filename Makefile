@@ -5,8 +5,8 @@
 
 PYTHON ?= python3.11
 PRESET ?= laptop
-SCENARIO ?= JayWalk
-# Further choices, passed on only when given: RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, SAMPLE, FRAMES,
+# Further choices, passed on only when given: METHOD, RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, SAMPLE,
+# FRAMES, BUDGET, SCHEDULER, WORKERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
 # BUDGET, SCHEDULER, WORKERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
 common = --preset $(PRESET) --scenario $(SCENARIO)
 option = $(if $($(1)),--$(2) $($(1)))
@@ -15,6 +15,9 @@ describer = $(or $(DESCRIBER),privileged)
 segmenter = $(or $(SEGMENTER),cris-tiny)
 produced = $(if $(filter $(describer),$(segmenter)),$(describer),$(describer)-$(segmenter))
 knowledge = $(if $(KNOWLEDGE)$(DESCRIBER)$(SEGMENTER),--knowledge $(or $(KNOWLEDGE),$(produced)))
+# A rival's run is called after its method unless RUN says otherwise (train.settings.run_folder).
+rival = $(filter-out semore,$(METHOD))
+named = $(or $(RUN),$(if $(rival),$(SCENARIO)-$(basename $(notdir $(PRESET)))-$(rival)))
 run = .venv/bin/python -m
 
 help:
@@ -29,6 +32,7 @@ help:
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
 	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay RUN= ROLLOUTS= KNOWLEDGE= WEATHER="
+	@echo "           METHOD=semore|sac|deepmdp|drq|curl|sac-segmentation|cloning"
 	@echo "           SIM= DESCRIBER= SEGMENTER= SAMPLE= FRAMES= BUDGET=minutes SCHEDULER=none|local|tcp://... WORKERS="
 	@echo "           ARGS=\"--any.setting value\"; every setting: .venv/bin/python -m train --help"
 
@@ -61,10 +65,10 @@ cris-tiny: setup
 	@$(run) annotate.segment.cris_tiny $(ARGS)
 
 train: setup
-	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,RUN,run) $(ARGS)
+	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,METHOD,method) $(call option,RUN,run) $(ARGS)
 
 evaluate: setup
-	@$(run) evaluate $(common) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,RUN,run) $(ARGS)
+	@$(run) evaluate $(common) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,named,run) $(ARGS)
 
 test: setup
 	@$(run) pytest -m "not slow"

@@ -21,6 +21,7 @@ import dask
 from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_worker, performance_report, wait
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
+from psutil import Process
 
 from annotate.annotator import Annotator
 from annotate.seams import Producers
@@ -36,7 +37,7 @@ AHEAD: Final = 2
 LOOK_UP: Final = 2.0
 """Seconds between looks at whether scheduler and workers are still there."""
 SETTLING: Final = 1.0
-"""Seconds before a worker's first share: Dask's nanny restarts no worker that dies while it is being started."""
+"""Age in seconds of a worker before its first share: Dask's nanny restarts none that dies while it is being started."""
 ALL_GONE: Final = 30.0
 """Seconds without any worker after which a local cluster is started anew."""
 GPU: Final = "GPU"
@@ -63,7 +64,7 @@ class AnnotatorPlugin(WorkerPlugin):
         """Annotate a share and commit it."""
         with self._lock:
             if self._annotator is None:
-                time.sleep(SETTLING)
+                time.sleep(max(SETTLING - (time.time() - Process().create_time()), 0.0))
                 # Refused when the producers are others here than on the client, e.g. another checkpoint on this disk.
                 knowledge = ensure_set(KnowledgeCache(self.root), self.set_name, self.producers.manifest(self.merge))
                 self._annotator = Annotator(knowledge, self.producers, self.batch, self.retry_failed)

@@ -161,10 +161,9 @@ class FramePool:
         start = self.start[index]
         return torch.stack([torch.maximum(index - 2, start), torch.maximum(index - 1, start), index], 1)
 
-    def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.intp], int]:
+    def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
         """Rows of the decision frames and the last frame; SemoreError when actions change within a decision."""
-        skip, steps = self.view.frame_skip, len(action)
-        rows = np.append(np.arange(0, steps, skip), steps)
+        skip, rows = self.view.frame_skip, rows_of(episode, self.view.frame_skip)
         held = np.repeat(action[rows[:-1]], np.diff(rows), axis=0)
         if not np.array_equal(held, action):
             raise SemoreError(
@@ -173,7 +172,7 @@ class FramePool:
             )
         return rows, len(rows) - 1
 
-    def _rewards(self, arrays: dict[str, NDArray[Any]], rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    def _rewards(self, arrays: dict[str, NDArray[Any]], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Mean reward of each decision's simulator steps, of the view's reward."""
         steer, pedal = arrays["action"].T
         reward = driving_reward(arrays["progress"], arrays["impulse"], steer, np.maximum(-pedal, 0.0), self.view.reward)
@@ -185,9 +184,14 @@ class FramePool:
         )  # fmt: skip
 
 
+def rows_of(episode: Episode, frame_skip: int) -> NDArray[np.int64]:
+    """The rows of an episode that a pool takes: one per decision, and the last."""
+    return np.append(np.arange(0, episode.steps, frame_skip), episode.steps)
+
+
 def frames_of(episode: Episode, frame_skip: int) -> int:
-    """Frames an episode takes in a pool: one per decision, and the last."""
-    return len(range(0, episode.steps, frame_skip)) + 1
+    """How many they are."""
+    return len(rows_of(episode, frame_skip))
 
 
 def forecast_bytes(view: View, capacity: int) -> int:

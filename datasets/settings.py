@@ -35,19 +35,26 @@ def preset_path(preset: str) -> Path:
 def preset_section(preset: str, stage: str) -> dict[str, Any]:
     """The `stage:` section of a preset; SemoreError when the file has no such section or is not YAML."""
     path = preset_path(preset)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SemoreError(f"{path} is not valid YAML: {error}") from None
+    content = _read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get(stage), dict):
         raise SemoreError(f"{path} has no section {stage!r}; see presets/laptop.yaml for the layout")
     section: dict[str, Any] = content[stage]
     return section
 
 
+def method_path(method: str) -> Path:
+    """`presets/methods/<method>.yaml`; SemoreError naming the choices otherwise."""
+    folder = PRESETS / "methods"
+    if (folder / f"{method}.yaml").is_file():
+        return folder / f"{method}.yaml"
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
+    raise SemoreError(f"unknown method {method!r}; choose one of {known}")
+
+
 def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None = None) -> T:
-    """Fill the dataclass `settings` from a preset (`--preset NAME`, default laptop) and dotted overrides
-    such as `--agent.lr 1e-4`. `--print_config` shows the resolved settings, `--help` explains each one.
+    """Fill the dataclass `settings` from a preset (`--preset NAME`, default laptop), where it has a `method` from the
+    file of that name in presets/methods, and from dotted overrides such as `--agent.lr 1e-4`, each over the one before.
+    `--print_config` shows the resolved settings, `--help` explains each one.
 
     Unknown keys and values of the wrong type end the program with the parser's message (exit code 2); in a preset they
     are a SemoreError naming the file.
@@ -58,7 +65,13 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
     parser.add_argument("--config", action="config", help="a YAML file of this stage's settings, over the preset")
     parser.add_class_arguments(settings)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser.set_defaults(_checked_section(settings, stage, _chosen_preset(given)))
+    preset = _chosen(given, "preset", "laptop")
+    path, section = preset_path(preset), preset_section(preset, stage)
+    defaults = _checked(settings, section, f"{path}, section {stage!r}")
+    if any(field.name == "method" for field in fields(settings)):  # type: ignore[arg-type]
+        method = method_path(_chosen(given, "method", section.get("method", "semore")))
+        defaults |= _checked(settings, _read_yaml(method), str(method))
+    parser.set_defaults(defaults)
     parsed = parser.parse_args(given)
     ready = parser.instantiate(parsed)
     return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
@@ -98,26 +111,31 @@ def run_command(command: Callable[[], None]) -> None:
         raise SystemExit(130) from None
 
 
-def _chosen_preset(arguments: Sequence[str]) -> str:
-    chosen = "laptop"
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SemoreError(f"{path} is not valid YAML: {error}") from None
+
+
+def _chosen(arguments: Sequence[str], option: str, default: str) -> str:
+    chosen = default
     for index, word in enumerate(arguments):  # the last one counts, as for every other setting
-        if word.startswith("--preset="):
+        if word.startswith(f"--{option}="):
             chosen = word.partition("=")[2]
-        elif word == "--preset" and index + 1 < len(arguments):
+        elif word == f"--{option}" and index + 1 < len(arguments):
             chosen = arguments[index + 1]
     return chosen
 
 
-def _checked_section(settings: type[Any], stage: str, preset: str) -> dict[str, Any]:
-    """The preset's values for `settings` under their dotted names; set_defaults alone lets wrong types pass."""
-    section = preset_section(preset, stage)
+def _checked(settings: type[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A file's values for `settings` under their dotted names; set_defaults alone lets wrong types pass."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(settings)
     try:
-        parsed = parser.parse_object(section)
+        parsed = parser.parse_object(dict(section))
     except ArgumentError as error:
-        problem = " ".join(str(error).split())
-        raise SemoreError(f"{preset_path(preset)}, section {stage!r}: {problem}") from None
+        raise SemoreError(f"{where}: {' '.join(str(error).split())}") from None
     return {name: parsed[name] for name, _ in flat(section)}
 
 

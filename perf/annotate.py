@@ -4,7 +4,8 @@ Prints a table with the targets of the design, and as its very last line one JSO
 
     engine_overhead         (wall − time in the model) / time in the model, in this process, and the same on one Dask
                             worker; the fake model burns 50 ms of processor time a batch, shares last ≥ 1 s
-    two_workers_over_one    speed of two one-thread Dask workers over that of one
+    two_workers_over_one    speed of two one-thread Dask workers over that of one; the clusters run before the clock
+    cluster_start_s         seconds until a cluster of two such workers has its first answer
     cached_lookups_per_s    keys looked up per second while planning a fully cached pass, and its model calls (0)
     kill_and_resume         model time of a pass killed at half plus its resumption, over one undisturbed pass
     cris_images_per_s       CRIS (random weights, 416 px) with 1, 4, 8 phrases a frame, and calling it phrase by phrase
@@ -29,6 +30,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from distributed import LocalCluster
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -97,17 +99,18 @@ def overhead_alone(rollouts: Rollouts, root: Path) -> float:
     return summary.wall / model - 1
 
 
-def on_dask(rollouts: Rollouts, root: Path, workers: int) -> Summary:
-    """A pass on a local cluster."""
-    return annotate_rollouts(
-        [rollouts.path],
-        KnowledgeCache(root),
-        "k",
-        describing(BURN),
-        batch=BATCH,
-        quiet=True,
-        crew=CrewSettings("local", workers),
-    )
+def on_dask(rollouts: Rollouts, root: Path, workers: int) -> tuple[float, Summary]:
+    """Seconds until a new cluster has done a first short pass, and a whole pass on it."""
+    start = time.perf_counter()
+    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster:
+
+        def annotate(recorded: Rollouts) -> Summary:
+            cache, crew = KnowledgeCache(root / "k"), CrewSettings(cluster.scheduler_address)
+            return annotate_rollouts([recorded.path], cache, "k", describing(BURN), batch=BATCH, quiet=True, crew=crew)
+
+        annotate(random_rollouts(root / "short.zarr", 1, 4 * BATCH * workers, side=SIDE, seed=2))
+        started = time.perf_counter() - start
+        return started, annotate(rollouts)
 
 
 def cached(root: Path, frames: int) -> dict[str, float]:
@@ -207,11 +210,12 @@ def main() -> None:
         rollouts = random_rollouts(root / "r.zarr", max(chosen.frames // 500, 1), 500, side=SIDE)
         frames = sum(episode.steps + 1 for episode in rollouts.episodes())
         model = BURN * frames / BATCH
-        alone, dask, scaling = [], [], []
+        alone, dask, scaling, starting = [], [], [], []
         for number in range(chosen.rounds):
             alone.append(overhead_alone(rollouts, root / f"alone{number}"))
-            one = on_dask(rollouts, root / f"one{number}", 1)
-            two = on_dask(rollouts, root / f"two{number}", 2)
+            _, one = on_dask(rollouts, root / f"one{number}", 1)
+            started, two = on_dask(rollouts, root / f"two{number}", 2)
+            starting.append(started)
             dask.append(one.wall / model - 1)
             scaling.append(one.wall / two.wall)
             print(
@@ -221,6 +225,7 @@ def main() -> None:
             )
         found["engine_overhead"] = {"alone": round(median(alone), 4), "dask": round(median(dask), 4)}
         found["two_workers_over_one"] = round(median(scaling), 3)
+        found["cluster_start_s"] = round(median(starting), 1)
         known = cached(root / "cached", chosen.cached)
         found["cached_lookups_per_s"] = round(known["lookups_per_s"])
         found["cached_model_calls"] = int(known["model_calls"])

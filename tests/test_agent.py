@@ -15,7 +15,8 @@ from torch import Tensor
 from collect.behaviour import load_policy
 from datasets.frame_pool import Batch
 from train import losses
-from train.agent import Agent, AgentSettings, Weights, sample_action
+from train.agent import Agent, sample_action
+from train.agent_settings import AgentSettings, Weights
 from train.checkpoint import export_policy
 from train.encoder import EncoderSettings, static_and_motion
 

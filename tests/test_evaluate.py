@@ -30,7 +30,8 @@ from evaluate.episodes import Row, RunCourse, evaluate_policies, read_rows, writ
 from evaluate.policies import POLICIES, Grey
 from evaluate.statistics import estimate, paired_difference
 from evaluate.video import film
-from train.agent import Agent, AgentSettings
+from train.agent import Agent
+from train.agent_settings import AgentSettings
 from train.checkpoint import export_policy
 from train.encoder import EncoderSettings
 from train.online import policy_view

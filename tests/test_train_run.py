@@ -29,7 +29,8 @@ from datasets.rollouts import Rollouts
 from datasets.schema import SEED_SPLITS
 from train import online
 from train import run as run_module
-from train.agent import Agent, AgentSettings
+from train.agent import Agent
+from train.agent_settings import AgentSettings
 from train.checkpoint import read_checkpoint, weights_digest
 from train.encoder import EncoderSettings
 from train.log import read_metrics

@@ -1,67 +1,23 @@
-"""The Semore agent: dual stream, DeepMDP heads and SAC, with the whole update on one screen (method.md §3, §4)."""
+"""The agent: encoder, SAC, DeepMDP heads and what rivals add, with the whole update on one screen (method.md §3, §4).
+
+Every part is a setting: Semore's are the defaults, and presets/methods/ names the rivals' (same convolutions, data and
+schedule)."""
 
 from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from datasets.frame_pool import Batch
 from train import losses
-from train.encoder import DualStream, EncoderSettings, Features, Neck, orthogonal, static_and_motion
+from train.agent_settings import AgentSettings, Weights, check
+from train.augment import random_shift
+from train.encoder import Features, Neck, make_backbone, make_neck, orthogonal
 
 ACTIONS = 2
-
-
-@dataclass(frozen=True)
-class AgentSettings:
-    """The method's knobs; docs/fidelity.md gives the paper's and the public code's values."""
-
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    """Shape of the encoder."""
-    hidden: int = 256
-    """Width of the actor's and critics' hidden layers."""
-    model_hidden: int = 512
-    """Width of the transition and reward heads."""
-    lr: float = 1e-3
-    """Adam's rate for encoder, critics, heads and actor."""
-    alpha_lr: float = 3e-4
-    """Adam's rate for log α."""
-    initial_alpha: float = 0.03
-    """SAC's entropy weight at the start."""
-    target_entropy: float = -2.0
-    """Entropy H̄ that α is tuned towards."""
-    gamma: float = 0.99
-    """Discount per decision."""
-    tau: float = 0.01
-    """Soft-update rate of the target critics."""
-    encoder_tau: float = 0.05
-    """Soft-update rate of the target encoder and neck."""
-    actor_every: int = 2
-    """Critic updates per actor update."""
-    semantic_weight: float = 1.0
-    """λ_sem, the weight of the semantic loss."""
-    semantic_loss: str = "balanced_bce"
-    """balanced_bce, balanced_l1, or plain_l1 (collapses on sparse masks: laptop.md 3)."""
-    transition_latent: str = "motion"
-    """Latent the transition model predicts: motion (as the public code), or fused."""
-    clip: float = 50.0
-    """Largest gradient norm of the critic side; the actor's is a fifth of it."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What the schedule says for one update."""
-
-    cloning: float = 0.0
-    """λ of the behaviour-cloning term."""
-    cloning_shapes_encoder: bool = False
-    """Whether its gradient reaches the encoder (the offline phase)."""
-    student_share: float = 0.5
-    """Probability that the student's mask replaces a cached one."""
 
 
 class Agent(nn.Module):
@@ -69,21 +25,28 @@ class Agent(nn.Module):
 
     def __init__(self, settings: AgentSettings) -> None:
         super().__init__()
+        check(settings)
         self.settings = settings
         encoder = settings.encoder
-        motion, fused = encoder.latent, 2 * encoder.latent
-        predicted = fused if settings.transition_latent == "fused" else motion
-        self.backbone = DualStream(encoder)
-        self.neck, self.actor_neck = Neck(encoder), Neck(encoder)
+        fused = 2 * encoder.latent
+        apart = settings.transition_latent == "motion" and encoder.streams == "dual"
+        predicted = encoder.latent if apart else fused
+        self.backbone = make_backbone(encoder)
+        self.neck, self.actor_neck = make_neck(encoder), make_neck(encoder)
         self.q1, self.q2 = (_mlp(fused + ACTIONS, settings.hidden, 1) for _ in range(2))
         self.actor = _mlp(fused, settings.hidden, 2 * ACTIONS)
         self.transition = _head(predicted + ACTIONS, settings.model_hidden, predicted)
         self.reward = _head(fused + ACTIONS, settings.model_hidden, 1)
+        flat = encoder.channels[-1] * self.backbone.grid**2
+        self.known = nn.Linear(flat, encoder.latent) if settings.semantic_loss == "nt_xent" else None
+        self.contrast = nn.Parameter(torch.eye(fused) / fused**0.5) if settings.contrast_weight else None
         self.log_alpha = nn.Parameter(torch.tensor(math.log(settings.initial_alpha)))
         self.target = nn.ModuleDict(
             {name: copy.deepcopy(getattr(self, name)) for name in ("backbone", "neck", "q1", "q2")}
         ).requires_grad_(False)
-        self.critic_side = _parameters(self.backbone, self.neck, self.q1, self.q2, self.transition, self.reward)
+        parts = [self.backbone, self.neck, self.q1, self.q2, self.transition, self.reward]
+        self.critic_side = _parameters(*parts, *([self.known] if self.known else []))
+        self.critic_side += [self.contrast] if self.contrast is not None else []
         self.actor_side = _parameters(self.actor_neck, self.actor)
         self.critic_optimizer = torch.optim.Adam(self.critic_side, settings.lr, fused=True)
         self.actor_optimizer = torch.optim.Adam(self.actor_side, settings.lr, fused=True)
@@ -95,14 +58,21 @@ class Agent(nn.Module):
         """Critic side, actor side, α."""
         return self.critic_optimizer, self.actor_optimizer, self.alpha_optimizer
 
-    def update(self, batch: Batch, weights: Weights) -> dict[str, Tensor]:
-        """One step of method.md §4 on a batch; returns detached scalars. Losses share the passes
-        online(s), online(s'), target(s')."""
+    @property
+    def teaches_mask(self) -> bool:
+        """Whether any loss shapes the student's mask."""
+        return self.settings.semantic_weight > 0 and self.settings.semantic_loss in losses.MASK_LOSSES
+
+    def update(self, batch: Batch, weights: Weights, watch: bool = False) -> dict[str, Tensor]:
+        """One step of method.md §4 on a batch; returns detached scalars, with `watch` also each part's gradient norm.
+        Losses share the passes online(s), online(s'), target(s')."""
         s = self.settings
+        if s.objective == "cloning":
+            return self._imitate(batch, watch)
         alpha = self.log_alpha.exp().detach()
-        frame = batch.frames.float().div_(255.0)
+        batch, seen, following = self._looks(batch)
         use_cached = batch.mask_valid & (torch.rand_like(batch.mask[:, :, 0, 0]) >= weights.student_share)
-        now, then = static_and_motion(frame, 2), static_and_motion(frame, 3)
+        now, then = self.backbone.inputs(seen, 2), self.backbone.inputs(following, 3)
 
         # Targets: a' ~ π(s'), y, and z' from the online encoder; no gradient.
         with torch.no_grad():
@@ -113,36 +83,45 @@ class Agent(nn.Module):
             y = losses.q_target(
                 batch.reward, batch.not_done, s.gamma, self.target["q1"](zq), self.target["q2"](zq), alpha, next_log_pi
             )
+            if s.shifts > 1:
+                y = y.unflatten(0, (s.shifts, -1)).mean(0).repeat(s.shifts, 1)
             next_latent = self._predicted_latent(*self.neck(next_online))
 
         # L = L_Q + L_trans + L_rew + λ_sem·L_sem (+ λ_bc·L_BC offline), one backward into the critic side.
         features = self.backbone(*now, batch.mask[:, 0], use_cached[:, 0])
         z, z_motion = self.neck(features)
         za = torch.cat([z, batch.action], 1)
-        latent = self._predicted_latent(z, z_motion)
-        parts = {
-            "q": losses.q_loss(self.q1(za), self.q2(za), y),
-            "transition": losses.transition_loss(self.transition(torch.cat([latent, batch.action], 1)), next_latent),
-            "reward": losses.reward_loss(self.reward(za), batch.reward),
-            "semantic": losses.semantic_loss(
-                features.student, batch.mask[:, 0], batch.mask_valid[:, 0], s.semantic_loss
-            ),
-        }
-        total = parts["q"] + parts["transition"] + parts["reward"] + s.semantic_weight * parts["semantic"]
+        parts = {"q": losses.q_loss(self.q1(za), self.q2(za), y)}
+        total = parts["q"]
+        if s.transition_weight:
+            latent = torch.cat([self._predicted_latent(z, z_motion), batch.action], 1)
+            parts["transition"] = losses.transition_loss(self.transition(latent), next_latent)
+            total = total + s.transition_weight * parts["transition"]
+        if s.reward_weight:
+            parts["reward"] = losses.reward_loss(self.reward(za), batch.reward)
+            total = total + s.reward_weight * parts["reward"]
+        if s.semantic_weight:
+            parts["semantic"] = self._semantic_loss(features, batch)
+            total = total + s.semantic_weight * parts["semantic"]
+        if s.contrast_weight:
+            parts["contrast"] = self._contrast_loss(z, batch)
+            total = total + s.contrast_weight * parts["contrast"]
         cloning_now = weights.cloning > 0 and weights.cloning_shapes_encoder
         if cloning_now:
             parts["cloning"] = losses.cloning_loss(self.policy(features)[0], batch.action, batch.driver)
             total = total + weights.cloning * parts["cloning"]
-        self._step(self.critic_optimizer, total, self.critic_side, s.clip)
+        total.backward()
+        norms = self.gradient_norms() if watch else {}
+        self._step(self.critic_optimizer, self.critic_side, s.clip)
         if cloning_now:
-            self._step(self.actor_optimizer, None, self.actor_side, s.clip / 5)
+            self._step(self.actor_optimizer, self.actor_side, s.clip / 5)
 
         self.updates += 1
         if self.updates % s.actor_every == 0:
-            parts |= self._update_actor(Features(*(part.detach() for part in features)), z.detach(), batch, weights)
+            parts |= self._update_actor(features.detach(), z.detach(), batch, weights)
             self._move_targets()
-        parts |= {"target_q": y.mean(), "alpha": alpha}
-        return {name: value.detach() for name, value in parts.items()}
+        parts |= {"target_q": y.mean(), "target_q_max": y.abs().amax(), "alpha": alpha}
+        return {name: value.detach() for name, value in parts.items()} | norms
 
     def policy(self, features: Features) -> tuple[Tensor, Tensor]:
         """Mean and log σ (B,2) before tanh; log σ = −10 + 6·(tanh(x) + 1) (method.md §3.3)."""
@@ -153,8 +132,59 @@ class Agent(nn.Module):
         """Acting: mean and log σ (B,2), and the student's mask (B,g,g) in [0,1] that stands in for H_ka
         (method.md §5.5), for observations (B,9,S,S) uint8."""
         frame = observation.float().div(255.0).unflatten(1, (3, 3))
-        features = self.backbone(*static_and_motion(frame, 2))
+        features = self.backbone(*self.backbone.inputs(frame, 2))
         return *self.policy(features), features.student.sigmoid()
+
+    @torch.no_grad()
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """Euclidean norm of each part's gradient, as far as it has one."""
+        found = {}
+        for name, part in self.named_children():
+            gradients = [parameter.grad for parameter in part.parameters() if parameter.grad is not None]
+            if gradients:
+                found[f"gradient_{name}"] = torch.stack(torch._foreach_norm(gradients)).norm()
+        return found
+
+    def _looks(self, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
+        """The frames in [0,1] as s and as s' are seen, and the batch; with shifts, so many copies of all three."""
+        frame = batch.frames.float().div_(255.0)
+        copies = self.settings.shifts
+        if not copies:
+            return batch, frame, frame
+        seen, following = (torch.cat([random_shift(frame) for _ in range(copies)]) for _ in range(2))
+        repeated = (part.repeat(copies, *[1] * (part.dim() - 1)) for part in batch[1:])
+        return Batch(batch.frames, *repeated), seen, following
+
+    def _semantic_loss(self, features: Features, batch: Batch) -> Tensor:
+        """Of s; its mask is H_ka pooled onto the feature grid (method.md §5.2)."""
+        kind, valid = self.settings.semantic_loss, batch.mask_valid[:, 0]
+        if kind in losses.MASK_LOSSES:
+            return losses.semantic_loss(features.student, batch.mask[:, 0], valid, kind)
+        assert features.known is not None
+        if self.known is None:
+            return losses.feature_l1_loss(features.semantic, features.known, valid)
+        assert isinstance(self.neck, Neck)
+        return losses.nt_xent_loss(self.neck.semantic(features.semantic), self.known(features.known.flatten(1)), valid)
+
+    def _contrast_loss(self, z: Tensor, batch: Batch) -> Tensor:
+        """CURL: the key is the same frames under another shift, seen by the target encoder."""
+        with torch.no_grad():
+            other = random_shift(batch.frames.float().div_(255.0))
+            key = self.target["neck"](self.target["backbone"](*self.backbone.inputs(other, 2)))[0]
+        assert self.contrast is not None
+        return losses.contrast_loss(z[: len(key)], key, self.contrast)
+
+    def _imitate(self, batch: Batch, watch: bool) -> dict[str, Tensor]:
+        """Behaviour cloning alone: one step of encoder and actor towards the driver's actions."""
+        _, seen, _ = self._looks(batch)
+        features = self.backbone(*self.backbone.inputs(seen, 2))
+        loss = losses.cloning_loss(self.policy(features)[0], batch.action, batch.driver)
+        loss.backward()
+        norms = self.gradient_norms() if watch else {}
+        self._step(self.actor_optimizer, self.actor_side, self.settings.clip / 5)
+        self._step(self.critic_optimizer, self.critic_side, self.settings.clip)
+        self.updates += 1
+        return {"cloning": loss.detach()} | norms
 
     def _update_actor(self, features: Features, z: Tensor, batch: Batch, weights: Weights) -> dict[str, Tensor]:
         """L_π (+ λ_bc·L_BC) on detached maps trains the actor's neck and MLP alone; then α."""
@@ -169,27 +199,25 @@ class Agent(nn.Module):
             # Q grows as it learns; in units of its own size it cannot drown the imitation (as in TD3+BC).
             scale = torch.minimum(q1, q2).detach().abs().mean().clamp_min(1.0)
             total = total / scale + weights.cloning * parts["cloning"]
-        self._step(self.actor_optimizer, total, self.actor_side, self.settings.clip / 5)
+        total.backward()
+        self._step(self.actor_optimizer, self.actor_side, self.settings.clip / 5)
+        # L_π also ran through the critics; their gradients must not leak into the next critic step.
+        self.critic_optimizer.zero_grad(set_to_none=True)
         alpha = losses.alpha_loss(self.log_alpha, log_pi, self.settings.target_entropy)
-        self._step(self.alpha_optimizer, alpha, [self.log_alpha], math.inf)
+        alpha.backward()
+        self._step(self.alpha_optimizer, [self.log_alpha], math.inf)
         return parts | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
 
     def _predicted_latent(self, z: Tensor, z_motion: Tensor) -> Tensor:
         return z if self.settings.transition_latent == "fused" else z_motion
 
-    def _step(
-        self, optimizer: torch.optim.Optimizer, loss: Tensor | None, parameters: list[nn.Parameter], clip: float
-    ) -> None:
-        """Backward (unless the gradients are there already), clip, step, and clear every gradient the pass left."""
-        if loss is not None:
-            loss.backward()
+    @staticmethod
+    def _step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float) -> None:
+        """Clip, step, and clear the gradients."""
         if math.isfinite(clip):
             nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if optimizer is self.actor_optimizer:
-            # L_π also ran through the critics; their gradients must not leak into the next critic step.
-            self.critic_optimizer.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def _move_targets(self) -> None:

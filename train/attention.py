@@ -1,4 +1,5 @@
-"""Bidirectional cross-attention between motion features and knowledge features (method.md §5.3, the paper's form)."""
+"""How knowledge features meet the streams: the paper's bidirectional cross-attention, and the public code's joint form
+(method.md §5.3)."""
 
 from __future__ import annotations
 
@@ -27,14 +28,49 @@ class CrossAttention(nn.Module):
         self.motion_asks, self.known_asks = _Attention(channels, heads), _Attention(channels, heads)
         self.gates = nn.Parameter(torch.zeros(2))
 
-    def forward(self, motion: Tensor, known: Tensor) -> Tensor:
-        """F_m⁺ (B,C,g,g) from F_m and F_k of that shape."""
+    def forward(self, semantic: Tensor, motion: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """F_s as it is, and F_m⁺ from F_m and F_k, all (B,C,g,g)."""
         motion_BNC = self.motion_norm(motion.flatten(2).transpose(1, 2) + self.position)
         known_BNC = self.known_norm(known.flatten(2).transpose(1, 2) + self.position)
         delta_m = self.motion_asks(motion_BNC, known_BNC)
         delta_k = self.known_asks(known_BNC, motion_BNC)
         delta: Tensor = self.gates[0] * delta_m + self.gates[1] * delta_k
-        return motion + delta.transpose(1, 2).reshape(motion.shape)
+        return semantic, motion + delta.transpose(1, 2).reshape(motion.shape)
+
+
+class JointAttention(nn.Module):
+    """The public code's form, as it was meant (method.md §5.3): queries from the mask features, keys from both streams,
+    one joint map A = softmax(softmax(Q·K_s) + softmax(Q·K_m)) over the N = g² cells, without 1/√d; what A gathers of
+    each stream goes through an MLP N·C → 50 → N·C and is added to that stream."""
+
+    def __init__(self, channels: int, grid: int) -> None:
+        super().__init__()
+        narrow, flat = max(channels // 4, 1), channels * grid * grid
+        self.query = nn.Conv2d(channels, narrow, 1)
+        self.semantic_key, self.motion_key = nn.Conv2d(channels, narrow, 1), nn.Conv2d(channels, narrow, 1)
+        self.semantic_value, self.motion_value = nn.Conv2d(channels, channels, 1), nn.Conv2d(channels, channels, 1)
+        self.semantic_change, self.motion_change = (
+            nn.Sequential(nn.Linear(flat, 50), nn.ReLU(), nn.Linear(50, flat)) for _ in range(2)
+        )
+
+    def forward(self, semantic: Tensor, motion: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """(F_s⁺, F_m⁺) from F_s, F_m and F_k, all (B,C,g,g)."""
+        query_BNC = self.query(known).flatten(2).transpose(1, 2)
+        maps = [
+            (query_BNC @ key(stream).flatten(2)).softmax(-1)
+            for key, stream in ((self.semantic_key, semantic), (self.motion_key, motion))
+        ]
+        joint_BNN = (maps[0] + maps[1]).softmax(-1)
+        return (
+            self._changed(semantic, self.semantic_value, self.semantic_change, joint_BNN),
+            self._changed(motion, self.motion_value, self.motion_change, joint_BNN),
+        )
+
+    @staticmethod
+    def _changed(stream: Tensor, value: nn.Module, change: nn.Module, joint_BNN: Tensor) -> Tensor:
+        gathered_BCN = value(stream).flatten(2) @ joint_BNN.transpose(1, 2)
+        changed: Tensor = stream + change(gathered_BCN.flatten(1)).view(stream.shape)
+        return changed
 
 
 class _Attention(nn.Module):

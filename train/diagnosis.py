@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from train.agent import Agent
-from train.encoder import static_and_motion
+from train.attention import CrossAttention
 
 CONSTANT_MASK: Final = 0.01
 DEAD_STREAM: Final = 0.05
@@ -26,17 +26,13 @@ def vital_signs(agent: Agent, observation: Tensor) -> dict[str, float]:
     """Shares of live units (positive for at least one sample) of both streams, the spread of the student's mask over
     samples and cells, and the gates; for observations (B,9,S,S) uint8."""
     frame = observation.float().div(255.0).unflatten(1, (3, 3))
-    static, motion = static_and_motion(frame, 2)
-    semantic = agent.backbone.semantic_stream(static)
-    moving = agent.backbone.motion_stream(motion)
-    student = agent.backbone.student_head(semantic).sigmoid()
-    signs = {
-        "health/live_semantic": (semantic > 0).any(0).float().mean().item(),
-        "health/live_motion": (moving > 0).any(0).float().mean().item(),
-        "health/student_std": student.std().item(),
-        "health/student_mean": student.mean().item(),
-    }
-    if agent.backbone.attention is not None:
+    inputs, streams = agent.backbone.inputs(frame, 2), agent.backbone.streams()
+    maps = {name: stream(seen) for (name, stream), seen in zip(streams.items(), inputs, strict=True)}
+    signs = {f"health/live_{name}": (seen > 0).any(0).float().mean().item() for name, seen in maps.items()}
+    if agent.teaches_mask:
+        student = agent.backbone.student_head(next(iter(maps.values()))).sigmoid()
+        signs |= {"health/student_std": student.std().item(), "health/student_mean": student.mean().item()}
+    if isinstance(agent.backbone.attention, CrossAttention):
         gates = agent.backbone.attention.gates.tolist()
         signs |= {"health/gate_motion": gates[0], "health/gate_known": gates[1]}
     return signs
@@ -45,14 +41,13 @@ def vital_signs(agent: Agent, observation: Tensor) -> dict[str, float]:
 def complaints(signs: dict[str, float], updates: int) -> list[str]:
     """What is wrong, by name, with what to do; empty when all is well."""
     found = []
-    if updates >= PATIENCE and signs["health/student_std"] < CONSTANT_MASK:
+    if updates >= PATIENCE and (spread := signs.get("health/student_std", 1.0)) < CONSTANT_MASK:
         found.append(
-            f"constant student mask: its standard deviation is {signs['health/student_std']:.4f} (< {CONSTANT_MASK}); "
+            f"constant student mask: its standard deviation is {spread:.4f} (< {CONSTANT_MASK}); "
             "check that masks are not all empty, or choose --agent.semantic_loss balanced_bce"
         )
-    for stream in ("semantic", "motion"):
-        share = signs[f"health/live_{stream}"]
-        if share < DEAD_STREAM:
+    for stream in ("semantic", "motion", "single"):
+        if (share := signs.get(f"health/live_{stream}", 1.0)) < DEAD_STREAM:
             found.append(
                 f"dead stream: only {share:.1%} of the {stream} stream's units are live (< {DEAD_STREAM:.0%}); "
                 "lower --agent.lr or start with another --seed"

@@ -1,5 +1,5 @@
-"""The dual-stream encoder: semantics from the newest frame, motion from frame residuals, knowledge between them
-(method.md §3, §5)."""
+"""The encoders: Semore's two streams (semantics from the newest frame, motion from frame residuals, knowledge between
+them; method.md §3, §5), and the rivals' single one over the stacked frames, of the same convolutions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import SemoreError
-from train.attention import CrossAttention
+from train.attention import CrossAttention, JointAttention
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,14 @@ class EncoderSettings:
     """Filters of the four convolutions of each stream."""
     latent: int = 50
     """Width of the semantic and of the motion latent; the fused latent is twice as wide."""
+    streams: str = "dual"
+    """dual (Semore), or single: the three frames stacked into one stream, without knowledge (the rivals)."""
     attention: str = "cross"
-    """cross (bidirectional between motion and H_ka), or none."""
+    """cross (bidirectional between motion and H_ka), joint (the public code's joint softmax over both streams), or
+    none."""
+    mask: str = "student"
+    """What stands in for H_ka where none is cached, hence when acting: student (its own mask, which training mixes in
+    with rising probability), cached (the same, without mixing), or zeros (the public code)."""
     heads: int = 4
     """Attention heads."""
     fusion: str = "bilinear"
@@ -61,11 +67,18 @@ def geometry(size: int) -> Geometry:
 
 
 class Features(NamedTuple):
-    """What one pass over B frames gives: maps (B,C,g,g) for the necks, and the student's mask logits (B,g,g)."""
+    """What one pass over B frames gives: maps (B,C,g,g) for the necks, the student's mask logits (B,g,g), and the
+    features (B,C,g,g) of the mask that was used, None without attention."""
 
     semantic: Tensor
     motion: Tensor
     student: Tensor
+    known: Tensor | None
+
+    def detach(self) -> Features:
+        """The same without a gradient."""
+        known = None if self.known is None else self.known.detach()
+        return Features(self.semantic.detach(), self.motion.detach(), self.student.detach(), known)
 
 
 class DualStream(nn.Module):
@@ -79,23 +92,29 @@ class DualStream(nn.Module):
         super().__init__()
         shape = geometry(settings.size)
         channels = settings.channels
-        if len(channels) != len(shape.kernels):
-            raise SemoreError(f"channels {list(channels)} must name {len(shape.kernels)} widths, one per convolution")
-        if settings.attention not in ("cross", "none"):
-            raise SemoreError(f"unknown attention {settings.attention!r}; choose cross or none")
-        if settings.precision not in ("fp32", "bf16"):
-            raise SemoreError(f"unknown precision {settings.precision!r}; choose fp32 or bf16")
         self.grid, self.width = shape.grid, channels[-1]
-        self._autocast = settings.precision == "bf16"
+        self._autocast, self._zeros = settings.precision == "bf16", settings.mask == "zeros"
         self.semantic_stream = _stack(3, channels, shape)
         self.motion_stream = _stack(6, channels, shape)
         self.student_head = nn.Conv2d(self.width, 1, 1)
         self.mask_encoder = nn.Sequential(
             nn.Conv2d(1, self.width, 3, padding=1), nn.ReLU(), nn.Conv2d(self.width, self.width, 3, padding=1)
         )
-        cross = settings.attention == "cross"
-        self.attention = CrossAttention(self.width, self.grid, settings.heads) if cross else None
+        self.attention: CrossAttention | JointAttention | None = None
+        if settings.attention == "cross":
+            self.attention = CrossAttention(self.width, self.grid, settings.heads)
+        elif settings.attention == "joint":
+            self.attention = JointAttention(self.width, self.grid)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @staticmethod
+    def inputs(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, ...]:
+        """What forward reads of frames (B,F,3,S,S) in [0,1] as of the one at index `newest`."""
+        return static_and_motion(frame_BFCHW, newest)
+
+    def streams(self) -> dict[str, nn.Module]:
+        """The convolutions by name, in the order of `inputs`."""
+        return {"semantic": self.semantic_stream, "motion": self.motion_stream}
 
     def forward(
         self, static: Tensor, motion: Tensor, cached_Bgg: Tensor | None = None, use_cached_B: Tensor | None = None
@@ -105,12 +124,71 @@ class DualStream(nn.Module):
             semantic = self.semantic_stream(static)
             moving = self.motion_stream(motion)
             student = self.student_head(semantic).squeeze(1)
+            known_features = None
             if self.attention is not None:
                 known = student.detach().float().sigmoid()
+                if self._zeros:
+                    known = torch.zeros_like(known)
                 if cached_Bgg is not None and use_cached_B is not None:
                     known = torch.where(use_cached_B[:, None, None], cached_Bgg, known)
-                moving = self.attention(moving, self.mask_encoder(known[:, None]))
-        return Features(semantic.float(), moving.float(), student.float())
+                known_features = self.mask_encoder(known[:, None])
+                seen, moving = self.attention(semantic, moving, known_features)
+            else:
+                seen = semantic
+        known_features = None if known_features is None else known_features.float()
+        return Features(seen.float(), moving.float(), student.float(), known_features)
+
+
+class SingleStream(nn.Module):
+    """Three frames (B,9,S,S) in [0,1], oldest first, to Features with one and the same map for both latents."""
+
+    attention = None
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        shape = geometry(settings.size)
+        self.grid, self.width = shape.grid, settings.channels[-1]
+        self._autocast = settings.precision == "bf16"
+        self.stream = _stack(9, settings.channels, shape)
+        self.student_head = nn.Conv2d(self.width, 1, 1)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @staticmethod
+    def inputs(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, ...]:
+        """As DualStream.inputs."""
+        stack = frame_BFCHW[:, newest - 2 : newest + 1].flatten(1, 2)
+        return (stack.contiguous(memory_format=torch.channels_last),)
+
+    def streams(self) -> dict[str, nn.Module]:
+        """As DualStream.streams."""
+        return {"single": self.stream}
+
+    def forward(self, stack: Tensor, cached_Bgg: Tensor | None = None, use_cached_B: Tensor | None = None) -> Features:
+        """The knowledge is not read: it may teach the student's mask, no more."""
+        with torch.autocast(stack.device.type, torch.bfloat16, enabled=self._autocast):
+            seen = self.stream(stack)
+            student = self.student_head(seen).squeeze(1)
+        return Features(seen.float(), seen.float(), student.float(), None)
+
+
+Backbone = DualStream | SingleStream
+
+
+def make_backbone(settings: EncoderSettings) -> Backbone:
+    """The encoder of the settings; SemoreError naming the first that makes no sense."""
+    for name, value, choices in (
+        ("streams", settings.streams, ("dual", "single")),
+        ("attention", settings.attention, ("cross", "joint", "none")),
+        ("mask", settings.mask, ("student", "cached", "zeros")),
+        ("fusion", settings.fusion, ("bilinear", "concat")),
+        ("precision", settings.precision, ("fp32", "bf16")),
+    ):
+        if value not in choices:
+            raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+    layers = len(geometry(settings.size).kernels)
+    if len(settings.channels) != layers:
+        raise SemoreError(f"channels {list(settings.channels)} must name {layers} widths, one per convolution")
+    return DualStream(settings) if settings.streams == "dual" else SingleStream(settings)
 
 
 class Neck(nn.Module):
@@ -122,8 +200,6 @@ class Neck(nn.Module):
         latent = settings.latent
         self.semantic = nn.Sequential(nn.Flatten(), nn.Linear(flat, latent), nn.LayerNorm(latent))
         self.motion = nn.Sequential(nn.Flatten(), nn.Linear(flat, latent), nn.LayerNorm(latent))
-        if settings.fusion not in ("bilinear", "concat"):
-            raise SemoreError(f"unknown fusion {settings.fusion!r}; choose bilinear or concat")
         self.fuse = nn.Bilinear(latent, latent, 2 * latent) if settings.fusion == "bilinear" else None
         self.norm = nn.LayerNorm(2 * latent)
         self.apply(orthogonal)
@@ -141,6 +217,26 @@ class Neck(nn.Module):
         # nn.Bilinear's own forward loops over its outputs; one matrix product over the outer product is 10× faster.
         outer = (semantic[:, :, None] * motion[:, None, :]).flatten(1)
         return self.norm(nn.functional.linear(outer, self.fuse.weight.flatten(1), self.fuse.bias)), motion
+
+
+class SingleNeck(nn.Module):
+    """The map of a single stream to z = LN(fc(F)), as wide as Semore's fused latent."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        flat, width = settings.channels[-1] * geometry(settings.size).grid ** 2, 2 * settings.latent
+        self.latent = nn.Sequential(nn.Flatten(), nn.Linear(flat, width), nn.LayerNorm(width))
+        self.apply(orthogonal)
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """z (B, 2·latent), twice: there is no motion latent of its own."""
+        z = self.latent(features.semantic)
+        return z, z
+
+
+def make_neck(settings: EncoderSettings) -> nn.Module:
+    """The neck that fits `make_backbone`'s."""
+    return Neck(settings) if settings.streams == "dual" else SingleNeck(settings)
 
 
 def static_and_motion(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, Tensor]:

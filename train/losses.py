@@ -8,7 +8,11 @@ from torch.nn import functional
 
 from datasets.errors import SemoreError
 
-SEMANTIC_LOSSES = ("balanced_bce", "balanced_l1", "plain_l1")
+MASK_LOSSES = ("balanced_bce", "balanced_l1", "plain_l1")
+"""Semantic losses in mask space: they teach the student's mask,"""
+FEATURE_LOSSES = ("feature_l1", "nt_xent")
+"""and in feature space: they do not."""
+SEMANTIC_LOSSES = (*MASK_LOSSES, *FEATURE_LOSSES)
 
 
 def q_target(
@@ -48,9 +52,37 @@ def semantic_loss(student_Bgg: Tensor, known_Bgg: Tensor, valid_B: Tensor, kind:
     elif kind == "balanced_l1":
         on_object, elsewhere = (-student_Bgg).sigmoid(), student_Bgg.sigmoid()
     else:
-        raise SemoreError(f"unknown semantic loss {kind!r}; choose one of {', '.join(SEMANTIC_LOSSES)}")
+        raise SemoreError(f"unknown semantic loss {kind!r} in mask space; choose one of {', '.join(MASK_LOSSES)}")
     objects = _weighted_mean(on_object, weight * known_Bgg)
     return 0.5 * (objects + _weighted_mean(elsewhere, weight * (1.0 - known_Bgg)))
+
+
+def feature_l1_loss(semantic_BCgg: Tensor, known_BCgg: Tensor, valid_B: Tensor) -> Tensor:
+    """The paper's words taken literally: mean |F_s − sg(E_k(H_ka))| over valid samples; without sg both shrink to 0."""
+    distance = (semantic_BCgg - known_BCgg.detach()).abs()
+    return _weighted_mean(distance, valid_B.to(distance.dtype)[:, None, None, None].expand_as(distance))
+
+
+def nt_xent_loss(semantic_BD: Tensor, known_BD: Tensor, valid_B: Tensor) -> Tensor:
+    """The public code's form: each of the 2V latents of V valid samples must find its partner among the 2V − 1 others,
+    by cosine similarity at temperature 1; both directions summed. About 2·ln(2V − 1) at the start."""
+    valid = valid_B.to(semantic_BD.dtype)
+    both = functional.normalize(torch.cat([semantic_BD, known_BD]), dim=1)
+    alike = both @ both.T
+    present = torch.cat([valid, valid])
+    alike = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool, device=alike.device), -torch.inf)
+    alike = alike.masked_fill(present[None] == 0, -1e4)
+    partner = torch.arange(len(alike), device=alike.device).roll(len(semantic_BD))
+    entropy = functional.cross_entropy(alike, partner, reduction="none")
+    return 2.0 * _weighted_mean(entropy, present)
+
+
+def contrast_loss(query_BD: Tensor, key_BD: Tensor, bilinear_DD: Tensor) -> Tensor:
+    """CURL's InfoNCE: the key of the same sample, seen through another shift and the target encoder, stands out among
+    the batch's by q·W·k."""
+    logits = query_BD @ bilinear_DD @ key_BD.detach().T
+    logits = logits - logits.max(dim=1, keepdim=True).values
+    return functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def actor_loss(alpha: Tensor, log_pi: Tensor, q1: Tensor, q2: Tensor) -> Tensor:

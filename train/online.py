@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from annotate.annotator import Annotator
+from annotate.audit.truth import true_grids
 from collect.behaviour import NetworkPolicy
 from collect.driving import DrivingEnv
 from collect.episodes import drive
 from collect.recorder import record
-from datasets.frame_pool import FramePool, frames_of
+from datasets.frame_pool import FramePool, rows_of
 from datasets.knowledge import KnowledgeSet
 from datasets.rollouts import Episode, Rollouts
 from datasets.schema import SEED_SPLITS
@@ -94,10 +95,29 @@ class Refresh:
         }
 
 
+class HeldOut(NamedTuple):
+    """Recorded validation episodes: their frames and, whatever the knowledge set says, the simulator's own masks,
+    (frames, g, g) uint8."""
+
+    pool: FramePool
+    truth: NDArray[np.uint8]
+
+    @staticmethod
+    def of(settings: TrainSettings, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> HeldOut:
+        """Read them."""
+        rows = [rows_of(episode, settings.frame_skip) for episode in episodes]
+        pool = FramePool(settings.view, max(sum(map(len, rows)), 1))
+        for episode in episodes:
+            pool.add(episode, knowledge)
+        grid = settings.view.grid
+        masks = [true_grids(episode, own, grid) for episode, own in zip(episodes, rows, strict=True)]
+        return HeldOut(pool, np.concatenate([np.zeros((0, grid, grid), np.uint8), *masks]))
+
+
 class Validation:
     """Deterministic drives on validation seeds, and the student's mask on recorded validation episodes."""
 
-    def __init__(self, settings: TrainSettings, held_out: FramePool) -> None:
+    def __init__(self, settings: TrainSettings, held_out: HeldOut) -> None:
         self._settings, self._held_out = settings, held_out
         self._envs: list[DrivingEnv] = []
 
@@ -112,25 +132,13 @@ class Validation:
         return {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in keys}
 
     def mask(self, agent: Agent, constant_gg: NDArray[np.float32], resamples: int) -> MaskQuality | None:
-        """The student's mask against the constant map of training means; None without any object to find. The interval
-        comes from `resamples` bootstrap draws (0: none)."""
-        pool = self._held_out
-        known = torch.nonzero(pool.mask_valid[: pool.size]).flatten()
-        if not len(known):
-            return None
+        """The student's mask against the simulator's truth, beside the constant map of training means; None without any
+        object to find. The interval comes from `resamples` bootstrap draws (0: none)."""
+        pool, truth = self._held_out
         device = agent.log_alpha.device
         with torch.inference_mode():
-            parts = [agent(pool.observation(part).to(device))[2].cpu() for part in known.split(256)]
-        truth = pool.masks[known].float() / 255.0
+            parts = [agent(pool.observation(part).to(device))[2].cpu() for part in torch.arange(pool.size).split(256)]
+        student = torch.cat(parts).numpy() if parts else truth.astype(np.float32)
         return mask_quality(
-            torch.cat(parts).numpy(), truth.numpy(), constant_gg, pool.start[known].numpy(), resamples=resamples
+            student, truth.astype(np.float32) / 255.0, constant_gg, pool.start[: pool.size].numpy(), resamples=resamples
         )
-
-
-def held_out_pool(settings: TrainSettings, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> FramePool:
-    """A pool of the recorded validation episodes."""
-    frames = sum(frames_of(episode, settings.frame_skip) for episode in episodes)
-    pool = FramePool(settings.view, max(frames, 1))
-    for episode in episodes:
-        pool.add(episode, knowledge)
-    return pool

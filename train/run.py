@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from annotate.engine import annotator_for
 from collect.scenarios import scenario_and_weather
 from datasets.action_words import action_words
+from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
 from datasets.frame_pool import FramePool, forecast_bytes
@@ -31,7 +32,7 @@ from train.agent import Agent
 from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
 from train.log import MetricsFile
 from train.module import Course, Semore
-from train.online import Refresh, Validation, held_out_pool, policy_view
+from train.online import HeldOut, Refresh, Validation, policy_view
 from train.replay import SelectiveReplay
 from train.settings import TrainSettings
 
@@ -64,7 +65,7 @@ class _Run:
 
     def __init__(self, settings: TrainSettings, episodes: Sequence[Episode], fingerprint: str) -> None:
         self.settings, self.fingerprint, self.folder = settings, fingerprint, settings.folder
-        self.device = _device(settings.device)
+        self.device = torch_device(settings.device)
         torch.set_num_threads(settings.threads)
         _seed(settings.seed)
         self.agent = Agent(settings.agent)
@@ -79,7 +80,7 @@ class _Run:
         training += self.refresh.restore(state["refreshed"] if state else [])
         self.replay = self._fill(training, knowledge)
         held_out = [episode for episode in episodes if episode.attributes["split"] == "validation"]
-        self.validation = Validation(settings, held_out_pool(settings, held_out, knowledge))
+        self.validation = Validation(settings, HeldOut.of(settings, held_out, knowledge))
         self.module = Semore(settings, self.agent, self.replay)
         self.state = state
         self._started, self._earlier = time.monotonic(), float(state["seconds"]) if state else 0.0
@@ -234,12 +235,6 @@ def _pin_knowledge(path: Path, episodes: Sequence[Episode], knowledge: Knowledge
     with atomic_file(path) as temporary, open(temporary, "wb") as handle:
         np.save(handle, digests)
     return digest16(digests.tobytes()).hex()
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SemoreError("device cuda was asked for, but torch sees no GPU; choose --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _seed(seed: int) -> None:

@@ -9,9 +9,8 @@ from collect.scenarios import scenario_and_weather
 from datasets.errors import SemoreError
 from datasets.frame_pool import View
 from datasets.reward import IMPULSE_WEIGHT
-from train.agent import AgentSettings, Weights
+from train.agent_settings import AgentSettings, Weights, check
 from train.encoder import geometry
-from train.losses import SEMANTIC_LOSSES
 from train.replay import ADMISSIONS, ReplaySettings
 
 
@@ -61,9 +60,10 @@ class ScheduleSettings:
         return update == self.updates or (bool(self.validate_every) and update % self.validate_every == 0)
 
 
-def run_folder(runs: str, run: str, scenario: str, preset: str) -> Path:
-    """`<runs>/<run>`, the name defaulting to `<scenario>-<preset>`."""
-    return Path(runs) / (run or f"{scenario}-{Path(preset).stem}")
+def run_folder(runs: str, run: str, scenario: str, preset: str, method: str = "semore") -> Path:
+    """`<runs>/<run>`, the name defaulting to `<scenario>-<preset>`, for a rival with its method behind."""
+    rival = "" if method == "semore" else f"-{method}"
+    return Path(runs) / (run or f"{scenario}-{Path(preset).stem}{rival}")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class TrainSettings:
 
     preset: str = "laptop"
     """A file of presets/ by name, or a path to a YAML file."""
+    method: str = "semore"
+    """semore, or a rival by its file in presets/methods: sac, deepmdp, drq, curl, sac-segmentation, cloning."""
     scenario: str = "JayWalk"
     """Scenario the policy drives in when it refreshes and validates."""
     weather: str = ""
@@ -87,7 +89,7 @@ class TrainSettings:
     runs: str = "runs"
     """Folder of all runs."""
     run: str = ""
-    """Name of the run; default <scenario>-<preset>."""
+    """Name of the run; default <scenario>-<preset>, for a rival with its method behind."""
     seed: int = 1
     """Training seed."""
     reward: str = "published"
@@ -108,7 +110,7 @@ class TrainSettings:
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return run_folder(self.runs, self.run, self.scenario, self.preset)
+        return run_folder(self.runs, self.run, self.scenario, self.preset, self.method)
 
     @property
     def view(self) -> View:
@@ -122,13 +124,12 @@ class TrainSettings:
         for name, value, choices in (
             ("reward", self.reward, tuple(IMPULSE_WEIGHT)),
             ("device", self.device, ("auto", "cpu", "cuda")),
-            ("agent.semantic_loss", self.agent.semantic_loss, SEMANTIC_LOSSES),
-            ("agent.transition_latent", self.agent.transition_latent, ("motion", "fused")),
             ("replay.admission", self.replay.admission, ADMISSIONS),
         ):
             if value not in choices:
                 raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
         geometry(self.agent.encoder.size)
+        check(self.agent)
         for name in ("updates", "batch", "log_every", "refresh_episodes", "validate_episodes"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from annotate.rules import PHRASES, look
 from annotate.seams import FrameBatch
+from datasets.knowledge_merge import max_pool
+from datasets.rollouts import Episode
 
 CLASSES: Final = ("pedestrian", "cyclist", "car", "police car", "fire truck", "ambulance")
 """Classes of key actors; a car is any of the passenger cars that is no police car."""
@@ -92,3 +94,9 @@ def truth_of(batch: FrameBatch) -> Truth:
         mask[frame] = np.isin(batch.instance[frame], scene.id[frame][key[frame]])
     kind = _CLASS_OF_CODE[np.maximum(scene.code, 0)]
     return Truth(mask, phrases, np.isfinite(batch.ego[:, 0]), key, scene.id, kind, scene.distance)
+
+
+def true_grids(episode: Episode, rows: NDArray[np.int64], grid: int) -> NDArray[np.uint8]:
+    """The true H_ka of an episode's rows on the feature grid, max-pooled: (N, grid, grid) uint8, 0 or 255."""
+    batch = FrameBatch.read(episode, privileged=True).take(rows)
+    return max_pool(truth_of(batch).mask.astype(np.uint8) * np.uint8(255), grid)

@@ -18,6 +18,7 @@ from annotate.checkpoint import Checkpoint, find_checkpoint
 from annotate.describe.pictures import picture, preprocessing
 from annotate.settings import QwenSettings
 from annotate.vision_language import Answer
+from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.knowledge_records import Identity
 
@@ -190,12 +191,10 @@ class Qwen2VL:
 
 def _device(settings: QwenSettings) -> torch.device:
     """The device to compute on; SemoreError when what the settings ask for is not installed."""
-    cuda = torch.cuda.is_available()
-    if settings.device == "cuda" and not cuda:
-        raise SemoreError("qwen.device is cuda, but torch finds no CUDA GPU here; set qwen.device=cpu or auto")
+    device = torch_device(settings.device)
     if settings.quantisation == "nf4":
-        if not cuda or settings.device == "cpu":
+        if device.type != "cuda":
             raise SemoreError("qwen.quantisation nf4 needs a CUDA GPU; set qwen.quantisation=none")
         if lacking := [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]:
             raise SemoreError(f"qwen.quantisation nf4 needs {' and '.join(lacking)}: pip install -e .[gpu]")
-    return torch.device("cuda" if cuda and settings.device != "cpu" else "cpu")
+    return device

@@ -15,11 +15,11 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPSegForImageSegmentation
 
 from annotate.checkpoint import Checkpoint, find_checkpoint
-from annotate.device import torch_device
 from annotate.seams import FrameBatch
 from annotate.segment.batching import PhraseMemory, groups
 from annotate.segment.cris.picture import soft_mask
 from annotate.settings import ClipSegSettings
+from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.knowledge_records import Identity
 

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotate.device import torch_device
 from annotate.seams import FrameBatch
 from annotate.segment.batching import PhraseMemory, groups
 from annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
@@ -20,6 +19,7 @@ from annotate.segment.cris.network import CRIS, TextFeatures
 from annotate.segment.cris.phrases import tokenize
 from annotate.segment.cris.picture import PROCESSING_VERSION, prepare, restore, soft_mask
 from annotate.settings import CrisSettings
+from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.knowledge_records import Identity
 

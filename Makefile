@@ -7,7 +7,6 @@ PYTHON ?= python3.11
 PRESET ?= laptop
 # Further choices, passed on only when given: METHOD, RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, SAMPLE,
 # FRAMES, BUDGET, SCHEDULER, WORKERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
-# BUDGET, SCHEDULER, WORKERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
 common = --preset $(PRESET) --scenario $(SCENARIO)
 option = $(if $($(1)),--$(2) $($(1)))
 # A knowledge set is called after its producers unless KNOWLEDGE says otherwise (annotate.settings.default_knowledge).

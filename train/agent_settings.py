@@ -1,0 +1,96 @@
+"""The agent's settings: the method's knobs and what rivals add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from datasets.errors import SemoreError
+from train import losses
+from train.encoder import EncoderSettings
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """The method's knobs; docs/fidelity.md gives the paper's and the public code's values."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    """Shape of the encoder."""
+    hidden: int = 256
+    """Width of the actor's and critics' hidden layers."""
+    model_hidden: int = 512
+    """Width of the transition and reward heads."""
+    lr: float = 1e-3
+    """Adam's rate for encoder, critics, heads and actor."""
+    alpha_lr: float = 3e-4
+    """Adam's rate for log α."""
+    initial_alpha: float = 0.03
+    """SAC's entropy weight at the start."""
+    target_entropy: float = -2.0
+    """Entropy H̄ that α is tuned towards."""
+    gamma: float = 0.99
+    """Discount per decision."""
+    tau: float = 0.01
+    """Soft-update rate of the target critics."""
+    encoder_tau: float = 0.05
+    """Soft-update rate of the target encoder and neck."""
+    actor_every: int = 2
+    """Critic updates per actor update."""
+    objective: str = "sac"
+    """sac, or cloning: behaviour cloning alone, without critics."""
+    semantic_weight: float = 1.0
+    """λ_sem, the weight of the semantic loss; 0 leaves it out."""
+    semantic_loss: str = "balanced_bce"
+    """In mask space balanced_bce, balanced_l1, or plain_l1 (collapses on sparse masks); in feature space feature_l1
+    (the paper's words) or nt_xent (the public code, weight 0.05): these teach no mask and need encoder.mask zeros."""
+    transition_weight: float = 1.0
+    """Weight of DeepMDP's transition loss; 0 leaves it out."""
+    reward_weight: float = 1.0
+    """Weight of DeepMDP's reward loss; 0 leaves it out."""
+    transition_latent: str = "motion"
+    """Latent the transition model predicts: motion (as the public code), or fused."""
+    shifts: int = 0
+    """Randomly shifted copies of each sample: 0 none, 1 as CURL and DrQ-v2, 2 as DrQ with K = M = 2 (targets and losses
+    averaged over both). Only without knowledge, whose masks do not move along."""
+    contrast_weight: float = 0.0
+    """Weight of CURL's contrastive loss."""
+    clip: float = 50.0
+    """Largest gradient norm of the critic side; the actor's is a fifth of it."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the schedule says for one update."""
+
+    cloning: float = 0.0
+    """λ of the behaviour-cloning term."""
+    cloning_shapes_encoder: bool = False
+    """Whether its gradient reaches the encoder (the offline phase)."""
+    student_share: float = 0.5
+    """Probability that the student's mask replaces a cached one."""
+
+
+def check(settings: AgentSettings) -> None:
+    """SemoreError naming the first setting, or pair of settings, that makes no sense."""
+    encoder = settings.encoder
+    for name, value, choices in (
+        ("objective", settings.objective, ("sac", "cloning")),
+        ("semantic_loss", settings.semantic_loss, losses.SEMANTIC_LOSSES),
+        ("transition_latent", settings.transition_latent, ("motion", "fused")),
+    ):
+        if value not in choices:
+            raise SemoreError(f"unknown agent.{name} {value!r}; choose one of {', '.join(choices)}")
+    if settings.shifts not in (0, 1, 2):
+        raise SemoreError(f"agent.shifts is {settings.shifts}; choose 0, 1 or 2")
+    if settings.shifts and (settings.semantic_weight or encoder.streams == "dual"):
+        raise SemoreError(
+            "agent.shifts moves pictures but not masks: it needs encoder.streams single and no semantic loss"
+        )
+    if settings.contrast_weight and not settings.shifts:
+        raise SemoreError("agent.contrast_weight needs agent.shifts 1: the contrast is between two shifts of a picture")
+    if settings.semantic_weight and settings.semantic_loss in losses.FEATURE_LOSSES:
+        if encoder.streams == "single" or encoder.attention == "none":
+            raise SemoreError(
+                f"{settings.semantic_loss} compares with the mask's features: it needs dual streams, attention"
+            )
+        if encoder.mask != "zeros":
+            raise SemoreError(f"{settings.semantic_loss} teaches no mask to act with; choose agent.encoder.mask zeros")

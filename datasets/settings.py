@@ -68,11 +68,17 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
     preset = _chosen(given, "preset", "laptop")
     path, section = preset_path(preset), preset_section(preset, stage)
     defaults = _checked(settings, section, f"{path}, section {stage!r}")
+    method = None
     if any(field.name == "method" for field in fields(settings)):  # type: ignore[arg-type]
-        method = method_path(_chosen(given, "method", section.get("method", "semore")))
-        defaults |= _checked(settings, _read_yaml(method), str(method))
+        method = _chosen(given, "method", section.get("method", "semore"))
+        overlay = method_path(method)
+        defaults |= _checked(settings, _read_yaml(overlay), str(overlay))
     parser.set_defaults(defaults)
     parsed = parser.parse_args(given)
+    if method is not None and parsed["method"] != method:
+        raise SemoreError(
+            f"--config names method {parsed['method']}; give --method {parsed['method']} after it as well"
+        )
     ready = parser.instantiate(parsed)
     return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
 

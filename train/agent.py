@@ -61,7 +61,7 @@ class Agent(nn.Module):
     @property
     def teaches_mask(self) -> bool:
         """Whether any loss shapes the student's mask."""
-        return self.settings.semantic_weight > 0 and self.settings.semantic_loss in losses.MASK_LOSSES
+        return self.settings.teaches_mask
 
     def update(self, batch: Batch, weights: Weights, watch: bool = False) -> dict[str, Tensor]:
         """One step of method.md §4 on a batch; returns detached scalars, with `watch` also each part's gradient norm.
@@ -71,7 +71,8 @@ class Agent(nn.Module):
             return self._imitate(batch, watch)
         alpha = self.log_alpha.exp().detach()
         batch, seen, following = self._looks(batch)
-        use_cached = batch.mask_valid & (torch.rand_like(batch.mask[:, :, 0, 0]) >= weights.student_share)
+        share = weights.student_share if s.encoder.mask == "student" else 0.0
+        use_cached = batch.mask_valid & (torch.rand_like(batch.mask[:, :, 0, 0]) >= share)
         now, then = self.backbone.inputs(seen, 2), self.backbone.inputs(following, 3)
 
         # Targets: a' ~ π(s'), y, and z' from the online encoder; no gradient.
@@ -176,7 +177,7 @@ class Agent(nn.Module):
 
     def _imitate(self, batch: Batch, watch: bool) -> dict[str, Tensor]:
         """Behaviour cloning alone: one step of encoder and actor towards the driver's actions."""
-        _, seen, _ = self._looks(batch)
+        batch, seen, _ = self._looks(batch)
         features = self.backbone(*self.backbone.inputs(seen, 2))
         loss = losses.cloning_loss(self.policy(features)[0], batch.action, batch.driver)
         loss.backward()
@@ -187,7 +188,8 @@ class Agent(nn.Module):
         return {"cloning": loss.detach()} | norms
 
     def _update_actor(self, features: Features, z: Tensor, batch: Batch, weights: Weights) -> dict[str, Tensor]:
-        """L_π (+ λ_bc·L_BC) on detached maps trains the actor's neck and MLP alone; then α."""
+        """L_π (+ λ_bc·L_BC) on the detached maps and z of before the critic step trains the actor's neck and MLP alone;
+        then α."""
         mean, log_std = self.policy(features)
         action, log_pi = sample_action(mean, log_std)
         za = torch.cat([z, action], 1)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Final
 
 from datasets.errors import SemoreError
 from train import losses
-from train.encoder import EncoderSettings
+from train.encoder import EncoderSettings, check_encoder
+
+LOSSES: Final = ("semantic", "transition", "reward", "contrast")
+"""What is added to SAC's, each with a weight."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class AgentSettings:
     clip: float = 50.0
     """Largest gradient norm of the critic side; the actor's is a fifth of it."""
 
+    @property
+    def teaches_mask(self) -> bool:
+        """Whether any loss shapes the student's mask."""
+        return self.objective == "sac" and self.semantic_weight > 0 and self.semantic_loss in losses.MASK_LOSSES
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -66,31 +76,47 @@ class Weights:
     cloning_shapes_encoder: bool = False
     """Whether its gradient reaches the encoder (the offline phase)."""
     student_share: float = 0.5
-    """Probability that the student's mask replaces a cached one."""
+    """Probability that the student's mask replaces a cached one (with encoder.mask student only)."""
 
 
 def check(settings: AgentSettings) -> None:
     """SemoreError naming the first setting, or pair of settings, that makes no sense."""
     encoder = settings.encoder
+    check_encoder(encoder)
     for name, value, choices in (
         ("objective", settings.objective, ("sac", "cloning")),
         ("semantic_loss", settings.semantic_loss, losses.SEMANTIC_LOSSES),
         ("transition_latent", settings.transition_latent, ("motion", "fused")),
+        ("shifts", settings.shifts, (0, 1, 2)),
     ):
         if value not in choices:
-            raise SemoreError(f"unknown agent.{name} {value!r}; choose one of {', '.join(choices)}")
-    if settings.shifts not in (0, 1, 2):
-        raise SemoreError(f"agent.shifts is {settings.shifts}; choose 0, 1 or 2")
+            raise SemoreError(f"unknown agent.{name} {value!r}; choose one of {', '.join(map(str, choices))}")
+    for name, low, high in (
+        *((f"{loss}_weight", 0.0, math.inf) for loss in LOSSES),
+        *((rate, 0.0, 1.0) for rate in ("gamma", "tau", "encoder_tau")),
+        ("actor_every", 1, math.inf),
+        ("initial_alpha", 1e-12, math.inf),
+    ):
+        if not low <= getattr(settings, name) <= high:
+            raise SemoreError(f"agent.{name} is {getattr(settings, name)}; it must lie between {low:g} and {high:g}")
     if settings.shifts and (settings.semantic_weight or encoder.streams == "dual"):
         raise SemoreError(
-            "agent.shifts moves pictures but not masks: it needs encoder.streams single and no semantic loss"
+            "agent.shifts moves pictures but not masks: it needs agent.encoder.streams single and "
+            "agent.semantic_weight 0"
         )
     if settings.contrast_weight and not settings.shifts:
         raise SemoreError("agent.contrast_weight needs agent.shifts 1: the contrast is between two shifts of a picture")
-    if settings.semantic_weight and settings.semantic_loss in losses.FEATURE_LOSSES:
-        if encoder.streams == "single" or encoder.attention == "none":
-            raise SemoreError(
-                f"{settings.semantic_loss} compares with the mask's features: it needs dual streams, attention"
-            )
-        if encoder.mask != "zeros":
-            raise SemoreError(f"{settings.semantic_loss} teaches no mask to act with; choose agent.encoder.mask zeros")
+    if settings.objective == "cloning" and any(getattr(settings, f"{loss}_weight") for loss in LOSSES):
+        weights = ", ".join(f"agent.{loss}_weight" for loss in LOSSES)
+        raise SemoreError(f"agent.objective cloning has no loss but its own: set {weights} to 0")
+    attends = encoder.streams == "dual" and encoder.attention != "none"
+    if settings.semantic_weight and settings.semantic_loss in losses.FEATURE_LOSSES and not attends:
+        raise SemoreError(
+            f"agent.semantic_loss {settings.semantic_loss} compares with the mask's features: it needs "
+            "agent.encoder.streams dual and an agent.encoder.attention"
+        )
+    if attends and encoder.mask != "zeros" and not settings.teaches_mask:
+        raise SemoreError(
+            f"agent.encoder.mask {encoder.mask} acts with the student's mask, which nothing teaches here; choose "
+            f"zeros, or an agent.semantic_loss of {', '.join(losses.MASK_LOSSES)} with a weight"
+        )

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datasets.errors import SemoreError
-
 
 class CrossAttention(nn.Module):
     """F_m⁺ = F_m + γ1·Δ_m + γ2·Δ_k, where Δ_m has F_m asking F_k and Δ_k has F_k asking F_m.
@@ -20,8 +18,6 @@ class CrossAttention(nn.Module):
 
     def __init__(self, channels: int, grid: int, heads: int) -> None:
         super().__init__()
-        if channels % heads:
-            raise SemoreError(f"{heads} attention heads do not divide {channels} channels; choose a divisor")
         self._heads = heads
         self.position = nn.Parameter(0.02 * torch.randn(grid * grid, channels))
         self.motion_norm, self.known_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)

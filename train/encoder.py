@@ -29,8 +29,9 @@ class EncoderSettings:
     """cross (bidirectional between motion and H_ka), joint (the public code's joint softmax over both streams), or
     none."""
     mask: str = "student"
-    """What stands in for H_ka where none is cached, hence when acting: student (its own mask, which training mixes in
-    with rising probability), cached (the same, without mixing), or zeros (the public code)."""
+    """What stands in for H_ka where none is cached, hence when acting: student (its own mask, which training also mixes
+    in where one is cached, with rising probability), cached (the same, without mixing), or zeros (the public code,
+    without mixing either)."""
     heads: int = 4
     """Attention heads."""
     fusion: str = "bilinear"
@@ -63,7 +64,9 @@ def geometry(size: int) -> Geometry:
             side = (side + 2 * padding - kernel) // stride + 1
         if 6 <= side <= 9:
             return Geometry(kernels, strides, padding, side)
-    raise SemoreError(f"no stack of four convolutions gives a 6×6 to 9×9 map for size {size}; try 32, 64, 84 or 128")
+    raise SemoreError(
+        f"no stack of four convolutions gives a 6×6 to 9×9 map for agent.encoder.size {size}; try 32, 64, 84 or 128"
+    )
 
 
 class Features(NamedTuple):
@@ -174,8 +177,8 @@ class SingleStream(nn.Module):
 Backbone = DualStream | SingleStream
 
 
-def make_backbone(settings: EncoderSettings) -> Backbone:
-    """The encoder of the settings; SemoreError naming the first that makes no sense."""
+def check_encoder(settings: EncoderSettings) -> None:
+    """SemoreError naming the first setting that makes no sense."""
     for name, value, choices in (
         ("streams", settings.streams, ("dual", "single")),
         ("attention", settings.attention, ("cross", "joint", "none")),
@@ -184,10 +187,21 @@ def make_backbone(settings: EncoderSettings) -> Backbone:
         ("precision", settings.precision, ("fp32", "bf16")),
     ):
         if value not in choices:
-            raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+            raise SemoreError(f"unknown agent.encoder.{name} {value!r}; choose one of {', '.join(choices)}")
     layers = len(geometry(settings.size).kernels)
     if len(settings.channels) != layers:
-        raise SemoreError(f"channels {list(settings.channels)} must name {layers} widths, one per convolution")
+        raise SemoreError(
+            f"agent.encoder.channels {list(settings.channels)} must name {layers} widths, one per convolution"
+        )
+    heads, width = settings.heads, settings.channels[-1]
+    asks = settings.streams == "dual" and settings.attention == "cross"
+    if asks and (heads < 1 or width % heads):
+        raise SemoreError(f"agent.encoder.heads {heads} does not divide the {width} channels; choose a divisor")
+
+
+def make_backbone(settings: EncoderSettings) -> Backbone:
+    """The encoder of the settings, which must be sound (`check_encoder`'s errors)."""
+    check_encoder(settings)
     return DualStream(settings) if settings.streams == "dual" else SingleStream(settings)
 
 

@@ -10,22 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_agent import QUIET, SIZE, make_agent, make_batch
 from torch import Tensor
 
 from collect.behaviour import load_policy
 from datasets.frame_pool import Batch
 from train import losses
 from train.agent import Agent, sample_action
-from train.agent_settings import AgentSettings, Weights
+from train.agent_settings import Weights
 from train.checkpoint import export_policy
-from train.encoder import EncoderSettings, static_and_motion
-
-SIZE, GRID = 32, 8
-ENCODER = EncoderSettings(size=SIZE, channels=(4, 8, 8, 8), heads=2, latent=8)
-TINY = AgentSettings(
-    ENCODER, hidden=16, model_hidden=16, lr=1e-3, gamma=0.9, tau=0.3, encoder_tau=0.1, actor_every=2, clip=math.inf
-)
-QUIET = Weights(cloning=0.0, cloning_shapes_encoder=False, student_share=0.5)
+from train.encoder import static_and_motion
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,30 +29,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def make_agent(seed: int = 0, gates: tuple[float, float] | None = None, **changes) -> Agent:
-    torch.manual_seed(seed)
-    agent = Agent(replace(TINY, **changes))
-    if gates:
-        with torch.no_grad():
-            for backbone in (agent.backbone, agent.target["backbone"]):
-                backbone.attention.gates.copy_(torch.tensor(gates))
-    return agent
-
-
-def make_batch(count: int = 6, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    mask = (torch.rand(count, 2, GRID, GRID, generator=generator) > 0.9).float()
-    return Batch(
-        torch.randint(0, 256, (count, 4, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator),
-        mask,
-        torch.arange(2 * count).view(count, 2) % 5 != 0,
-        2.0 * torch.rand(count, 2, generator=generator) - 1.0,
-        torch.randn(count, 1, generator=generator),
-        (torch.arange(count) % 3 != 0).float()[:, None],
-        (torch.arange(count) % 2 == 0).float()[:, None],
-    )
 
 
 def gradients(agent: Agent, batch: Batch, weights: Weights = QUIET, seed: int = 7) -> dict[str, Tensor]:
@@ -182,9 +152,9 @@ def test_no_parameter_is_in_two_optimisers():
 def test_the_semantic_loss_teaches_the_semantic_stream_and_the_student_head_only():
     """λ_sem from 1 to 0, with the student's mask in the attention and the gates open: nothing else may notice."""
     weights = replace(QUIET, student_share=1.0)
-    with_loss, without = (
-        gradients(make_agent(semantic_weight=weight, gates=(0.5, -0.5)), make_batch(), weights) for weight in (1.0, 0.0)
-    )
+    agents = [make_agent(gates=(0.5, -0.5)) for _ in range(2)]
+    agents[1].settings = replace(agents[1].settings, semantic_weight=0.0)  # such an agent could not be made
+    with_loss, without = (gradients(agent, make_batch(), weights) for agent in agents)
     assert changed(without, with_loss) == {"backbone.semantic_stream", "backbone.student_head"}
     assert not without["backbone.student_head.weight"].any()
 

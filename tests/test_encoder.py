@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 from datasets.errors import SemoreError
-from train.attention import CrossAttention
-from train.encoder import DualStream, EncoderSettings, Features, Neck, geometry, static_and_motion
+from train.attention import CrossAttention, JointAttention
+from train.encoder import (
+    DualStream,
+    EncoderSettings,
+    Features,
+    Neck,
+    SingleNeck,
+    SingleStream,
+    geometry,
+    make_backbone,
+    make_neck,
+    static_and_motion,
+)
 
 TINY = EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=6)
 
@@ -57,20 +68,25 @@ def test_sizes_without_a_stack_are_refused_by_name(size):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"attention": "full"}, "cross or none"),
-        ({"precision": "fp16"}, "fp32 or bf16"),
-        ({"channels": (4, 8, 8)}, "4 widths"),
-        ({"heads": 3}, "divide"),
+        ({"streams": "three"}, r"agent\.encoder\.streams 'three'; choose one of dual, single"),
+        ({"attention": "full"}, r"agent\.encoder\.attention 'full'; choose one of cross, joint, none"),
+        ({"mask": "truth"}, r"agent\.encoder\.mask 'truth'; choose one of student, cached, zeros"),
+        ({"fusion": "sum"}, r"agent\.encoder\.fusion 'sum'; choose one of bilinear, concat"),
+        ({"precision": "fp16"}, r"agent\.encoder\.precision 'fp16'; choose one of fp32, bf16"),
+        ({"channels": (4, 8, 8)}, r"agent\.encoder\.channels \[4, 8, 8\] must name 4 widths"),
+        ({"heads": 3}, r"agent\.encoder\.heads 3 does not divide the 8"),
+        ({"heads": 0}, r"agent\.encoder\.heads 0"),
+        ({"size": 20}, r"agent\.encoder\.size 20"),
     ],
 )
-def test_wrong_shapes_are_refused(changes, word):
+def test_wrong_shapes_are_refused_by_the_setting_s_name(changes, word):
     with pytest.raises(SemoreError, match=word):
-        DualStream(tiny(**changes))
+        make_backbone(tiny(**changes))
 
 
-def test_an_unknown_fusion_is_refused():
-    with pytest.raises(SemoreError, match="bilinear or concat"):
-        Neck(tiny(fusion="sum"))
+def test_heads_matter_only_where_there_are_any():
+    for changes in ({"streams": "single"}, {"attention": "none"}, {"attention": "joint"}):
+        make_backbone(tiny(heads=3, **changes))
 
 
 @pytest.mark.parametrize("newest", [2, 3])
@@ -96,7 +112,7 @@ def test_the_neck_equals_its_layers_written_out(fusion):
     torch.manual_seed(0)
     neck = Neck(tiny(fusion=fusion))
     semantic, motion = torch.randn(3, 8, 8, 8), torch.randn(3, 8, 8, 8)
-    fused, latent = neck(Features(semantic, motion, torch.zeros(3, 8, 8)))
+    fused, latent = neck(Features(semantic, motion, torch.zeros(3, 8, 8), None))
 
     def narrow(layers: nn.Sequential, maps: torch.Tensor) -> torch.Tensor:
         linear, norm = layers[1], layers[2]
@@ -114,9 +130,11 @@ def test_the_neck_equals_its_layers_written_out(fusion):
 def test_closed_gates_make_the_attention_the_identity():
     torch.manual_seed(0)
     attention = CrossAttention(8, 6, 2)
-    motion, known = torch.randn(2, 8, 6, 6), torch.randn(2, 8, 6, 6)
+    semantic, motion, known = torch.randn(3, 2, 8, 6, 6)
     assert torch.equal(attention.gates, torch.zeros(2))
-    assert torch.equal(attention(motion, known), motion)
+    seen, moved = attention(semantic, motion, known)
+    assert torch.equal(seen, semantic)
+    assert torch.equal(moved, motion)
     # As a whole: whatever the mask, the streams are those of the encoder without attention.
     static, moving = pictures(2)
     encoder = DualStream(TINY)
@@ -132,7 +150,7 @@ def test_attention_equals_a_loop_over_heads_and_tokens(seed, heads):
     module = CrossAttention(channels, grid, heads).double()
     with torch.no_grad():
         module.gates.copy_(torch.tensor([0.8, -1.3]))
-    motion, known = torch.randn(batch, channels, grid, grid).double(), torch.randn(batch, channels, grid, grid).double()
+    semantic, motion, known = torch.randn(3, batch, channels, grid, grid).double()
 
     def tokens(maps: torch.Tensor, norm: nn.LayerNorm) -> torch.Tensor:
         rows = [[maps[b, :, n // grid, n % grid] for n in range(grid**2)] for b in range(batch)]
@@ -158,7 +176,50 @@ def test_attention_equals_a_loop_over_heads_and_tokens(seed, heads):
     expected = motion.clone()
     for n in range(grid**2):
         expected[:, :, n // grid, n % grid] += delta[:, n]
-    torch.testing.assert_close(module(motion, known), expected)
+    seen, moved = module(semantic, motion, known)
+    assert torch.equal(seen, semantic)
+    torch.testing.assert_close(moved, expected)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([3, 8]))
+def test_joint_attention_equals_a_loop_over_cells(seed, channels):
+    """Also with a number of channels that 4 does not divide; maps enter in either memory format."""
+    torch.manual_seed(seed)
+    grid, batch = 2, 2
+    count = grid * grid
+    module = JointAttention(channels, grid).double()
+    semantic, motion, known = torch.randn(3, batch, channels, grid, grid).double()
+
+    def cell(convolution: nn.Conv2d, maps: torch.Tensor, b: int, n: int) -> torch.Tensor:
+        return convolution.weight[:, :, 0, 0] @ maps[b, :, n // grid, n % grid] + convolution.bias
+
+    def softmax(values: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [value.exp() / sum(other.exp() for other in values) for value in values]
+
+    expected = [semantic.clone(), motion.clone()]
+    for b in range(batch):
+        joint = []
+        for n in range(count):
+            query = cell(module.query, known, b, n)
+            one = softmax([query @ cell(module.semantic_key, semantic, b, m) for m in range(count)])
+            two = softmax([query @ cell(module.motion_key, motion, b, m) for m in range(count)])
+            joint.append(softmax([x + y for x, y in zip(one, two, strict=True)]))
+        for stream, value, change, out in (
+            (semantic, module.semantic_value, module.semantic_change, expected[0]),
+            (motion, module.motion_value, module.motion_change, expected[1]),
+        ):
+            gathered = [sum(joint[n][m] * cell(value, stream, b, m) for m in range(count)) for n in range(count)]
+            flat = torch.stack(gathered, 1).flatten()  # channel by channel, as a map is flattened
+            narrow = (change[0].weight @ flat + change[0].bias).clamp_min(0)
+            out[b] += (change[2].weight @ narrow + change[2].bias).view(channels, grid, grid)
+    last = torch.channels_last
+    for given_maps in (
+        (semantic, motion, known),
+        [maps.contiguous(memory_format=last) for maps in (semantic, motion, known)],
+    ):
+        for found, wanted in zip(module(*given_maps), expected, strict=True):
+            torch.testing.assert_close(found, wanted)
 
 
 def test_with_open_gates_the_mask_changes_motion_and_nothing_else():
@@ -209,10 +270,81 @@ def test_no_attention_ignores_the_mask():
     assert torch.equal(masked.motion, encoder(static, moving).motion)
 
 
-def test_bf16_gives_fp32_features_near_those_of_fp32():
+def test_joint_attention_lets_the_mask_change_both_streams_but_not_the_student():
     torch.manual_seed(0)
-    plain = open_gates(DualStream(TINY))
-    half = DualStream(tiny(precision="bf16"))
+    encoder = DualStream(tiny(attention="joint"))
+    static, moving = pictures(2)
+    use = torch.ones(2, dtype=torch.bool)
+    empty, full = (encoder(static, moving, torch.full((2, 8, 8), value), use) for value in (0.0, 1.0))
+    assert torch.equal(empty.student, full.student)
+    assert not torch.allclose(empty.semantic, full.semantic)
+    assert not torch.allclose(empty.motion, full.motion)
+
+
+@pytest.mark.parametrize("mask", ["student", "cached", "zeros"])
+def test_what_stands_in_where_no_mask_is_cached(mask):
+    torch.manual_seed(0)
+    encoder = open_gates(DualStream(tiny(mask=mask)))
+    static, moving = pictures(3)
+    own = encoder(static, moving)
+    stand_in = torch.zeros_like(own.student) if mask == "zeros" else own.student.sigmoid()
+    everywhere, nowhere = torch.ones(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
+    given_it = encoder(static, moving, stand_in, everywhere)
+    torch.testing.assert_close(own.motion, given_it.motion)
+    torch.testing.assert_close(own.known, encoder.mask_encoder(stand_in[:, None]))
+    assert torch.equal(own.motion, encoder(static, moving, torch.rand(3, 8, 8), nowhere).motion)
+    # A cached mask serves under each setting.
+    assert not torch.allclose(own.motion, encoder(static, moving, torch.ones(3, 8, 8), everywhere).motion)
+
+
+def test_the_single_stream_is_its_layers_on_the_stack_of_three_frames():
+    torch.manual_seed(0)
+    encoder = make_backbone(tiny(streams="single"))
+    assert isinstance(encoder, SingleStream)
+    frames = torch.rand(2, 4, 3, 32, 32)
+    for newest in (2, 3):
+        (stack,) = encoder.inputs(frames, newest)
+        for place in range(3):
+            assert torch.equal(stack[:, 3 * place : 3 * place + 3], frames[:, newest - 2 + place])
+        found = stack
+        for layer in encoder.stream:
+            if isinstance(layer, nn.Conv2d):
+                found = nn.functional.conv2d(found, layer.weight, layer.bias, layer.stride, layer.padding).clamp_min(0)
+        features = encoder(stack, torch.rand(2, 8, 8), torch.ones(2, dtype=torch.bool))
+        torch.testing.assert_close(features.semantic, found)
+        assert torch.equal(features.semantic, features.motion)
+        assert features.known is None
+        head = encoder.student_head
+        torch.testing.assert_close(
+            features.student, torch.einsum("c,bchw->bhw", head.weight[0, :, 0, 0], found) + head.bias
+        )
+        neck = make_neck(tiny(streams="single"))
+        assert isinstance(neck, SingleNeck)
+        z, again = neck(features)
+        flat = nn.functional.linear(found.flatten(1), neck.latent[1].weight, neck.latent[1].bias)
+        centred = flat - flat.mean(1, keepdim=True)
+        torch.testing.assert_close(z, centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt())
+        assert torch.equal(z, again)
+        assert z.shape == (2, 12)  # as wide as the fused latent of two streams
+
+
+@pytest.mark.parametrize("size", [32, 64, 84, 128])
+def test_both_encoders_have_the_same_convolutions_but_for_the_first_layer_s_inputs(size):
+    dual, single = (make_backbone(tiny(size=size, streams=streams)) for streams in ("dual", "single"))
+    layers = [[layer for layer in stream if isinstance(layer, nn.Conv2d)] for stream in
+              (dual.semantic_stream, dual.motion_stream, single.stream)]  # fmt: skip
+    for rows in zip(*layers, strict=True):
+        assert len({(row.out_channels, row.kernel_size, row.stride, row.padding) for row in rows}) == 1
+    assert [rows[0].in_channels for rows in layers] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("attention", ["cross", "joint"])
+def test_bf16_gives_fp32_features_near_those_of_fp32(attention):
+    torch.manual_seed(0)
+    plain = DualStream(tiny(attention=attention))
+    if attention == "cross":
+        open_gates(plain)
+    half = DualStream(tiny(attention=attention, precision="bf16"))
     half.load_state_dict(plain.state_dict())
     static, moving = pictures(2)
     cached, use = torch.rand(2, 8, 8), torch.tensor([True, False])

@@ -87,7 +87,7 @@ def slow_semantic(student: torch.Tensor, known: torch.Tensor, valid: list[bool],
     return 0.5 * sum(total / weight for total, weight in (objects, elsewhere) if weight)
 
 
-@pytest.mark.parametrize("kind", losses.SEMANTIC_LOSSES)
+@pytest.mark.parametrize("kind", losses.MASK_LOSSES)
 @settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, valid=st.lists(st.booleans(), min_size=1, max_size=5), hard=st.booleans())
 def test_semantic_loss_equals_a_loop_and_ignores_invalid_samples(kind, seed, valid, hard):
@@ -105,7 +105,7 @@ def test_semantic_loss_equals_a_loop_and_ignores_invalid_samples(kind, seed, val
     assert float(losses.semantic_loss(other, elsewhere, mask, kind).detach()) == float(loss.detach())
 
 
-@pytest.mark.parametrize("kind", losses.SEMANTIC_LOSSES)
+@pytest.mark.parametrize("kind", losses.MASK_LOSSES)
 def test_semantic_loss_of_no_valid_sample_is_zero(kind):
     student = randn(2, 3, 3).requires_grad_()
     loss = losses.semantic_loss(student, rand(2, 3, 3), torch.zeros(2, dtype=torch.bool), kind)
@@ -114,7 +114,7 @@ def test_semantic_loss_of_no_valid_sample_is_zero(kind):
     assert not student.grad.any()
 
 
-@pytest.mark.parametrize("kind", losses.SEMANTIC_LOSSES)
+@pytest.mark.parametrize("kind", losses.MASK_LOSSES)
 def test_semantic_loss_survives_saturated_logits(kind):
     student = torch.tensor([[[-200.0, 200.0], [200.0, -200.0]]], requires_grad=True)
     loss = losses.semantic_loss(student, torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]), torch.tensor([True]), kind)
@@ -123,7 +123,7 @@ def test_semantic_loss_survives_saturated_logits(kind):
     assert torch.isfinite(student.grad).all()
 
 
-@pytest.mark.parametrize("kind", losses.SEMANTIC_LOSSES)
+@pytest.mark.parametrize("kind", losses.MASK_LOSSES)
 def test_semantic_loss_falls_when_the_mask_gets_better(kind):
     known = torch.zeros(1, 4, 4)
     known[0, 1, 2] = 1.0
@@ -140,7 +140,7 @@ def test_balanced_forms_do_not_care_how_much_background_there_is(seed, times):
     """The same background, repeated: the balanced value stays, the plain one sinks towards the background's."""
     objects, background = randn(1, 1, 3, seed=seed), randn(1, 1, 5, seed=seed + 1)
     found = {}
-    for kind in losses.SEMANTIC_LOSSES:
+    for kind in losses.MASK_LOSSES:
         values = []
         for count in (1, times):
             student = torch.cat([objects, background.repeat(1, 1, count)], 2)
@@ -164,7 +164,7 @@ def test_plain_l1_collapses_on_sparse_masks_where_the_balanced_forms_do_not():
     valid = torch.ones(2, dtype=torch.bool)
     loss = {
         kind: [float(losses.semantic_loss(student, known, valid, kind)) for student in (nothing, unsure)]
-        for kind in losses.SEMANTIC_LOSSES
+        for kind in losses.MASK_LOSSES
     }
     assert loss["plain_l1"][0] < 0.01
     assert loss["plain_l1"][0] < loss["plain_l1"][1]
@@ -230,3 +230,90 @@ def test_log_pi_stays_finite_and_actions_bounded_at_the_edges():
     log_pi.sum().backward()
     assert np.isfinite(mean.grad.numpy()).all()
     assert np.isfinite(log_std.grad.numpy()).all()
+
+
+# Feature space
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, valid=st.lists(st.booleans(), min_size=1, max_size=4))
+def test_feature_l1_equals_a_loop_and_teaches_the_stream_alone(seed, valid):
+    semantic, known = randn(len(valid), 2, 3, 3, seed=seed).requires_grad_(), randn(len(valid), 2, 3, 3, seed=seed + 1)
+    known.requires_grad_()
+    mask = torch.tensor(valid)
+    loss = losses.feature_l1_loss(semantic, known, mask)
+    distances = [
+        abs(one - two)
+        for b, ok in enumerate(valid)
+        if ok
+        for one, two in zip(semantic[b].flatten().tolist(), known[b].flatten().tolist(), strict=True)
+    ]
+    assert float(loss.detach()) == pytest.approx(sum(distances) / len(distances) if distances else 0.0)
+    loss.backward()
+    assert known.grad is None  # sg: else both would shrink to nothing together
+    assert (semantic.grad.flatten(1).abs().sum(1) > 0).tolist() == valid
+
+
+def slow_nt_xent(semantic: list[list[float]], known: list[list[float]]) -> float:
+    """Both directions: every latent picks its partner among all others of the batch, by cosine."""
+
+    def cosine(one: list[float], two: list[float]) -> float:
+        product = sum(a * b for a, b in zip(one, two, strict=True))
+        return product / math.sqrt(sum(a * a for a in one) * sum(b * b for b in two))
+
+    everyone, total = semantic + known, 0.0
+    for n, latent in enumerate(everyone):
+        partner = everyone[(n + len(semantic)) % len(everyone)]
+        others = [math.exp(cosine(latent, other)) for m, other in enumerate(everyone) if m != n]
+        total -= math.log(math.exp(cosine(latent, partner)) / sum(others))
+    return 2.0 * total / len(everyone) if everyone else 0.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=SEEDS, valid=st.lists(st.booleans(), min_size=1, max_size=6))
+def test_nt_xent_equals_a_loop_over_the_valid_samples(seed, valid):
+    semantic, known = randn(len(valid), 5, seed=seed).requires_grad_(), randn(len(valid), 5, seed=seed + 1)
+    known.requires_grad_()
+    mask = torch.tensor(valid)
+    loss = losses.nt_xent_loss(semantic, known, mask)
+    assert float(loss.detach()) == pytest.approx(slow_nt_xent(semantic[mask].tolist(), known[mask].tolist()))
+    loss.backward()
+    several = sum(valid) > 1  # one pair alone has nobody to be mistaken for
+    for latent in (semantic, known):
+        assert (latent.grad.abs().sum(1) > 1e-12).tolist() == [ok and several for ok in valid]
+
+
+@pytest.mark.parametrize("count", [2, 8, 32])
+def test_nt_xent_starts_at_twice_the_logarithm_of_the_others(count):
+    """2·ln(2B − 1), 8.3 at B = 32 (method.md §4): exactly when all look alike, nearly for wide random latents."""
+    same = torch.ones(count, 7)
+    everyone = torch.ones(count, dtype=torch.bool)
+    expected = 2.0 * math.log(2 * count - 1)
+    assert float(losses.nt_xent_loss(same, same, everyone)) == pytest.approx(expected, rel=1e-5)
+    one, two = randn(count, 2_000, seed=1), randn(count, 2_000, seed=2)
+    assert float(losses.nt_xent_loss(one, two, everyone)) == pytest.approx(expected, rel=0.03)
+    # At temperature 1 a perfect match still leaves something.
+    apart = torch.eye(count)
+    best = 2.0 * math.log(math.e + 2 * count - 2) - 2.0
+    assert float(losses.nt_xent_loss(apart, apart, everyone)) == pytest.approx(best, rel=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.integers(1, 5))
+def test_the_contrast_equals_a_loop_and_leaves_the_key_alone(seed, count):
+    query, key = randn(count, 4, seed=seed).requires_grad_(), randn(count, 4, seed=seed + 1).requires_grad_()
+    bilinear = randn(4, 4, seed=seed + 2).requires_grad_()
+    loss = losses.contrast_loss(query, key, bilinear)
+    scores = [
+        [sum(q[i] * bilinear.tolist()[i][j] * k[j] for i in range(4) for j in range(4)) for k in key.tolist()]
+        for q in query.tolist()
+    ]
+    expected = 0.0
+    for own, row in enumerate(scores):
+        expected -= math.log(math.exp(row[own]) / sum(math.exp(score) for score in row)) / count
+    assert float(loss.detach()) == pytest.approx(expected, abs=1e-9)
+    loss.backward()
+    assert key.grad is None
+    assert count == 1 or (query.grad.any() and bilinear.grad.any())
+    # Large scores do not overflow.
+    assert math.isfinite(float(losses.contrast_loss(1e3 * query, key, bilinear).detach()))

@@ -1,0 +1,64 @@
+"""Agents of a few thousand parameters and batches for them, for tests."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+
+from datasets.frame_pool import Batch
+from datasets.settings import load_settings
+from train.agent import Agent
+from train.agent_settings import AgentSettings, Weights
+from train.encoder import EncoderSettings
+from train.settings import TrainSettings
+
+SIZE, GRID = 32, 8
+ENCODER = EncoderSettings(size=SIZE, channels=(4, 8, 8, 8), heads=2, latent=8)
+TINY = AgentSettings(
+    ENCODER, hidden=16, model_hidden=16, lr=1e-3, gamma=0.9, tau=0.3, encoder_tau=0.1, actor_every=2, clip=math.inf
+)
+QUIET = Weights(cloning=0.0, cloning_shapes_encoder=False, student_share=0.5)
+METHODS = ("semore", "sac", "deepmdp", "drq", "curl", "sac-segmentation", "cloning")
+
+
+def method_settings(method: str, **changes) -> AgentSettings:
+    """What the method's file says, at the size of TINY; `changes` may also name settings of the encoder."""
+    chosen = load_settings(TrainSettings, "train", ["--preset", "debug", "--method", method]).agent
+    own = ("streams", "attention", "mask", "fusion", "precision")
+    encoder = replace(ENCODER, **{name: changes.pop(name, getattr(chosen.encoder, name)) for name in own})
+    kept = {
+        name: getattr(chosen, name)
+        for name in (
+            *("objective", "semantic_loss", "semantic_weight", "transition_weight", "reward_weight"),
+            *("transition_latent", "shifts", "contrast_weight"),
+        )
+    }
+    return replace(TINY, encoder=encoder, **{**kept, **changes})
+
+
+def make_agent(
+    seed: int = 0, gates: tuple[float, float] | None = None, settings: AgentSettings = TINY, **changes
+) -> Agent:
+    torch.manual_seed(seed)
+    agent = Agent(replace(settings, **changes))
+    if gates:
+        with torch.no_grad():
+            for backbone in (agent.backbone, agent.target["backbone"]):
+                backbone.attention.gates.copy_(torch.tensor(gates))
+    return agent
+
+
+def make_batch(count: int = 6, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.rand(count, 2, GRID, GRID, generator=generator) > 0.9).float()
+    return Batch(
+        torch.randint(0, 256, (count, 4, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator),
+        mask,
+        torch.arange(2 * count).view(count, 2) % 5 != 0,
+        2.0 * torch.rand(count, 2, generator=generator) - 1.0,
+        torch.randn(count, 1, generator=generator),
+        (torch.arange(count) % 3 != 0).float()[:, None],
+        (torch.arange(count) % 2 == 0).float()[:, None],
+    )

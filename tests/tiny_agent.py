@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import torch
 
@@ -25,7 +26,7 @@ METHODS = ("semore", "sac", "deepmdp", "drq", "curl", "sac-segmentation", "cloni
 
 def method_settings(method: str, **changes) -> AgentSettings:
     """What the method's file says, at the size of TINY; `changes` may also name settings of the encoder."""
-    chosen = load_settings(TrainSettings, "train", ["--preset", "debug", "--method", method]).agent
+    chosen = _chosen(method)
     own = ("streams", "attention", "mask", "fusion", "precision")
     encoder = replace(ENCODER, **{name: changes.pop(name, getattr(chosen.encoder, name)) for name in own})
     kept = {
@@ -36,6 +37,11 @@ def method_settings(method: str, **changes) -> AgentSettings:
         )
     }
     return replace(TINY, encoder=encoder, **{**kept, **changes})
+
+
+@cache
+def _chosen(method: str) -> AgentSettings:
+    return load_settings(TrainSettings, "train", ["--preset", "debug", "--method", method]).agent
 
 
 def make_agent(

@@ -1,0 +1,174 @@
+"""What a batch costs on its way out of the replay buffer: `python -m perf.replay` (or `make bench`).
+
+128 windows of 4 frames at 84² with their masks, out of 20,000 frames. Prints a table with the targets of design.md §5,
+and as its very last line one JSON object, all measured in turns in one run:
+
+    replay_batches_per_s        SelectiveReplay.sample: draw, indices, gather, masks to float
+    index_select_batches_per_s  torch.index_select of the same tensors and bytes into preallocated buffers
+    torchrl_batches_per_s       TorchRL's LazyMemmapStorage with SliceSampler, the same tensors; null without it
+    replay_over_index_select, replay_over_torchrl   medians of each round's own ratios
+    share_of_update             of a batch in perf.train's fp32 update with attention and fusion off
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from annotate.engine import annotate_rollouts
+from annotate.rehearsal.fake import fake_producers
+from annotate.rehearsal.rollouts import random_rollouts
+from datasets.frame_pool import FramePool, View
+from datasets.knowledge import KnowledgeCache, open_set
+from perf.train_clock import disturbed, ratio, seconds, take_turns
+from perf.train_stack import Stack, make_agent, make_batches, plain_loop
+from train.agent import Agent
+from train.encoder import geometry
+from train.replay import ReplaySettings, SelectiveReplay
+
+EPISODE: Final = 250
+"""Frames of an episode."""
+WINDOW: Final = 4
+
+
+def random_replay(size: int, frames: int, folder: Path) -> SelectiveReplay:
+    """A full pool of random frames with random masks, read from rollouts and cache; every transition is admitted."""
+    rollouts = random_rollouts(folder / "rollouts.zarr", max(frames // EPISODE, 1), EPISODE, side=size)
+    cache = KnowledgeCache(folder / "knowledge")
+    annotate_rollouts([rollouts.path], cache, "random", fake_producers(0.0), quiet=True)
+    pool = FramePool(View(size, geometry(size).grid, 1, "published"), max(frames, EPISODE))
+    replay, knowledge = SelectiveReplay(pool, ReplaySettings(admission="off"), seed=0), open_set(cache, "random")
+    for episode in rollouts.episodes():
+        replay.add(episode, knowledge)
+    return replay
+
+
+def bare(replay: SelectiveReplay, batch: int) -> Callable[[], object]:
+    """index_select alone, of everything a batch is gathered from."""
+    pool = replay.pool
+    newest = [replay.latest(len(replay))[torch.randperm(len(replay))[:batch]] for _ in range(16)]
+    windows = [torch.stack([(n - age).clamp_min(0) for age in (2, 1, 0, -1)], 1) for n in newest]
+    given = cycle([(n, w.flatten(), w[:, 2:].flatten()) for n, w in zip(newest, windows, strict=True)])
+    sources = (pool.frames, pool.masks, pool.mask_valid, pool.action, pool.reward, pool.not_done, pool.driver)
+    counts = (WINDOW, 2, 2, 1, 1, 1, 1)
+    buffers = [torch.empty(n * batch, *s.shape[1:], dtype=s.dtype) for n, s in zip(counts, sources, strict=True)]
+
+    def run() -> None:
+        one, four, two = next(given)
+        chosen = {WINDOW: four, 2: two, 1: one}
+        for count, source, buffer in zip(counts, sources, buffers, strict=True):
+            torch.index_select(source, 0, chosen[count], out=buffer)
+
+    return run
+
+
+def torchrl_buffer(replay: SelectiveReplay, batch: int, folder: Path) -> Callable[[], object] | None:
+    """TorchRL's buffer over the same frames on disk (warm), slices of four steps, boundaries cached."""
+    if find_spec("torchrl") is None:
+        return None
+    data: Any = import_module("torchrl.data")
+    pool = replay.pool
+    buffer = data.TensorDictReplayBuffer(
+        storage=data.LazyMemmapStorage(pool.size, scratch_dir=folder),
+        sampler=data.SliceSampler(slice_len=WINDOW, traj_key="episode", cache_values=True),
+        batch_size=WINDOW * batch,
+    )
+    rows = import_module("tensordict").TensorDict(
+        {
+            **{name: getattr(pool, name) for name in ("frames", "masks", "mask_valid", "action", "reward", "not_done")},
+            "driver": pool.driver,
+            "episode": pool.start // EPISODE,
+        },
+        batch_size=[pool.size],
+    )
+    buffer.extend(rows)
+    sample: Callable[[], object] = buffer.sample
+    return sample
+
+
+def measure(size: int, batch: int, frames: int, rounds: int, calls: int) -> dict[str, Any]:
+    """All figures of a run; `calls` batches of each kind a round, a tenth of that of TorchRL's."""
+    stack = Stack(size=size, batch=batch)
+    update = plain_loop(make_agent(Agent, stack), make_batches(stack, whole=False))
+    with tempfile.TemporaryDirectory() as folder:
+        replay = random_replay(size, frames, Path(folder))
+        rival = torchrl_buffer(replay, batch, Path(folder) / "torchrl")
+        bodies: dict[str, Callable[[], object]] = {
+            "replay": repeated(lambda: replay.sample(batch), calls),
+            "index_select": repeated(bare(replay, batch), calls),
+        }
+        if rival is not None:
+            bodies["torchrl"] = repeated(rival, max(calls // 10, 1))
+        laps = take_turns(bodies, rounds)
+    updates = take_turns({"update": update}, rounds, units=2)
+    rate = {name: calls / seconds(laps, name) for name in ("replay", "index_select")}
+    found: dict[str, Any] = {f"{name}_batches_per_s": round(value, 1) for name, value in rate.items()}
+    found["torchrl_batches_per_s"] = None
+    found["replay_over_index_select"] = round(ratio(laps, "index_select", "replay"), 3)
+    found["replay_over_torchrl"] = None
+    if rival is not None:
+        fewer = max(calls // 10, 1) / calls
+        found["torchrl_batches_per_s"] = round(fewer * calls / seconds(laps, "torchrl"), 1)
+        found["replay_over_torchrl"] = round(ratio(laps, "torchrl", "replay") / fewer, 1)
+    update_s = seconds(updates, "update")
+    found["update_ms"] = round(1e3 * update_s, 1)
+    found["share_of_update"] = round(1 / rate["replay"] / update_s, 5)
+    found["disturbed_laps"] = round(disturbed(laps), 2)
+    return found
+
+
+def repeated(body: Callable[[], object], times: int) -> Callable[[], None]:
+    """`times` calls in one."""
+
+    def run() -> None:
+        for _ in range(times):
+            body()
+
+    return run
+
+
+def report(found: dict[str, Any]) -> Table:
+    """The figures beside their targets (design.md §5)."""
+    table = Table("", "found", "target", title="a batch of windows with masks")
+    for name in ("replay", "index_select", "torchrl"):
+        rate = found[f"{name}_batches_per_s"]
+        table.add_row(f"{name}, batches/s", "–" if rate is None else f"{rate:,.0f}", "")
+    over = found["replay_over_torchrl"]
+    table.add_row("replay / index_select", f"{found['replay_over_index_select']:.2f}", "≥ 0.8")
+    table.add_row("replay / TorchRL", "–" if over is None else f"{over:.1f}", "≥ 10")
+    table.add_row("share of an update", f"{found['share_of_update']:.2%}", "≤ 1%")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m perf.replay", description="What a batch costs.")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds whose median counts")
+    parser.add_argument("--calls", type=int, default=1000, help="batches a round")
+    parser.add_argument("--size", type=int, default=84, help="picture side, px")
+    parser.add_argument("--batch", type=int, default=128, help="windows of a batch")
+    parser.add_argument("--frames", type=int, default=20_000, help="frames of the pool")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    load = os.getloadavg()[0]
+    print(f"load of this machine before we begin: {load:.1f} on {os.cpu_count()} cores", flush=True)
+    found = measure(chosen.size, chosen.batch, chosen.frames, chosen.rounds, chosen.calls)
+    found["load_before"] = round(load, 2)
+    Console(width=90).print(report(found))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

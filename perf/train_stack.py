@@ -1,0 +1,114 @@
+"""The agents and batches that perf.train measures: Semore's own, on the convolutions its rivals are published with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from datasets.frame_pool import Batch
+from train.agent import Agent
+from train.agent_settings import AgentSettings, Weights
+from train.attention import CrossAttention
+from train.encoder import DualStream, EncoderSettings, Geometry
+
+Kind = TypeVar("Kind", bound=Agent)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Four 3×3 convolutions of `filters`, strides 2, 1, 1, 1, no padding, over pictures of `size` pixels."""
+
+    size: int = 84
+    filters: int = 32
+    batch: int = 128
+
+    @property
+    def side(self) -> int:
+        """Of the map the stack ends in: 35 at 84 pixels."""
+        return (self.size - 3) // 2 + 1 - 3 * 2
+
+    @property
+    def pooling(self) -> int:
+        """Side of the cells that are averaged where attention reads the map: it leaves 7×7 of 35×35."""
+        return max(self.side // 7, 1)
+
+    def grid(self, whole: bool) -> int:
+        """Side of the map that mask, attention and necks see."""
+        return self.side // self.pooling if whole else self.side
+
+
+def make_agent(
+    kind: Callable[[AgentSettings], Kind],
+    stack: Stack,
+    whole: bool = False,
+    precision: str = "fp32",
+    streams: str = "dual",
+    changes: Mapping[str, float] | None = None,
+) -> Kind:
+    """An agent on the stack, always with the same weights.
+
+    `whole` is the method with attention and bilinear fusion; without, both are off. Product encoders end in maps of
+    6×6 to 9×9 (design.md §7.1): attention over this stack's 35² cells would outweigh its convolutions, hence the
+    pooling.
+    """
+    encoder = EncoderSettings(
+        stack.size,
+        (stack.filters,) * 4,
+        streams=streams,
+        attention="cross" if whole else "none",
+        fusion="bilinear" if whole else "concat",
+        precision=precision,
+    )
+    torch.manual_seed(0)
+    with _strides(Geometry((3,) * 4, (2, 1, 1, 1), 0, stack.grid(whole))):
+        agent = kind(replace(AgentSettings(encoder), **dict(changes or {})))  # type: ignore[arg-type]
+    if whole:
+        for backbone in (agent.backbone, agent.target["backbone"]):
+            assert isinstance(backbone, DualStream)
+            assert isinstance(backbone.attention, CrossAttention)
+            for stream in (backbone.semantic_stream, backbone.motion_stream):
+                stream.append(nn.AvgPool2d(stack.pooling))
+            # Closed gates would hide the knowledge path from every comparison of gradients.
+            nn.init.constant_(backbone.attention.gates, 0.5)
+    return agent
+
+
+def make_batches(stack: Stack, whole: bool, count: int = 2) -> list[Batch]:
+    """Random transitions with sparse masks."""
+    generator = torch.Generator().manual_seed(0)
+    size, grid, batch = stack.size, stack.grid(whole), stack.batch
+    return [
+        Batch(
+            torch.randint(0, 256, (batch, 4, 3, size, size), dtype=torch.uint8, generator=generator),
+            (torch.rand(batch, 2, grid, grid, generator=generator) > 0.9).float(),
+            torch.rand(batch, 2, generator=generator) > 0.1,
+            2.0 * torch.rand(batch, 2, generator=generator) - 1.0,
+            torch.randn(batch, 1, generator=generator),
+            (torch.rand(batch, 1, generator=generator) > 0.01).float(),
+            torch.ones(batch, 1),
+        )
+        for _ in range(count)
+    ]
+
+
+def plain_loop(agent: Agent, batches: list[Batch]) -> Callable[[], None]:
+    """One update per batch; with an even number of batches every call holds as many actor steps as another."""
+
+    def run() -> None:
+        for batch in batches:
+            agent.update(batch, Weights())
+
+    return run
+
+
+@contextmanager
+def _strides(shape: Geometry) -> Iterator[None]:
+    """The encoder chooses its strides by picture size and has no setting for them; these agents need others."""
+    with patch("train.encoder.geometry", lambda size: shape):
+        yield

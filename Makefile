@@ -84,8 +84,11 @@ lint: setup
 	@.venv/bin/mypy
 
 bench: setup
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock -c requirements.lock
 	@$(run) perf.collect
 	@$(run) perf.annotate
+	@$(run) perf.replay
+	@$(run) perf.train
 
 format: setup
 	@.venv/bin/ruff format .

@@ -32,7 +32,7 @@ from annotate.rehearsal.fake import fake_producers
 from annotate.rehearsal.rollouts import random_rollouts
 from datasets.frame_pool import FramePool, View
 from datasets.knowledge import KnowledgeCache, open_set
-from perf.train_clock import disturbed, ratio, seconds, take_turns
+from perf.train_clock import Body, disturbed, ratio, seconds, take_turns
 from perf.train_stack import Stack, make_agent, make_batches, plain_loop
 from train.agent import Agent
 from train.encoder import geometry
@@ -105,7 +105,7 @@ def measure(size: int, batch: int, frames: int, rounds: int, calls: int) -> dict
     with tempfile.TemporaryDirectory() as folder:
         replay = random_replay(size, frames, Path(folder))
         rival = torchrl_buffer(replay, batch, Path(folder) / "torchrl")
-        bodies: dict[str, Callable[[], object]] = {
+        bodies: dict[str, Body] = {
             "replay": repeated(lambda: replay.sample(batch), calls),
             "index_select": repeated(bare(replay, batch), calls),
         }

@@ -27,19 +27,21 @@ class Lap:
 Round = dict[str, Lap]
 
 
-def lap(body: Callable[[], object], units: int = 1) -> Lap:
-    """Seconds of one call over `units`, the pieces of work a call does."""
+Body = Callable[[], float | None]
+"""What is measured; one that times itself returns its seconds."""
+
+
+def lap(body: Body, units: int = 1) -> Lap:
+    """One call, which does `units` pieces of work."""
     own, busy, start = time.process_time(), _busy(), time.perf_counter()
-    body()
-    seconds = time.perf_counter() - start
-    own, busy = time.process_time() - own, _busy() - busy
-    return Lap(seconds / units, min(max(busy - own, 0.0) / (seconds * (psutil.cpu_count() or 1)), 1.0))
+    told = body()
+    passed = time.perf_counter() - start
+    others = max(_busy() - busy - (time.process_time() - own), 0.0) / (passed * (psutil.cpu_count() or 1))
+    return Lap(passed / units if told is None else told, min(others, 1.0))
 
 
-def take_turns(bodies: Mapping[str, Callable[[], object]], rounds: int, units: int = 1) -> list[Round]:
-    """Each body once unmeasured, then `rounds` times in turn; every call does `units` pieces of work."""
-    for body in bodies.values():
-        body()
+def take_turns(bodies: Mapping[str, Body], rounds: int, units: int = 1) -> list[Round]:
+    """Each body once a round; a call does `units` pieces of work, unless it times itself."""
     return [{name: lap(body, units) for name, body in bodies.items()} for _ in range(rounds)]
 
 

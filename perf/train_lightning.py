@@ -7,26 +7,45 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datasets.frame_pool import Batch
-from perf.train_stack import Stack, make_agent, make_batches, plain_loop
 from train.agent import Agent
+from train.agent_settings import AgentSettings, Weights
 from train.log import MetricsFile
 from train.module import Semore
 from train.replay import SelectiveReplay
 from train.settings import ScheduleSettings, TrainSettings
 
-SMALL: Stack = Stack(size=32, filters=4, batch=4)
-"""So small an update that what a step costs beside it is measured well."""
+
+class TimedAgent(Agent):
+    """Agent that notes how long each of its updates took."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        super().__init__(settings)
+        self.spent: list[float] = []
+
+    def update(self, batch: Batch, weights: Weights, watch: bool = False) -> dict[str, Tensor]:
+        start = time.perf_counter()
+        losses = super().update(batch, weights, watch)
+        self.spent.append(time.perf_counter() - start)
+        return losses
+
+
+class Steps(NamedTuple):
+    """Seconds of a step through Lightning, and how many of them were not the update itself (median)."""
+
+    each: float
+    overhead: float
 
 
 class _Ready:
@@ -49,9 +68,9 @@ class _Ends(lightning.Callback):
         self.times.append(time.perf_counter())
 
 
-def through_lightning(agent: Agent, batches: Sequence[Batch], steps: int) -> float:
-    """Seconds of a step of train.run's trainer, module, loader and loggers, without the log, refresh, validation and
-    checkpoint that the run's callback adds every so many updates, and without the trainer's start."""
+def through_lightning(agent: TimedAgent, batches: Sequence[Batch], steps: int) -> Steps:
+    """`steps` updates by train.run's trainer, module, loader and loggers, without the log, refresh, validation and
+    checkpoint that the run's callback adds now and then; the first step and the trainer's start don't count."""
     schedule = ScheduleSettings(updates=steps, offline_updates=0, batch=len(batches[0].action), cloning=0.0)
     replay = cast(SelectiveReplay, _Ready(batches))
     module, ends = Semore(TrainSettings(agent=agent.settings, schedule=schedule), agent, replay), _Ends()
@@ -71,19 +90,6 @@ def through_lightning(agent: Agent, batches: Sequence[Batch], steps: int) -> flo
         )
         loader: DataLoader[int] = DataLoader(range(steps), batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
         trainer.fit(module, loader)
-    return (ends.times[-1] - ends.times[0]) / (steps - 1)
-
-
-def overhead(rounds: int, steps: int) -> float:
-    """Seconds that Lightning adds to a step, median over rounds in which both take turns, on a small agent."""
-    agent, batches = make_agent(Agent, SMALL), make_batches(SMALL, whole=False)
-    loop = plain_loop(agent, batches)
-    loop()
-    found = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(steps // len(batches)):
-            loop()
-        plain = (time.perf_counter() - start) / (steps // len(batches) * len(batches))
-        found.append(through_lightning(agent, batches, steps + 1) - plain)
-    return median(found)
+    whole = [after - before for before, after in pairwise(ends.times)]
+    beside = [step - inside for step, inside in zip(whole, agent.spent[-len(whole) :], strict=True)]
+    return Steps(sum(whole) / len(whole), median(beside))

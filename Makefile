@@ -5,6 +5,7 @@
 
 PYTHON ?= python3.11
 PRESET ?= laptop
+SCENARIO ?= JayWalk
 # Further choices, passed on only when given: METHOD, RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, SAMPLE,
 # FRAMES, BUDGET, SCHEDULER, WORKERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
 common = --preset $(PRESET) --scenario $(SCENARIO)
@@ -17,6 +18,9 @@ knowledge = $(if $(KNOWLEDGE)$(DESCRIBER)$(SEGMENTER),--knowledge $(or $(KNOWLED
 # A rival's run is called after its method unless RUN says otherwise (train.settings.run_folder).
 rival = $(filter-out semore,$(METHOD))
 named = $(or $(RUN),$(if $(rival),$(SCENARIO)-$(basename $(notdir $(PRESET)))-$(rival)))
+empty :=
+comma := ,
+seeds = $(if $(SEEDS),--seeds [$(subst $(empty) $(empty),$(comma),$(strip $(SEEDS)))])
 run = .venv/bin/python -m
 
 help:
@@ -31,7 +35,7 @@ help:
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
 	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay RUN= ROLLOUTS= KNOWLEDGE= WEATHER="
-	@echo "           METHOD=semore|sac|deepmdp|drq|curl|sac-segmentation|cloning"
+	@echo "           METHOD=semore|sac|deepmdp|drq|curl|sac-segmentation|cloning SEEDS=\"1 2 3\""
 	@echo "           SIM= DESCRIBER= SEGMENTER= SAMPLE= FRAMES= BUDGET=minutes SCHEDULER=none|local|tcp://... WORKERS="
 	@echo "           ARGS=\"--any.setting value\"; every setting: .venv/bin/python -m train --help"
 
@@ -64,7 +68,7 @@ cris-tiny: setup
 	@$(run) annotate.segment.cris_tiny $(ARGS)
 
 train: setup
-	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,METHOD,method) $(call option,RUN,run) $(ARGS)
+	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,METHOD,method) $(call option,RUN,run) $(seeds) $(ARGS)
 
 evaluate: setup
 	@$(run) evaluate $(common) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,named,run) $(ARGS)

@@ -51,14 +51,13 @@ class View:
 
 @dataclass(frozen=True)
 class Transitions:
-    """One episode's decisions as the replay's filter sees them; `first` is the pool index of the first decision."""
+    """One episode's decisions as the replay's filter sees them; they begin at the pool index `first`. `initial`: a
+    random behaviour acted, which counts as the method's initial random steps."""
 
     first: int
-    verdict: NDArray[np.uint8]  # (T,) 1 reasonable, 0 not, 255 unjudged
-    terminal: NDArray[np.bool_]  # (T,)
+    count: int
     policy: str
     initial: bool
-    """Whether a random behaviour acted: the method's initial random steps."""
 
 
 class FramePool:
@@ -85,6 +84,7 @@ class FramePool:
         self.reward = torch.zeros(capacity, 1)
         self.not_done = torch.ones(capacity, 1)
         self.driver = torch.zeros(capacity, 1)
+        self.verdict = torch.full((capacity,), UNJUDGED, dtype=torch.uint8)
         self.size = 0
         self.episodes: list[tuple[str, int]] = []
         """Names and frame counts of the episodes held, oldest first."""
@@ -110,32 +110,50 @@ class FramePool:
             self.start[: self.size] -= dropped
         return dropped
 
-    def add(self, episode: Episode, knowledge: KnowledgeSet) -> Transitions:
-        """Append an episode (call `forget` first) with its masks and verdicts from the knowledge set."""
-        arrays = episode.read("rgb", "action", "progress", "impulse", "terminated", "digest", "state_digest")
+    def add(self, episode: Episode, knowledge: KnowledgeSet, visible: NDArray[np.int64] | None = None) -> Transitions:
+        """Append an episode (call `forget` first) with its masks and verdicts from the knowledge set: of all frames, or
+        of the `visible` rows of the episode only."""
+        arrays = episode.read("rgb", "action", "progress", "impulse", "terminated")
         rows, decisions = self._rows(episode, arrays["action"])
-        span = slice(self.size, self.size + len(rows))
         frames = torch.from_numpy(arrays["rgb"][rows]).permute(0, 3, 1, 2)
         for first in range(0, len(rows), SHRINK_BATCH):
             part = frames[first : first + SHRINK_BATCH]
             self.frames[self.size + first : self.size + first + len(part)] = shrink(part, self.view.size)
-        digests, states = arrays["digest"][rows], arrays["state_digest"][rows]
-        masks, valid = knowledge.h_ka(digests, states, grid=self.view.grid)
-        self.masks[span], self.mask_valid[span] = torch.from_numpy(masks), torch.from_numpy(valid)
-        self.start[span] = self.size
+        self.start[self.size : self.size + len(rows)] = self.size
         acts = slice(self.size, self.size + decisions)
-        action = arrays["action"][rows[:-1]]
         ends = np.add.reduceat(arrays["terminated"], rows[:-1]) > 0
-        self.action[acts] = torch.from_numpy(action)
+        self.action[acts] = torch.from_numpy(arrays["action"][rows[:-1]])
         self.reward[acts, 0] = torch.from_numpy(self._rewards(arrays, rows))
         self.not_done[acts, 0] = 1.0 - torch.from_numpy(ends.astype(np.float32))
         policy = str(episode.attributes["policy"])
         self.driver[acts] = float(policy in DRIVERS)
-        verdicts = knowledge.verdicts(digests[:-1], states[:-1], action_words(action))
-        transitions = Transitions(self.size, verdicts, ends, policy, policy in RANDOM)
+        transitions = Transitions(self.size, decisions, policy, policy in RANDOM)
         self.size += len(rows)
         self.episodes.append((episode.name, len(rows)))
+        self.learn(episode, knowledge, visible)
         return transitions
+
+    def learn(self, episode: Episode, knowledge: KnowledgeSet, visible: NDArray[np.int64] | None = None) -> bool:
+        """Read the masks and verdicts of an episode of the pool (anew); False when it is no longer held."""
+        names = [name for name, _ in self.episodes]
+        if episode.name not in names:
+            return False
+        first = sum(count for _, count in self.episodes[: names.index(episode.name)])
+        arrays = episode.read("action", "digest", "state_digest")
+        rows = rows_of(episode, self.view.frame_skip)
+        seen = np.ones(len(rows), np.bool_) if visible is None else np.isin(rows, visible)
+        digests, states = arrays["digest"][rows], arrays["state_digest"][rows]
+        masks, valid = knowledge.h_ka(digests[seen], states[seen], grid=self.view.grid)
+        places = first + torch.from_numpy(np.flatnonzero(seen))
+        self.masks[first : first + len(rows)] = 0
+        self.mask_valid[first : first + len(rows)] = False
+        self.masks[places], self.mask_valid[places] = torch.from_numpy(masks), torch.from_numpy(valid)
+        acted = rows[:-1][seen[:-1]]
+        said = action_words(arrays["action"][acted])
+        judged = knowledge.verdicts(arrays["digest"][acted], arrays["state_digest"][acted], said)
+        self.verdict[first : first + len(rows)] = UNJUDGED
+        self.verdict[first + torch.from_numpy(np.flatnonzero(seen[:-1]))] = torch.from_numpy(judged)
+        return True
 
     def gather(self, index: Tensor) -> Batch:
         """The transitions at the pool indices `index` (B,) int64; fresh tensors."""
@@ -181,6 +199,7 @@ class FramePool:
     def _stores(self) -> tuple[Tensor, ...]:
         return (
             self.frames, self.masks, self.mask_valid, self.start, self.action, self.reward, self.not_done, self.driver,
+            self.verdict,
         )  # fmt: skip
 
 
@@ -196,4 +215,4 @@ def frames_of(episode: Episode, frame_skip: int) -> int:
 
 def forecast_bytes(view: View, capacity: int) -> int:
     """Memory of a pool of `capacity` frames."""
-    return capacity * (3 * view.size**2 + view.grid**2 + 1 + 8 + 4 * 5)
+    return capacity * (3 * view.size**2 + view.grid**2 + 2 + 8 + 4 * 5)

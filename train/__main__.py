@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datasets.errors import SemoreError
 from datasets.settings import load_settings, run_command
 from train.run import train
+from train.seeds import train_seeds
 from train.settings import TrainSettings
 
 
 def main() -> None:
     settings = load_settings(TrainSettings, "train")
+    if settings.seeds:
+        many(settings)
+        return
     summary = train(settings)
     print(
         f"{settings.folder}: best validation reward {summary['best_validation_reward']:.1f} at update "
@@ -23,6 +28,23 @@ def main() -> None:
         )
     print(f"weights sha256: {summary['weights_sha256']}")
     print("next: make evaluate")
+
+
+def many(settings: TrainSettings) -> None:
+    """Train `settings.seeds`; exit code 1 when any of them failed."""
+    settings.validate()
+    print(f"training seeds {', '.join(map(str, settings.seeds))}; each run says more in its train.log")
+    failed = 0
+    for run, outcome in train_seeds(settings):
+        if isinstance(outcome, str):
+            failed += 1
+            print(f"{run.folder}: error: {outcome}", flush=True)
+        else:
+            best, sha = outcome["best_validation_reward"], outcome["weights_sha256"]
+            print(f"{run.folder}: best validation reward {best:.1f}, weights sha256: {sha}", flush=True)
+    if failed:
+        raise SemoreError(f"{failed} of {len(settings.seeds)} runs failed; the same command goes on with them")
+    print("next: make evaluate RUN=...")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,14 @@ class CrossAttention(nn.Module):
         delta: Tensor = self.gates[0] * delta_m + self.gates[1] * delta_k
         return semantic, motion + delta.transpose(1, 2).reshape(motion.shape)
 
+    @torch.no_grad()
+    def looks(self, motion: Tensor, known: Tensor) -> Tensor:
+        """(B, g²) summing to 1: where in F_k the cells of F_m look, mean over these and the heads; for pictures."""
+        motion_BNC = self.motion_norm(motion.flatten(2).transpose(1, 2) + self.position)
+        known_BNC = self.known_norm(known.flatten(2).transpose(1, 2) + self.position)
+        weights_BHNN: Tensor = self.motion_asks.weights(motion_BNC, known_BNC)
+        return weights_BHNN.mean(dim=(1, 2))
+
 
 class JointAttention(nn.Module):
     """The public code's form, as it was meant (method.md §5.3): queries from the mask features, keys from both streams,
@@ -83,6 +91,13 @@ class _Attention(nn.Module):
         key, value = (self._split(part) for part in self.key_value(asked_BNC).chunk(2, -1))
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def weights(self, asking_BNC: Tensor, asked_BNC: Tensor) -> Tensor:
+        """(B, heads, N, N) softmaxed, as forward mixes with."""
+        query = self._split(self.query(asking_BNC))
+        key, _ = (self._split(part) for part in self.key_value(asked_BNC).chunk(2, -1))
+        weights: Tensor = (query @ key.transpose(2, 3) / key.shape[-1] ** 0.5).softmax(-1)
+        return weights
 
     def _split(self, tokens_BNC: Tensor) -> Tensor:
         batch, count, channels = tokens_BNC.shape

@@ -17,7 +17,8 @@ from datasets.errors import SemoreError
 from datasets.files import atomic_file
 from train.agent import Agent
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+"""1: before rivals and re-judging; its replay state says too little to go on from."""
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -26,8 +27,9 @@ def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         torch.save({"checkpoint_version": CHECKPOINT_VERSION, **content}, temporary)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; SemoreError when it is torn or of another version."""
+def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a checkpoint; SemoreError when it is torn, of another version, or of another method, world or data than
+    `identity` says."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, OSError, pickle.UnpicklingError) as error:
@@ -37,6 +39,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} has checkpoint version {content.get('checkpoint_version')}, this code reads {CHECKPOINT_VERSION}; "
             "train a new run with --run NAME"
         )
+    for key, expected in identity.items():
+        found = content["identity"].get(key)
+        if found != expected:
+            raise SemoreError(
+                f"{path} was written with {key} {found}, this run has {expected}; go back to that, or train a new run "
+                "with --run NAME"
+            )
     return content
 
 

@@ -1,4 +1,5 @@
-"""Is the network alive? Constant student mask, dead stream, dead gate: measured and named (design.md §7.3)."""
+"""Is the run alive? Constant student mask, dead stream, dead gate, exploding Q, starved buffer, zigzag steering:
+measured and named (design.md §7.3)."""
 
 from __future__ import annotations
 
@@ -11,12 +12,21 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
+from datasets.frame_pool import FramePool
 from train.agent import Agent
 from train.attention import CrossAttention
 
 CONSTANT_MASK: Final = 0.01
 DEAD_STREAM: Final = 0.05
 DEAD_GATE: Final = 1e-4
+EXPLODED: Final = 2.0
+"""Times the largest value that rewards allow."""
+STARVED: Final = 0.25
+"""Admit rate of the newest decisions."""
+ZIGZAG: Final = 0.5
+"""Mean change of steering (of −1 … 1) from one decision to the next."""
+DRIVEN: Final = 500
+"""Newest decisions of the policy whose steering is looked at."""
 PATIENCE: Final = 500
 """Updates before a flat mask or a closed gate is called so: both begin that way."""
 
@@ -38,8 +48,21 @@ def vital_signs(agent: Agent, observation: Tensor) -> dict[str, float]:
     return signs
 
 
+def driving_signs(pool: FramePool, gamma: float) -> dict[str, float]:
+    """The largest |Q| that the rewards held allow, max |r| / (1 − γ), and how restless the newest steering is."""
+    held = pool.reward[: pool.size].abs().max().item() if pool.size else 0.0
+    steering = pool.action[max(pool.size - DRIVEN, 0) : pool.size, 0]
+    same = pool.start[max(pool.size - DRIVEN, 0) : pool.size].diff() == 0
+    change = steering.diff().abs()[same]
+    return {
+        "health/q_bound": held / max(1.0 - gamma, 1e-6),
+        "health/steering_change": change.mean().item() if len(change) else 0.0,
+    }
+
+
 def complaints(signs: dict[str, float], updates: int) -> list[str]:
-    """What is wrong, by name, with what to do; empty when all is well."""
+    """What is wrong, by name, with what to do; empty when all is well. `signs` are those of vital_signs and
+    driving_signs, and the log entry they belong to; what is missing is not judged."""
     found = []
     if updates >= PATIENCE and (spread := signs.get("health/student_std", 1.0)) < CONSTANT_MASK:
         found.append(
@@ -57,6 +80,28 @@ def complaints(signs: dict[str, float], updates: int) -> list[str]:
         found.append(
             f"dead gate: both attention gates are below {DEAD_GATE} after {updates} updates; H_ka does not reach the "
             "motion stream"
+        )
+    found += _of_learning(signs)
+    return found
+
+
+def _of_learning(signs: dict[str, float]) -> list[str]:
+    found = []
+    q, bound = signs.get("loss/target_q_max", 0.0), signs.get("health/q_bound", np.inf)
+    if q > EXPLODED * bound > 0:
+        found.append(
+            f"exploding Q: targets reach {q:.0f}, rewards allow {bound:.0f}; lower --agent.lr or --agent.tau, or "
+            "refresh more often (--schedule.refresh_every)"
+        )
+    if signs.get("replay/delta", 0.0) > 0.5 and signs.get("replay/admit_rate_newest", 1.0) < STARVED:
+        found.append(
+            f"starved buffer: the filter admits {signs['replay/admit_rate_newest']:.0%} of the newest decisions while "
+            "δ is above 0.5; soften it (--replay.filter_steps, --replay.admission off) or look at the verdicts"
+        )
+    if (change := signs.get("health/steering_change", 0.0)) > ZIGZAG:
+        found.append(
+            f"zigzag steering: it changes by {change:.2f} from one decision to the next (> {ZIGZAG}); lower "
+            "--agent.target_entropy or record smoother drivers"
         )
     return found
 

@@ -1,14 +1,17 @@
-"""Metrics on disk: a tidy CSV (update, metric, value) that a resumed run cuts back to its checkpoint."""
+"""Metrics on disk: a tidy CSV (update, metric, value) that a resumed run cuts back to its checkpoint; and speeds."""
 
 from __future__ import annotations
 
 import csv
 import math
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+from psutil import Process
 from pytorch_lightning.loggers.logger import Logger
 
 from datasets.files import write_text
@@ -49,3 +52,23 @@ def read_metrics(path: Path) -> Iterator[tuple[int, str, float]]:
             if len(row) == 3 and row[0].isdigit():
                 value = float(row[2]) if row[2] else math.nan
                 yield int(row[0]), row[1], value
+
+
+class Speed:
+    """Updates and decisions per second between two log entries, and memory."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, int, float] | None = None
+
+    def since_last(self, updates: int, decisions: float) -> dict[str, float]:
+        """Rates since the last call (none at the first), resident memory and, on a GPU, its peak, in GiB."""
+        now, before = time.monotonic(), self._last
+        self._last = now, updates, decisions
+        entry = {"speed/memory_gib": Process().memory_info().rss / 2**30}
+        if torch.cuda.is_available():
+            entry["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        if before is not None:
+            seconds = max(now - before[0], 1e-9)
+            entry["speed/updates_per_s"] = (updates - before[1]) / seconds
+            entry["speed/decisions_per_s"] = (decisions - before[2]) / seconds
+        return entry

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from datasets.knowledge_records import Digests
 from datasets.progress import Meter
 from train.agent import Agent
-from train.diagnosis import MaskQuality, complaints, vital_signs
+from train.diagnosis import MaskQuality, complaints, driving_signs, vital_signs
+from train.log import Speed
 from train.online import Refresh, Validation
+from train.pictures import draw, save
 from train.replay import SelectiveReplay
 from train.settings import TrainSettings
 
@@ -35,7 +39,8 @@ class Semore(lightning.LightningModule):
         """Sample here, not in the loader: what a refresh adds is in the very next batch."""
         batch = self.replay.sample(self.settings.schedule.batch)
         batch = type(batch)(*(part.to(self.device, non_blocking=True) for part in batch))
-        losses = self.agent.update(batch, self.settings.schedule.weights(self.agent.updates))
+        schedule, updates = self.settings.schedule, self.agent.updates
+        losses = self.agent.update(batch, schedule.weights(updates), watch=(updates + 1) % schedule.log_every == 0)
         # Summed on the device: nothing is read back, hence nothing waits, until the log is written.
         for name, value in losses.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
@@ -61,9 +66,12 @@ class Course(lightning.Callback):
         validation: Validation,
         save: Callable[[], None],
         progress: Meter,
+        keep: Callable[[Sequence[Digests]], None],
     ) -> None:
+        """`save` writes a checkpoint; `keep` takes the digests of cache records that the run has come to rest on."""
         self._settings, self._refresh, self._validation = settings, refresh, validation
-        self._save, self._progress = save, progress
+        self._save, self._progress, self._keep = save, progress, keep
+        self._speed = Speed()
         self._said: set[str] = set()
         self.best_reward = float("-inf")
         self.best_update = 0
@@ -78,18 +86,31 @@ class Course(lightning.Callback):
         update = agent.updates
         self._progress.advance(1)
         entry: dict[str, float] = {}
-        if update % schedule.log_every == 0:
-            entry |= module.drain() | module.replay.composition() | self._health(module)
         refreshes, validates = schedule.refreshes(update), schedule.validates(update)
         if refreshes:
-            entry |= self._refresh(agent, module.replay)
+            entry |= self._refresh.drive(agent, module.replay)
+        self._keep(self._refresh.learn(update, module.replay))
+        if update % schedule.log_every == 0:
+            share = schedule.weights(update).student_share
+            entry |= module.drain() | module.replay.composition(update, share)
+            entry |= self._speed.since_last(update, entry["replay/offered"])
+            entry |= self._health(module, entry)
         if validates:
             entry |= self._validate(module)
         for logger in trainer.loggers:
             if entry:
                 logger.log_metrics(entry, update)
-        if refreshes or validates:
+        if schedule.picture_every and update % schedule.picture_every == 0:
+            self._draw(trainer, module)
+        if refreshes or validates or update % schedule.save_every == 0:
             self._save()
+
+    def _draw(self, trainer: lightning.Trainer, module: Semore) -> None:
+        picture, update = draw(module.agent, module.replay), module.agent.updates
+        save(picture, self._settings.folder / "pictures" / f"update-{update:06d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("what the network sees", picture, update, dataformats="HWC")
 
     def state(self) -> dict[str, Any]:
         return {
@@ -100,11 +121,11 @@ class Course(lightning.Callback):
         self.best_reward, self.best_update = state["best_reward"], state["best_update"]
         self.best_weights = state["best_weights"]
 
-    def _health(self, module: Semore) -> dict[str, float]:
-        signs = vital_signs(
-            module.agent, module.replay.pool.observation(module.replay.latest(CHECKED)).to(module.device)
-        )
-        for complaint in complaints(signs, module.agent.updates):
+    def _health(self, module: Semore, entry: dict[str, float]) -> dict[str, float]:
+        replay = module.replay
+        signs = vital_signs(module.agent, replay.pool.observation(replay.latest(CHECKED)).to(module.device))
+        signs |= driving_signs(replay.pool, module.agent.settings.gamma)
+        for complaint in complaints(entry | signs, module.agent.updates):
             name = complaint.partition(":")[0]
             if name not in self._said:
                 self._said.add(name)
@@ -112,7 +133,10 @@ class Course(lightning.Callback):
         return signs
 
     def mask_quality(self, module: Semore, resamples: int) -> MaskQuality | None:
-        """The student's mask on held-out episodes, against the constant map of the training means."""
+        """The student's mask on held-out episodes, against the constant map of the training means; None where no loss
+        teaches it."""
+        if not module.agent.teaches_mask:
+            return None
         pool = module.replay.pool
         known = pool.masks[: pool.size][pool.mask_valid[: pool.size]]
         constant = known.float().mean(0).div(255.0) if len(known) else torch.zeros(pool.masks.shape[1:])

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotate.annotator import Annotator
 from annotate.audit.truth import true_grids
 from collect.behaviour import NetworkPolicy
 from collect.driving import DrivingEnv
 from collect.episodes import drive
 from collect.recorder import record
+from datasets.action_words import action_words
 from datasets.frame_pool import FramePool, rows_of
 from datasets.knowledge import KnowledgeSet
+from datasets.knowledge_records import Digests
 from datasets.rollouts import Episode, Rollouts
 from datasets.schema import SEED_SPLITS
 from train.agent import Agent
+from train.backlog import Backlog, Group, grouped
 from train.diagnosis import MaskQuality, mask_quality
 from train.replay import SelectiveReplay
 from train.settings import TrainSettings
@@ -57,10 +59,11 @@ def policy_view(settings: TrainSettings) -> dict[str, object]:
 
 
 class Refresh:
-    """Records `episodes` per refresh with the current policy, annotates them, and feeds the replay buffer."""
+    """Every so often the current policy drives; its episodes enter the pool, and their knowledge when it is there."""
 
-    def __init__(self, settings: TrainSettings, annotator: Annotator, knowledge: KnowledgeSet) -> None:
-        self._settings, self._annotator, self._knowledge = settings, annotator, knowledge
+    def __init__(self, settings: TrainSettings, backlog: Backlog, knowledge: KnowledgeSet) -> None:
+        self._settings, self._knowledge = settings, knowledge
+        self.backlog = backlog
         self.rollouts = Rollouts(settings.folder / "refresh.zarr")
         self.rollouts.create()
         self.rollouts.sweep()
@@ -68,15 +71,22 @@ class Refresh:
         self.recorded: list[str] = []
         """Names of the episodes recorded so far, in order."""
 
-    def restore(self, names: Sequence[str]) -> list[Episode]:
-        """Keep the named episodes, delete later ones (their part of the run is done again); returns the kept."""
+    def restore(self, names: Sequence[str], pending: Sequence[int]) -> Iterator[tuple[Episode, NDArray[np.int64]]]:
+        """Keep the named episodes, delete later ones (their part of the run is done again), and hand the `pending`
+        groups in again; the kept ones with the rows whose knowledge counts so far."""
         for name in set(self.rollouts.names()) - set(names):
             shutil.rmtree(self.rollouts.path / name)
         self.recorded = list(names)
-        return [self.rollouts.episode(name) for name in names]
+        size = self._settings.schedule.refresh_episodes
+        for number, first in enumerate(range(0, len(names), size)):
+            group = self._group(number, names[first : first + size])
+            if number in pending:
+                self.backlog.submit(group)
+            for episode, rows in zip(group.episodes, group.rows, strict=True):
+                yield episode, rows if number not in pending else rows[:0]
 
-    def __call__(self, agent: Agent, replay: SelectiveReplay) -> dict[str, float]:
-        """Drive, annotate, grow; returns means over the new episodes for the log."""
+    def drive(self, agent: Agent, replay: SelectiveReplay) -> dict[str, float]:
+        """Drive, grow the pool, hand in for annotation; returns means over the new episodes for the log."""
         settings = self._settings
         count = settings.schedule.refresh_episodes
         self._envs = self._envs or make_envs(settings, count)
@@ -84,15 +94,41 @@ class Refresh:
         about = {"policy": "trained", "action_repeat": settings.frame_skip, "reward": settings.reward}
         policy = acting(agent, settings, sample=True)
         names = record(self.rollouts, self._envs, policy, range(first, first + count), about, threads=settings.threads)
-        episodes = [self.rollouts.episode(name) for name in names]
-        self._annotator(episodes)
-        for episode in episodes:
-            replay.add(episode, self._knowledge)
+        group = self._group(len(self.recorded) // count, names)
+        self.backlog.submit(group)
+        for episode in group.episodes:
+            replay.add(episode, self._knowledge, visible=group.rows[0][:0], update=agent.updates)
         self.recorded += names
         return {
-            "refresh/reward": float(np.mean([episode.attributes["total_reward"] for episode in episodes])),
-            "refresh/steps": float(np.mean([episode.steps for episode in episodes])),
+            "refresh/reward": float(np.mean([episode.attributes["total_reward"] for episode in group.episodes])),
+            "refresh/steps": float(np.mean([episode.steps for episode in group.episodes])),
+            "refresh/annotated": float(sum(map(len, group.rows))),
         }
+
+    def learn(self, update: int, replay: SelectiveReplay) -> list[Digests]:
+        """Make visible what has been annotated meanwhile; digests of the records that serve it."""
+        groups = self.backlog.due(update)
+        if groups:
+            self._knowledge.cache.refresh()
+        used = []
+        for group in groups:
+            for episode, rows in zip(group.episodes, group.rows, strict=True):
+                replay.learn(episode, self._knowledge, rows)
+                used.append(records_used(episode, self._knowledge, rows))
+        return used
+
+    def _group(self, number: int, names: Sequence[str]) -> Group:
+        return grouped(number, [self.rollouts.episode(name) for name in names], self._settings.schedule.refresh_frames)
+
+
+def records_used(episode: Episode, knowledge: KnowledgeSet, rows: NDArray[np.int64]) -> Digests:
+    """(M, 16) digests of the cache records that serve these rows of an episode."""
+    arrays = episode.read("digest", "state_digest", "action")
+    texts = knowledge.record_digests_used(arrays["digest"][rows], arrays["state_digest"][rows])
+    acted = rows[rows < episode.steps]
+    words = action_words(arrays["action"][acted])
+    judged = knowledge.record_digests_used(arrays["digest"][acted], arrays["state_digest"][acted], words)
+    return np.unique(np.concatenate([texts, judged]), axis=0)
 
 
 class HeldOut(NamedTuple):

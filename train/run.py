@@ -7,36 +7,42 @@ import random
 import time
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch.utils.data import DataLoader
 
 from annotate.engine import annotator_for
+from annotate.settings import CrewSettings
 from collect.scenarios import scenario_and_weather
-from datasets.action_words import action_words
+from collect.simulator import make_simulator, simulator_identity
 from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
 from datasets.frame_pool import FramePool, forecast_bytes
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set
+from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, read_pins
+from datasets.knowledge_records import Digests
 from datasets.progress import meter
 from datasets.provenance import environment
 from datasets.rollouts import Episode, Rollouts, rollouts_path
+from datasets.schema import RECORDING_SIZE
 from datasets.settings import as_dict, flat
 from train.agent import Agent
+from train.backlog import Backlog
 from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
 from train.log import MetricsFile
 from train.module import Course, Semore
-from train.online import HeldOut, Refresh, Validation, policy_view
+from train.online import HeldOut, Refresh, Validation, policy_view, records_used
 from train.replay import SelectiveReplay
 from train.settings import TrainSettings
 
-FREE_TO_CHANGE = ("preset", "data", "runs", "run", "threads", "device")
+FREE_TO_CHANGE = ("preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb")
 """Settings that may differ when a run is resumed."""
 
 
@@ -69,39 +75,62 @@ class _Run:
         torch.set_num_threads(settings.threads)
         _seed(settings.seed)
         self.agent = Agent(settings.agent)
-        cache = KnowledgeCache(Path(settings.data) / "knowledge")
+        self.checkpoint, pins = self.folder / "last.ckpt", self.folder / "knowledge_used.npy"
+        self.state = read_checkpoint(self.checkpoint, self._identity()) if self.checkpoint.exists() else None
+        # A run that goes on is answered as it was before, whatever has been annotated since.
+        self.used = read_pins(pins) if self.state and pins.exists() else np.zeros((0, 16), np.uint8)
+        root = Path(settings.data) / "knowledge"
+        cache = KnowledgeCache(root, self.used if self.state else None)
         knowledge = open_set(cache, settings.knowledge)
-        annotator = annotator_for(knowledge)
-        self.refresh = Refresh(settings, annotator, knowledge)
-        self.knowledge_fingerprint = _pin_knowledge(self.folder / "knowledge_used.npy", episodes, knowledge)
-        self.checkpoint = self.folder / "last.ckpt"
-        state = read_checkpoint(self.checkpoint) if self.checkpoint.exists() else None
+        annotator_for(knowledge)  # refused now rather than at the first refresh
+        crew = CrewSettings(settings.scheduler)
+        backlog = Backlog(
+            lambda: annotator_for(open_set(root, settings.knowledge)),
+            crew, self.folder / "visible.csv", settings.schedule.refresh_waits,
+        )  # fmt: skip
+        self.refresh = Refresh(settings, backlog, knowledge)
         training = [episode for episode in episodes if episode.attributes["split"] == "train"]
-        training += self.refresh.restore(state["refreshed"] if state else [])
-        self.replay = self._fill(training, knowledge)
+        refreshed = self.state["refreshed"] if self.state else {"recorded": [], "pending": []}
+        known = [(episode, None) for episode in training]
+        self.replay = self._fill([*known, *self.refresh.restore(refreshed["recorded"], refreshed["pending"])], knowledge)
+        self.keep([records_used(episode, knowledge, episode.decision_rows) for episode in episodes])
         held_out = [episode for episode in episodes if episode.attributes["split"] == "validation"]
         self.validation = Validation(settings, HeldOut.of(settings, held_out, knowledge))
         self.module = Semore(settings, self.agent, self.replay)
-        self.state = state
-        self._started, self._earlier = time.monotonic(), float(state["seconds"]) if state else 0.0
+        self._started, self._earlier = time.monotonic(), float(self.state["seconds"]) if self.state else 0.0
+
+    def keep(self, used: Sequence[Digests]) -> None:
+        """Pin cache records that the run rests on: results name them, and no clean-up of the cache removes them."""
+        if not used:
+            return
+        self.used = np.unique(np.concatenate([self.used, *used]), axis=0)
+        with atomic_file(self.folder / "knowledge_used.npy") as temporary, open(temporary, "wb") as handle:
+            np.save(handle, self.used)
 
     def finish(self) -> dict[str, Any]:
         """Train what is left, export the best policy, write and return the summary."""
         schedule, agent = self.settings.schedule, self.agent
         agent.to(self.device)
+        if self.settings.compile:
+            agent.backbone.compile()
         label = f"train {self.folder.name}"
         done = int(self.state["agent"]["updates"]) if self.state else 0
         with meter(label, schedule.updates, "updates", done) as progress:
-            course = Course(self.settings, self.refresh, self.validation, lambda: self._save(course), progress)
+            course = Course(
+                self.settings, self.refresh, self.validation, lambda: self._save(course), progress, self.keep
+            )
             if self.state:
                 self._restore(self.state, course)
                 progress.say(f"resuming at update {done}")
             self._fit(course, done)
+        self.refresh.backlog.close()
         last = weights_digest(agent)
         agent.load_state_dict(course.best_weights)
         quality = course.mask_quality(self.module, resamples=200)
         export_policy(agent, self.folder / "policy.pt2", policy_view(self.settings) | {"update": course.best_update})
         summary = {
+            "method": self.settings.method,
+            "seed": self.settings.seed,
             "updates": agent.updates,
             "best_update": course.best_update,
             "best_validation_reward": course.best_reward,
@@ -109,19 +138,25 @@ class _Run:
             "seconds": round(self._seconds(), 1),
             "weights_sha256": last,
             "rollouts": self.fingerprint,
-            "knowledge": self.knowledge_fingerprint,
+            "knowledge": digest16(self.used.tobytes()).hex(),
         }
         write_json(self.folder / "summary.json", summary)
         return summary
 
-    def _fill(self, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> SelectiveReplay:
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree in with this run to be taken up."""
+        return {"method": self.settings.method, "rollouts": self.fingerprint, **world_of(self.settings)}
+
+    def _fill(
+        self, episodes: Sequence[tuple[Episode, NDArray[np.int64] | None]], knowledge: KnowledgeSet
+    ) -> SelectiveReplay:
         settings = self.settings
         pool = FramePool(settings.view, settings.replay.pool_frames)
         size = forecast_bytes(pool.view, pool.capacity) / 2**30
         print(f"train: frame pool of {pool.capacity:,} frames, {size:.2f} GiB; reading {len(episodes)} episodes")
         replay = SelectiveReplay(pool, settings.replay, settings.seed)
-        for episode in episodes:
-            replay.add(episode, knowledge)
+        for episode, visible in episodes:
+            replay.add(episode, knowledge, visible)
         known = pool.mask_valid[: pool.size].float().mean().item() if pool.size else 0.0
         print(
             f"train: {len(replay):,} transitions admitted of {replay.offered:,}; {known:.1%} of frames have knowledge"
@@ -141,7 +176,7 @@ class _Run:
                 accelerator="gpu" if self.device.type == "cuda" else "cpu",
                 devices=1,
                 max_epochs=1,
-                logger=[MetricsFile(self.folder / "metrics.csv", done), tensorboard],
+                logger=[MetricsFile(self.folder / "metrics.csv", done), tensorboard, *_wandb(self.settings)],
                 callbacks=[course],
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -157,18 +192,22 @@ class _Run:
 
     def _save(self, course: Course) -> None:
         agent = self.agent
+        if course.best_update == agent.updates:
+            best = {"weights": course.best_weights, "updates": agent.updates, "reward": course.best_reward}
+            save_checkpoint(self.folder / "best.ckpt", {"identity": self._identity(), "agent": best})
         save_checkpoint(
             self.checkpoint,
             {
+                "identity": self._identity(),
                 "agent": {"weights": agent.state_dict(), "updates": agent.updates},
                 "optimizers": [optimizer.state_dict() for optimizer in agent.optimizers],
                 "replay": self.replay.state(),
-                "refreshed": self.refresh.recorded,
+                "refreshed": {"recorded": self.refresh.recorded, "pending": self.refresh.backlog.pending},
                 "course": course.state(),
                 "sums": (self.module.sums, self.module.counts),
                 "random": torch.get_rng_state(),
                 "seconds": self._seconds(),
-                "rollouts": self.fingerprint,
+                "knowledge": digest16(self.used.tobytes()).hex(),
             },
         )
 
@@ -188,16 +227,22 @@ class _Run:
         torch.set_rng_state(state["random"])
 
 
+def world_of(settings: TrainSettings) -> dict[str, str]:
+    """Name and versions of the world the policy drives in."""
+    return simulator_identity(make_simulator(settings.simulator, RECORDING_SIZE))
+
+
 def _check_world(episodes: Sequence[Episode], settings: TrainSettings) -> None:
     """SemoreError when an episode was recorded in another world than the policy will drive in."""
     scenario, weather = scenario_and_weather(settings.scenario, settings.weather)
-    wanted = {"scenario": scenario.name, "weather": weather.name}
+    wanted = {"scenario": scenario.name, "weather": weather.name, **world_of(settings)}
     for episode in episodes:
         for key, value in wanted.items():
             if episode.attributes.get(key) != value:
                 raise SemoreError(
                     f"{episode.path} was recorded with {key} {episode.attributes.get(key)!r}, the policy would drive "
-                    f"with {value!r}; give the same SCENARIO= and WEATHER= as to `make collect`, or other ROLLOUTS="
+                    f"with {value!r}; give the same SCENARIO=, WEATHER= and SIM= as to `make collect`, or other "
+                    "ROLLOUTS=, or record anew with this version"
                 )
 
 
@@ -223,18 +268,14 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
         raise SemoreError(f"{settings.folder} was started with other settings ({changed}); choose another --run NAME")
 
 
-def _pin_knowledge(path: Path, episodes: Sequence[Episode], knowledge: KnowledgeSet) -> str:
-    """Save the digests (M, 16) of the cache records that serve the run's rollouts, and return their fingerprint: the
-    run's results name what they rest on, and a later clean-up of the cache can keep it."""
-    used = []
-    for episode in episodes:
-        arrays = episode.read("digest", "state_digest", "action")
-        frames, states = arrays["digest"][:-1], arrays["state_digest"][:-1]
-        used.append(knowledge.record_digests_used(frames, states, action_words(arrays["action"])))
-    digests = np.unique(np.concatenate(used), axis=0) if used else np.zeros((0, 16), np.uint8)
-    with atomic_file(path) as temporary, open(temporary, "wb") as handle:
-        np.save(handle, digests)
-    return digest16(digests.tobytes()).hex()
+def _wandb(settings: TrainSettings) -> list[Logger]:
+    if not settings.wandb:
+        return []
+    if find_spec("wandb") is None:
+        raise SemoreError("wandb was asked for and is not installed: .venv/bin/pip install wandb")
+    return [
+        WandbLogger(name=settings.folder.name, project="semore", save_dir=settings.folder, config=as_dict(settings))
+    ]
 
 
 def _seed(seed: int) -> None:

@@ -36,12 +36,20 @@ class ScheduleSettings:
     """Updates between online refreshes (0 switches them off)."""
     refresh_episodes: int = 4
     """Episodes the current policy records per refresh."""
+    refresh_frames: int = 0
+    """Frames annotated per refresh, those first at which most changes (0: all decisions)."""
+    refresh_waits: bool = True
+    """Wait for a refresh's annotation; False: training goes on meanwhile (with `scheduler`)."""
     validate_every: int = 500
     """Updates between validations on validation seeds."""
     validate_episodes: int = 8
     """Episodes per validation."""
     log_every: int = 50
     """Updates between log entries."""
+    save_every: int = 250
+    """Updates between checkpoints; there is also one after each refresh and validation."""
+    picture_every: int = 500
+    """Updates between pictures of what the network sees (0 switches them off)."""
 
     def weights(self, update: int) -> Weights:
         """The weights of update number `update` (0-based)."""
@@ -92,6 +100,12 @@ class TrainSettings:
     """Name of the run; default <scenario>-<preset>, for a rival with its method behind."""
     seed: int = 1
     """Training seed."""
+    seeds: tuple[int, ...] = ()
+    """Train these seeds instead, several at once, each as a run of its own: <run>-seed<seed>."""
+    parallel: int = 0
+    """With seeds: runs at once; 0: as many as there are GPUs, or cores for `threads` each."""
+    scheduler: str = "none"
+    """none, local, tcp://... or a scheduler file: a Dask cluster that annotates refreshes and trains `seeds`."""
     reward: str = "published"
     """published, or safety (impulses weigh ten times)."""
     frame_skip: int = 2
@@ -100,6 +114,10 @@ class TrainSettings:
     """auto, cpu or cuda."""
     threads: int = 2
     """CPU threads."""
+    compile: bool = False
+    """Compile the encoder (torch.compile: minutes at the start, needs a C++ compiler)."""
+    wandb: bool = False
+    """Log to Weights & Biases as well (pip install wandb)."""
     agent: AgentSettings = field(default_factory=AgentSettings)
     """The agent."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)
@@ -130,6 +148,10 @@ class TrainSettings:
                 raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
         geometry(self.agent.encoder.size)
         check(self.agent)
-        for name in ("updates", "batch", "log_every", "refresh_episodes", "validate_episodes"):
+        if not self.schedule.refresh_waits and self.scheduler == "none":
+            raise SemoreError(
+                "schedule.refresh_waits false needs a cluster that annotates meanwhile: --scheduler local"
+            )
+        for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")

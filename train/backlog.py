@@ -1,0 +1,114 @@
+"""Annotation of refreshed episodes: at once, or on a cluster while training goes on, journaled so that resume is exact
+(design.md §7.6)."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotate.annotator import Annotator, nobody
+from annotate.crew import Crew, open_crew
+from annotate.plan import decision_frames
+from annotate.priority import frame_order
+from annotate.settings import CrewSettings
+from annotate.shares import Deal
+from datasets.rollouts import Episode
+
+
+class Group(NamedTuple):
+    """The episodes of one refresh, its number, and the rows of each that are annotated, in the episodes' order."""
+
+    number: int
+    episodes: tuple[Episode, ...]
+    rows: tuple[NDArray[np.int64], ...]
+
+
+def grouped(number: int, episodes: Sequence[Episode], frames: int) -> Group:
+    """A refresh's episodes with the `frames` rows that are annotated (0: all decisions), those first at which most
+    changes: it follows from the pictures alone, whatever is cached."""
+    wanted = [decision_frames(episode) for episode in episodes]
+    if frames:
+        chosen = frame_order(episodes, wanted, frames).by_path()
+        wanted = [chosen.get(episode.path, np.empty(0, np.int64)) for episode in episodes]
+    return Group(number, tuple(episodes), tuple(wanted))
+
+
+class Backlog:
+    """Groups handed in come out, annotated, when they are `due`."""
+
+    def __init__(self, make_annotator: Callable[[], Annotator], crew: CrewSettings, journal: Path, waits: bool) -> None:
+        """`make_annotator`: an annotator with a cache of its own, for it works in another thread. With `waits` a group
+        is due as soon as it has been submitted; without, it is due when its annotation is found finished, and
+        `journal` keeps at which update that was."""
+        self._make_annotator, self._crew_settings, self._journal, self._waits = make_annotator, crew, journal, waits
+        self._annotator: Annotator | None = None
+        self._crew: Crew | None = None
+        self._stack = ExitStack()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="annotate")
+        self._working: dict[int, tuple[Group, Future[None]]] = {}
+        self._replayed = _read(journal) if not waits else {}
+
+    def submit(self, group: Group) -> None:
+        """Have a group annotated."""
+        self._working[group.number] = group, self._thread.submit(self._annotate, group)
+
+    def due(self, update: int) -> list[Group]:
+        """The groups that become visible after this update. SemoreError when their annotation failed."""
+        if self._waits:
+            numbers = sorted(self._working)
+        elif self._replayed and update <= max(self._replayed):  # a killed run has been here before
+            numbers = self._replayed.get(update, [])
+        else:
+            numbers = [number for number, (_, future) in sorted(self._working.items()) if future.done()]
+            self._note(update, numbers)
+        groups = []
+        for number in numbers:
+            group, future = self._working.pop(number)
+            future.result()
+            groups.append(group)
+        return groups
+
+    @property
+    def pending(self) -> list[int]:
+        """Numbers of the groups not yet due."""
+        return sorted(self._working)
+
+    def close(self) -> None:
+        """Finish what is under way and leave the cluster."""
+        self._thread.submit(self._stack.close).result()
+        self._thread.shutdown()
+
+    def _annotate(self, group: Group) -> None:
+        if self._annotator is None or self._crew is None:
+            self._annotator = self._make_annotator()
+            self._crew = self._stack.enter_context(open_crew(self._crew_settings, print))
+        rows = {episode.path: own for episode, own in zip(group.episodes, group.rows, strict=True)}
+        plan = self._annotator.plan(group.episodes, lambda episode: rows[episode.path])
+        deal = Deal(plan, self._annotator.batch, self._crew_settings.commit_seconds)
+        self._crew.work(self._annotator, deal, nobody)
+
+    def _note(self, update: int, numbers: Sequence[int]) -> None:
+        if not numbers:
+            return
+        with open(self._journal, "a", encoding="utf-8") as handle:
+            handle.writelines(f"{update},{number}\n" for number in numbers)
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def _read(journal: Path) -> dict[int, list[int]]:
+    """Update → groups that became visible after it; a torn last line is skipped, as nothing came of it."""
+    found: dict[int, list[int]] = {}
+    if journal.exists():
+        text = journal.read_text(encoding="utf-8")
+        for row in csv.reader(text[: text.rfind("\n") + 1].splitlines()):
+            found.setdefault(int(row[0]), []).append(int(row[1]))
+    return found

@@ -1,0 +1,73 @@
+"""Many training seeds at once: processes of this machine, one per GPU, or tasks on a Dask cluster (design.md §7.12)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.errors import SemoreError
+from train.settings import TrainSettings
+
+Outcome = tuple[TrainSettings, dict[str, Any] | str]
+"""A run's settings, and its summary or what went wrong."""
+
+
+def runs_of(settings: TrainSettings) -> list[TrainSettings]:
+    """One run per seed, called <run>-seed<seed>."""
+    folder = settings.folder
+    return [
+        replace(settings, seeds=(), parallel=0, scheduler="none", seed=seed, run=f"{folder.name}-seed{seed}")
+        for seed in settings.seeds
+    ]
+
+
+def train_seeds(settings: TrainSettings) -> Iterator[Outcome]:
+    """Train every seed, yielding each when it ends; what one run meets does not stop the others. Runs that are finished
+    are found finished, begun ones go on."""
+    runs = runs_of(settings)
+    if settings.scheduler != "none":
+        yield from _on_cluster(runs, settings.scheduler)
+        return
+    gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
+    at_once = settings.parallel or gpus or max((os.cpu_count() or 1) // settings.threads, 1)
+    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        asked = {pool.submit(_one, run, number % gpus if gpus else None): run for number, run in enumerate(runs)}
+        for future in as_completed(asked):
+            yield asked[future], future.result()
+
+
+def _on_cluster(runs: list[TrainSettings], scheduler: str) -> Iterator[Outcome]:
+    from distributed import Client
+    from distributed import as_completed as as_finished
+
+    where: dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+    with Client(**({} if scheduler == "local" else where)) as client:
+        print(f"Dask: dashboard at {client.dashboard_link}")
+        asked = {client.submit(_one, run, None, pure=False): run for run in runs}
+        for future in as_finished(list(asked)):
+            yield asked[future], future.result()
+
+
+def _one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+    """Train one run; its output goes to <run>/train.log."""
+    from train.run import train
+
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    log = open(settings.folder / "train.log", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    with log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            return train(settings)
+        except SemoreError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return str(error)

@@ -118,7 +118,10 @@ class Refresh:
         return used
 
     def _group(self, number: int, names: Sequence[str]) -> Group:
-        return grouped(number, [self.rollouts.episode(name) for name in names], self._settings.schedule.refresh_frames)
+        episodes = [self.rollouts.episode(name) for name in names]
+        if not self._settings.uses_knowledge:  # plain rivals are not made to wait for masks that nothing reads
+            return Group(number, tuple(episodes), tuple(np.empty(0, np.int64) for _ in episodes))
+        return grouped(number, episodes, self._settings.schedule.refresh_frames)
 
 
 def records_used(episode: Episode, knowledge: KnowledgeSet, rows: NDArray[np.int64]) -> Digests:

@@ -131,6 +131,14 @@ class TrainSettings:
         return run_folder(self.runs, self.run, self.scenario, self.preset, self.method)
 
     @property
+    def uses_knowledge(self) -> bool:
+        """Whether masks or verdicts reach the network, its losses or its buffer at all."""
+        encoder = self.agent.encoder
+        reads = encoder.streams == "dual" and encoder.attention != "none"
+        learns = self.agent.semantic_weight > 0 and self.agent.objective == "sac"
+        return reads or learns or self.replay.admission != "off"
+
+    @property
     def view(self) -> View:
         """How the pool looks at the recordings."""
         size = self.agent.encoder.size

@@ -27,7 +27,7 @@ LOSSES = {
 def plain_shift(frames: Tensor) -> Tensor:
     """Every sample of (B,F,3,S,S) moved by its own drawn offset, pixel rows and columns looked up one by one."""
     count, side = len(frames), frames.shape[-1]
-    reach = round(side / 21)
+    reach = max(round(side / 21), 1)
     offset = torch.randint(0, 2 * reach + 1, (2, count, 1))
     moved = torch.empty_like(frames)
     for b in range(count):

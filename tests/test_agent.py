@@ -1,4 +1,5 @@
-"""The update: whose gradient reaches what, what moves when, and that sharing passes changes no gradient."""
+"""The update: whose gradient reaches what and what moves when; acting, and the exported policy. Whole updates are in
+test_methods.py."""
 
 from __future__ import annotations
 
@@ -10,13 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_agent import QUIET, SIZE, make_agent, make_batch
-from torch import Tensor
+from tiny_agent import ENCODER, QUIET, SIZE, changed, gradients, make_agent, make_batch
 
 from collect.behaviour import load_policy
-from datasets.frame_pool import Batch
-from train import losses
-from train.agent import Agent, sample_action
 from train.agent_settings import Weights
 from train.checkpoint import export_policy
 from train.encoder import static_and_motion
@@ -29,29 +26,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def gradients(agent: Agent, batch: Batch, weights: Weights = QUIET, seed: int = 7) -> dict[str, Tensor]:
-    """The gradient each parameter of the critic side had when `update` stepped its optimiser; None becomes zeros."""
-    found: dict[str, Tensor] = {}
-    step, names = agent.critic_optimizer.step, {id(value): name for name, value in agent.named_parameters()}
-
-    def record() -> None:
-        for value in agent.critic_side:
-            found[names[id(value)]] = torch.zeros_like(value) if value.grad is None else value.grad.clone()
-        step()
-
-    agent.critic_optimizer.step = record
-    torch.manual_seed(seed)
-    agent.update(batch, weights)
-    agent.critic_optimizer.step = step
-    return found
-
-
-def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
-    """The top two levels of the names whose tensors differ."""
-    names = {name for name in before if not torch.equal(before[name], after[name])}
-    return {".".join(name.split(".")[:2]) if name.startswith("backbone") else name.split(".")[0] for name in names}
 
 
 def test_closed_gates_pass_no_gradient_to_the_knowledge_path_but_get_one_themselves():
@@ -201,104 +175,12 @@ def test_a_terminal_step_ends_the_return_and_a_time_out_does_not():
     assert float(agent.update(batch, QUIET)["target_q"]) == pytest.approx(expected, rel=1e-5)
 
 
-def unshared(agent: Agent, batch: Batch, weights: Weights, seed: int) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The critic side's gradients and losses written out plainly: every loss encodes for itself."""
-    s, torch_seed = agent.settings, torch.manual_seed(seed)
-    del torch_seed
-    coin = torch.rand(len(batch.action), 2)
-    use = batch.mask_valid & (coin >= weights.student_share)
-    frames = batch.frames.float() / 255.0
-
-    def encode(backbone, newest: int):
-        static = frames[:, newest]
-        motion = torch.cat([static - frames[:, newest - 1], frames[:, newest - 1] - frames[:, newest - 2]], 1)
-        return backbone(static, motion, batch.mask[:, newest - 2], use[:, newest - 2])
-
-    with torch.no_grad():
-        action, log_pi = sample_action(*agent.policy(encode(agent.backbone, 3)))
-        z = agent.target["neck"](encode(agent.target["backbone"], 3))[0]
-        critics = [agent.target[name](torch.cat([z, action], 1)) for name in ("q1", "q2")]
-        value = torch.minimum(*critics) - agent.log_alpha.exp() * log_pi
-        y = batch.reward + s.gamma * batch.not_done * value
-        both = agent.neck(encode(agent.backbone, 3))
-        following = both[0] if s.transition_latent == "fused" else both[1]
-
-    def latents() -> tuple[Tensor, Tensor]:
-        return agent.neck(encode(agent.backbone, 2))
-
-    def q_term(critic) -> Tensor:
-        return (critic(torch.cat([latents()[0], batch.action], 1)) - y).square().mean()
-
-    def transition_term() -> Tensor:
-        latent = latents()[0 if s.transition_latent == "fused" else 1]
-        return 0.5 * (agent.transition(torch.cat([latent, batch.action], 1)) - following).square().mean()
-
-    def reward_term() -> Tensor:
-        return (agent.reward(torch.cat([latents()[0], batch.action], 1)) - batch.reward).square().mean()
-
-    def semantic_term() -> Tensor:
-        logits = encode(agent.backbone, 2).student
-        return losses.semantic_loss(logits, batch.mask[:, 0], batch.mask_valid[:, 0], s.semantic_loss)
-
-    def cloning_term() -> Tensor:
-        mean = agent.policy(encode(agent.backbone, 2))[0]
-        return losses.cloning_loss(mean, batch.action, batch.driver)
-
-    names = {id(value): name for name, value in agent.named_parameters()}
-    total = {names[id(value)]: torch.zeros_like(value) for value in agent.critic_side}
-    values: dict[str, float] = {}
-    terms = [("q", 1.0, lambda: q_term(agent.q1)), ("q", 1.0, lambda: q_term(agent.q2))]
-    terms += [("transition", 1.0, transition_term), ("reward", 1.0, reward_term)]
-    terms += [("semantic", s.semantic_weight, semantic_term)]
-    if weights.cloning and weights.cloning_shapes_encoder:
-        terms += [("cloning", weights.cloning, cloning_term)]
-    for name, factor, term in terms:
-        loss = term()
-        values[name] = values.get(name, 0.0) + float(loss.detach())
-        for value, part in zip(
-            agent.critic_side, torch.autograd.grad(loss, agent.critic_side, allow_unused=True), strict=True
-        ):
-            if part is not None:
-                total[names[id(value)]] += factor * part
-    return total, values
-
-
-@pytest.mark.parametrize("latent", ["motion", "fused"])
-@pytest.mark.parametrize("weights", [QUIET, Weights(2.5, True, 0.3)])
-def test_sharing_passes_changes_no_gradient(latent, weights):
-    agent = make_agent(gates=(0.5, -0.5), transition_latent=latent, semantic_weight=0.7)
-    with torch.no_grad():  # target and online apart, or mixing them up would go unseen
-        for value in agent.target.parameters():
-            value.add_(0.05 * torch.randn_like(value))
-    batch = make_batch()
-    expected, values = unshared(agent, batch, weights, seed=7)
-    torch.manual_seed(7)
-    reported = copy.deepcopy(agent).update(batch, weights)
-    found = gradients(agent, batch, weights, seed=7)
-    for name, gradient in expected.items():
-        scale = float(gradient.abs().max())
-        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5 * max(scale, 1e-3), msg=name)
-    for name, value in values.items():
-        assert float(reported[name]) == pytest.approx(value, rel=1e-4), name
-
-
 def test_the_gradient_norm_is_clipped():
     free = gradients(make_agent(), make_batch())
     norm = math.sqrt(sum(float(value.square().sum()) for value in free.values()))
     clipped = gradients(make_agent(clip=norm / 10), make_batch())
     for name in free:
         torch.testing.assert_close(clipped[name], free[name] / 10, rtol=1e-3, atol=1e-7)
-
-
-def test_one_batch_can_be_learned_by_heart():
-    agent, batch = make_agent(lr=3e-3), make_batch()
-    weights = replace(QUIET, student_share=0.0)
-    first = agent.update(batch, weights)
-    for _ in range(120):
-        last = agent.update(batch, weights)
-    for name in ("q", "reward", "semantic"):
-        assert float(last[name]) < 0.5 * float(first[name]), name
-    assert all(torch.isfinite(value) for value in last.values())
 
 
 def test_cloning_teaches_the_driver_s_actions():
@@ -355,8 +237,9 @@ def test_acting_reads_the_newest_frame_and_both_residuals():
 
 
 @pytest.mark.filterwarnings("ignore:No complete tensor")
-def test_an_exported_policy_acts_as_the_agent(tmp_path: Path):
-    agent = make_agent(gates=(0.5, -0.5))
+@pytest.mark.parametrize("changes", [{}, {"attention": "joint", "mask": "zeros"}, {"streams": "single"}])
+def test_an_exported_policy_acts_as_the_agent(tmp_path: Path, changes):
+    agent = make_agent(encoder=replace(ENCODER, **changes), gates=None if changes else (0.5, -0.5))
     with torch.no_grad():
         agent.actor[-1].weight.mul_(20.0)
     before = copy.deepcopy(agent.state_dict())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from dataclasses import replace
+
 import pytest
 import torch
-from plain_update import PlainTrainer
-from tiny_agent import METHODS, QUIET, make_agent, make_batch, method_settings
+from plain_update import LOSSES, PlainTrainer
+from tiny_agent import METHODS, QUIET, SIZE, changed, gradients, make_agent, make_batch, method_settings
 
 from train.agent import Agent
 from train.agent_settings import AgentSettings, Weights
@@ -43,16 +47,18 @@ def stirred(settings: AgentSettings, seed: int = 0) -> Agent:
 
 
 OFFLINE, ONLINE = Weights(2.5, True, 0.3), Weights(1.5, False, 0.3)
+FEATURE_L1 = {"mask": "zeros", "semantic_loss": "feature_l1"}
+NT_XENT = {"mask": "zeros", "semantic_loss": "nt_xent", "semantic_weight": 0.05}
 CASES = [
     *((method, {}, QUIET) for method in METHODS),
     ("semore", {}, OFFLINE),
-    ("semore", {}, ONLINE),
+    ("semore", {"actor_every": 1}, ONLINE),
     ("semore", {"transition_latent": "fused", "fusion": "concat", "semantic_loss": "balanced_l1"}, QUIET),
     ("semore", {"attention": "joint", "semantic_loss": "plain_l1"}, OFFLINE),
     ("semore", {"attention": "none"}, QUIET),
     ("semore", {"mask": "cached"}, QUIET),
-    ("semore", {"mask": "zeros", "semantic_loss": "feature_l1"}, QUIET),
-    ("semore", {"mask": "zeros", "attention": "joint", "semantic_loss": "nt_xent", "semantic_weight": 0.05}, ONLINE),
+    ("semore", FEATURE_L1, QUIET),
+    ("semore", {**NT_XENT, "attention": "joint"}, ONLINE),
     ("sac", {}, OFFLINE),
     ("drq", {"shifts": 1}, ONLINE),
     ("drq", {}, OFFLINE),
@@ -66,7 +72,7 @@ CASES = [
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize(("method", "changes", "weights"), CASES)
 def test_a_whole_update_is_the_plain_one(method, changes, weights):
-    """Every parameter and loss after each of three updates, the second of which moves actor, α and targets."""
+    """Every parameter and loss after each of three updates; the second, or each, moves actor, α and targets."""
     agent = stirred(method_settings(method, clip=0.5, **changes))
     plain = PlainTrainer(agent, method)
     for update in range(3):
@@ -82,3 +88,132 @@ def test_a_whole_update_is_the_plain_one(method, changes, weights):
         expected = plain.net.state_dict()
         for name, value in agent.state_dict().items():
             torch.testing.assert_close(value, expected[name], rtol=1e-8, atol=1e-9, msg=f"{name}, update {update}")
+
+
+# What learns from what
+
+
+MOTION = {f"backbone.{part}" for part in ("motion_stream", "mask_encoder", "attention")}
+SEMANTIC = "backbone.semantic_stream"
+STUDENT = {SEMANTIC, "backbone.student_head"}
+DUAL = MOTION | STUDENT
+CRITICS = {"neck", "q1", "q2"}
+LEARNS = {
+    "semore": DUAL | CRITICS | {"transition", "reward"},
+    "sac": {"backbone.stream"} | CRITICS,
+    "deepmdp": {"backbone.stream"} | CRITICS | {"transition", "reward"},
+    "drq": {"backbone.stream"} | CRITICS,
+    "curl": {"backbone.stream", "contrast"} | CRITICS,
+    "sac-segmentation": {"backbone.stream", "backbone.student_head"} | CRITICS,
+    "cloning": {"backbone.stream"},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_exactly_the_parts_of_a_method_learn(method):
+    """Over an update with actor step: what moves, and that targets and unused parts get no gradient at any time."""
+    agent = stirred(method_settings(method, actor_every=1))
+    before = copy.deepcopy(agent.state_dict())
+    found = gradients(agent, make_batch(), QUIET)
+    nothing = {name: torch.zeros_like(value) for name, value in found.items()}
+    assert changed(nothing, found) == LEARNS[method]
+    acting = {"actor", "actor_neck"} if method == "cloning" else {"actor", "actor_neck", "log_alpha", "target"}
+    assert changed(before, agent.state_dict()) == LEARNS[method] | acting
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "loss", "parts"),
+    [
+        ("semore", {}, "semantic", STUDENT),
+        ("sac-segmentation", {}, "semantic", {"backbone.stream", "backbone.student_head"}),
+        # sg: the mask's encoder is not drawn to the stream it is compared with, nor is the student's head.
+        ("semore", FEATURE_L1, "semantic", {SEMANTIC}),
+        ("semore", NT_XENT, "semantic", {SEMANTIC, "backbone.mask_encoder", "neck", "known"}),
+        ("semore", {}, "transition", MOTION | {"neck", "transition"}),
+        ("semore", {"transition_latent": "fused"}, "transition", MOTION | {SEMANTIC, "neck", "transition"}),
+        ("semore", {}, "reward", MOTION | {SEMANTIC, "neck", "reward"}),
+        ("curl", {}, "contrast", {"backbone.stream", "neck", "contrast"}),
+    ],
+)
+def test_each_loss_reaches_its_own_parts_alone(method, changes, loss, parts):
+    """Doubling one weight changes the gradients of these parts and of no other, bit for bit."""
+    once, twice = (
+        gradients(stirred(method_settings(method, **{**changes, f"{loss}_weight": weight})), make_batch())
+        for weight in (1.0, 2.0)
+    )
+    assert changed(once, twice) == parts
+
+
+@pytest.mark.parametrize("mask", ["cached", "zeros"])
+def test_only_a_student_s_mask_is_mixed_in(mask):
+    """Where the student is not to stand in for cached masks, the schedule's share means nothing."""
+    low, high, student = (
+        gradients(stirred(method_settings("semore", mask=kind)), make_batch(), replace(QUIET, student_share=share))
+        for kind, share in ((mask, 0.0), (mask, 1.0), ("student", 1.0))
+    )
+    assert changed(low, high) == set()
+    assert "backbone.mask_encoder" in changed(high, student)
+
+
+def test_a_semantic_loss_in_feature_space_compares_with_the_cached_mask_whatever_the_share():
+    agents = [stirred(method_settings("semore", **FEATURE_L1)) for _ in range(2)]
+    values = [
+        agent.update(make_batch(), Weights(student_share=share)) for agent, share in zip(agents, (0, 1), strict=True)
+    ]
+    assert values[0]["semantic"] == values[1]["semantic"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nt_xent_starts_near_its_value_for_strangers(seed):
+    """2·ln(2B − 1) over the B valid samples (method.md §4), and as much more as latents of one kind alike can add:
+    2·ln((e + 1)/2)."""
+    agent = make_agent(seed, settings=method_settings("semore", **NT_XENT))
+    batch = make_batch(32)
+    value, valid = agent.update(batch, QUIET)["semantic"], int(batch.mask_valid[:, 0].sum())
+    assert -0.5 < float(value) - 2.0 * math.log(2 * valid - 1) < 2.0 * math.log((math.e + 1.0) / 2.0) + 0.5
+
+
+# By heart
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_batch_can_be_learned_by_heart(method):
+    agent, batch = make_agent(settings=method_settings(method, lr=3e-3)), make_batch()
+    if method == "curl":  # noise has nothing in common with itself a pixel further; a smooth picture has
+        coarse = torch.rand(len(batch.frames) * 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        smooth = torch.nn.functional.interpolate(255.0 * coarse, SIZE, mode="bilinear").to(torch.uint8)
+        batch = batch._replace(frames=smooth.view_as(batch.frames))
+    weights = replace(QUIET, student_share=0.0)
+    torch.manual_seed(1)
+    first = agent.update(batch, weights)
+    for _ in range(120):
+        last = agent.update(batch, weights)
+    own = LOSSES.get(method, ("cloning",))
+    for name in own:
+        assert float(last[name]) < 0.5 * float(first[name]), name
+    assert all(torch.isfinite(value) for value in last.values())
+
+
+# In bf16
+
+
+@pytest.mark.parametrize("method", ["semore", "sac"])
+def test_bf16_losses_and_gradients_stay_near_those_of_fp32(method):
+    """Bounds for a batch at the same weights with the same draws: every loss within 1% (the actor's and α's, which
+    come after the critic's step, too), every part's gradient at a cosine of at least 0.99 and within 5% in length."""
+    settings = method_settings(method, actor_every=1)
+    exact = stirred(settings)
+    rough = Agent(replace(settings, encoder=replace(settings.encoder, precision="bf16")))
+    rough.load_state_dict(exact.state_dict())
+    batch = make_batch(16)
+    values, found = [], []
+    for agent in (exact, rough):
+        found.append(gradients(copy.deepcopy(agent), batch, OFFLINE, seed=7))
+        torch.manual_seed(7)
+        values.append({name: float(value) for name, value in agent.update(batch, OFFLINE).items()})
+    assert values[1] == pytest.approx(values[0], rel=0.01, abs=1e-3)
+    assert values[1] != values[0]
+    for part in LEARNS[method]:
+        one, two = (torch.cat([g.flatten() for name, g in each.items() if name.startswith(part)]) for each in found)
+        assert torch.cosine_similarity(one, two, 0) > 0.99, part
+        assert 0.95 < two.norm() / one.norm() < 1.05, part

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import torch
+from torch import Tensor
 
 from datasets.frame_pool import Batch
 from datasets.settings import load_settings
@@ -68,3 +69,26 @@ def make_batch(count: int = 6, seed: int = 0) -> Batch:
         (torch.arange(count) % 3 != 0).float()[:, None],
         (torch.arange(count) % 2 == 0).float()[:, None],
     )
+
+
+def gradients(agent: Agent, batch: Batch, weights: Weights = QUIET, seed: int = 7) -> dict[str, Tensor]:
+    """The gradient each parameter of the critic side had when `update` stepped its optimiser; None becomes zeros."""
+    found: dict[str, Tensor] = {}
+    step, names = agent.critic_optimizer.step, {id(value): name for name, value in agent.named_parameters()}
+
+    def record() -> None:
+        for value in agent.critic_side:
+            found[names[id(value)]] = torch.zeros_like(value) if value.grad is None else value.grad.clone()
+        step()
+
+    agent.critic_optimizer.step = record
+    torch.manual_seed(seed)
+    agent.update(batch, weights)
+    agent.critic_optimizer.step = step
+    return found
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """The top two levels of the names whose tensors differ."""
+    names = {name for name in before if not torch.equal(before[name], after[name])}
+    return {".".join(name.split(".")[:2]) if name.startswith("backbone") else name.split(".")[0] for name in names}

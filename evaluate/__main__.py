@@ -104,7 +104,7 @@ def differences(rows: Sequence[Row]) -> Table:
 def _mask_line(folder: Path) -> str:
     mask = read_json(folder / "summary.json")["student_mask"]
     if mask is None:
-        return "student mask: no object to find in the held-out episodes"
+        return "student mask: no loss teaches one, or the held-out episodes show no object"
     verdict = "healthy" if mask["healthy"] else "NOT healthy"
     return (
         f"student mask: AUC {mask['student_auc']:.3f}, constant map {mask['constant_auc']:.3f}, difference's 95% "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 RESAMPLES: Final = 9_999
@@ -42,3 +43,38 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int 
     if len(ours) != len(theirs):
         raise ValueError(f"paired episodes must be equally many, got {len(ours)} and {len(theirs)}")
     return estimate(np.subtract(ours, theirs).tolist(), seed)
+
+
+def across_runs(values: NDArray[np.float64], seed: int = 0) -> Estimate:
+    """Of rewards (training seeds, test episodes): mean, standard deviation over all of them, and the interval of a
+    bootstrap over training seeds, then episodes (design.md §7.4)."""
+    generator = np.random.default_rng(seed)
+    means = [_redrawn(values, generator, _chosen(values.shape[1], generator)) for _ in range(RESAMPLES)]
+    return Estimate(float(values.mean()), float(values.std()), *_interval(means))
+
+
+def difference_across_runs(ours: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0) -> Estimate:
+    """Estimate of ours − theirs, (training seeds, test episodes) each, over the same test episodes: the draws of
+    training seeds are each method's own, those of episodes are shared. Its `std` is that of the episodes' means."""
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"paired episodes must be equally many, got {ours.shape[1]} and {theirs.shape[1]}")
+    generator = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES):
+        episodes = _chosen(ours.shape[1], generator)
+        means.append(_redrawn(ours, generator, episodes) - _redrawn(theirs, generator, episodes))
+    difference = ours.mean(0) - theirs.mean(0)
+    return Estimate(float(difference.mean()), float(difference.std()), *_interval(means))
+
+
+def _chosen(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    return generator.integers(count, size=count)
+
+
+def _redrawn(values: NDArray[np.float64], generator: np.random.Generator, episodes: NDArray[np.int64]) -> float:
+    return float(values[_chosen(len(values), generator)][:, episodes].mean())
+
+
+def _interval(means: Sequence[float]) -> tuple[float, float]:
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)

@@ -1,0 +1,93 @@
+"""Curves and test results of many runs: what is read, counted, compared and written."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.errors import SemoreError
+from datasets.files import write_json
+from evaluate.episodes import Row, write_rows
+from evaluate.learning import by_method, draw, read_run, rewards, summary, write_csv
+from evaluate.statistics import across_runs, difference_across_runs
+
+
+def make_run(root: Path, method: str, seed: int, reward: float, episodes: range = range(5)) -> Path:
+    """A run's folder: two validations; test episode i has `reward` + i."""
+    folder = root / f"{method}-{seed}"
+    folder.mkdir()
+    write_json(folder / "summary.json", {"method": method, "seed": seed})
+    lines = ["update,metric,value", "10,loss/q,0.5", "20,replay/offered,300", f"20,validation/reward,{reward}"]
+    lines += ["40,replay/offered,500", f"40,validation/reward,{reward + 1}", "40,valida"]
+    (folder / "metrics.csv").write_text("\n".join(lines))
+    rows = [
+        Row(policy, "JayWalk", "normal", 2_000_000 + index, "success", value + index, 9, 0, 0, 0, 0, 50)
+        for policy, value in (("trained", reward), ("random", -5.0))
+        for index in episodes
+    ]
+    write_rows(folder / "evaluation.csv", rows)
+    return folder
+
+
+def test_a_run_is_read_whole_and_only_its_trained_policy(tmp_path):
+    run = read_run(make_run(tmp_path, "sac", 3, 100.0))
+    assert (run.method, run.seed) == ("sac", 3)
+    assert run.curve == ((20, 300, 100.0), (40, 500, 101.0))
+    assert [row.reward for row in run.episodes] == [100.0, 101.0, 102.0, 103.0, 104.0]
+
+
+def test_an_unfinished_run_is_refused_by_name(tmp_path):
+    (tmp_path / "begun").mkdir()
+    with pytest.raises(SemoreError, match="begun is not evaluated"):
+        read_run(tmp_path / "begun")
+
+
+def test_runs_of_different_test_seeds_are_not_compared(tmp_path):
+    runs = [read_run(make_run(tmp_path, "sac", 1, 1.0)), read_run(make_run(tmp_path, "drq", 1, 1.0, range(4)))]
+    with pytest.raises(SemoreError, match="different test seeds"):
+        by_method(runs)
+
+
+def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
+    made = (("sac", 2, 10.0), ("sac", 1, 20.0), ("semore", 1, 50.0), ("semore", 2, 60.0))
+    groups = by_method([read_run(make_run(tmp_path, *one)) for one in made])
+    assert list(groups) == ["semore", "sac"]
+    assert [run.seed for run in groups["sac"]] == [1, 2]
+    assert rewards(groups["sac"])[:, 0].tolist() == [20.0, 10.0]
+    draw(groups, tmp_path / "curves.png")
+    assert Image.open(tmp_path / "curves.png").size == (960, 540)
+    write_csv(tmp_path / "some.csv", [{"method": "sac", "reward": 1.5}])
+    with open(tmp_path / "some.csv", newline="") as handle:
+        assert list(csv.DictReader(handle)) == [{"method": "sac", "reward": "1.5"}]
+    cells = [list(column.cells) for column in summary(groups).columns]
+    assert cells[1] == ["57 ± 5", "17 ± 5"]
+    assert cells[3][0] == ""
+    assert cells[3][1].startswith("+40 (") and cells[3][1].endswith("ahead")
+    assert cells[4] == ["1: 52, 2: 62", "1: 22, 2: 12"]
+
+
+class TestAcrossRuns:
+    def test_seeds_that_differ_widen_the_interval_more_than_their_episodes_tell(self):
+        generator = np.random.default_rng(0)
+        episodes = generator.normal(0, 1, (5, 200))
+        apart = episodes + np.array([-20, -10, 0, 10, 20])[:, None]
+        close, wide = across_runs(episodes), across_runs(apart)
+        assert close.high - close.low < 0.5
+        assert wide.high - wide.low > 10
+        assert wide.mean == pytest.approx(apart.mean())
+
+    def test_paired_episodes_cancel_what_they_share(self):
+        """Two methods that differ by 1 on every episode of very different difficulty: the pairing shows it."""
+        hard = np.random.default_rng(1).normal(0, 100, 50)
+        ours, theirs = np.stack([hard + 1.0] * 3), np.stack([hard] * 3)
+        found = difference_across_runs(ours, theirs)
+        assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
+        assert found.verdict == "ahead"
+
+    def test_unequal_episodes_are_refused(self):
+        with pytest.raises(ValueError, match="equally many"):
+            difference_across_runs(np.zeros((2, 3)), np.zeros((2, 4)))

@@ -66,7 +66,8 @@ def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
     cells = [list(column.cells) for column in summary(groups).columns]
     assert cells[1] == ["57 ± 5", "17 ± 5"]
     assert cells[3][0] == ""
-    assert cells[3][1].startswith("+40 (") and cells[3][1].endswith("ahead")
+    assert cells[3][1].startswith("+40 (")
+    assert cells[3][1].endswith("ahead")
     assert cells[4] == ["1: 52, 2: 62", "1: 22, 2: 12"]
 
 

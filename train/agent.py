@@ -119,10 +119,10 @@ class Agent(nn.Module):
 
         self.updates += 1
         if self.updates % s.actor_every == 0:
-            parts |= self._update_actor(features.detach(), z.detach(), batch, weights)
+            parts |= self._update_actor(features.detach(), z.detach(), batch, weights, watch)
             self._move_targets()
         parts |= {"target_q": y.mean(), "target_q_max": y.abs().amax(), "alpha": alpha}
-        return {name: value.detach() for name, value in parts.items()} | norms
+        return norms | {name: value.detach() for name, value in parts.items()}
 
     def policy(self, features: Features) -> tuple[Tensor, Tensor]:
         """Mean and log σ (B,2) before tanh; log σ = −10 + 6·(tanh(x) + 1) (method.md §3.3)."""
@@ -137,14 +137,13 @@ class Agent(nn.Module):
         return *self.policy(features), features.student.sigmoid()
 
     @torch.no_grad()
-    def gradient_norms(self) -> dict[str, Tensor]:
-        """Euclidean norm of each part's gradient, as far as it has one."""
-        found = {}
-        for name, part in self.named_children():
-            gradients = [parameter.grad for parameter in part.parameters() if parameter.grad is not None]
-            if gradients:
-                found[f"gradient_{name}"] = torch.stack(torch._foreach_norm(gradients)).norm()
-        return found
+    def gradient_norms(self, side: str = "") -> dict[str, Tensor]:
+        """Euclidean norm of the gradient of each part that has one, of those whose names begin with `side`."""
+        found: dict[str, list[Tensor]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None and name.startswith(side):
+                found.setdefault(name.partition(".")[0], []).append(parameter.grad)
+        return {f"gradient_{part}": torch.stack(torch._foreach_norm(each)).norm() for part, each in found.items()}
 
     def _looks(self, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
         """The frames in [0,1] as s and as s' are seen, and the batch; with shifts, so many copies of all three."""
@@ -187,7 +186,9 @@ class Agent(nn.Module):
         self.updates += 1
         return {"cloning": loss.detach()} | norms
 
-    def _update_actor(self, features: Features, z: Tensor, batch: Batch, weights: Weights) -> dict[str, Tensor]:
+    def _update_actor(
+        self, features: Features, z: Tensor, batch: Batch, weights: Weights, watch: bool
+    ) -> dict[str, Tensor]:
         """L_π (+ λ_bc·L_BC) on the detached maps and z of before the critic step trains the actor's neck and MLP alone;
         then α."""
         mean, log_std = self.policy(features)
@@ -202,13 +203,14 @@ class Agent(nn.Module):
             scale = torch.minimum(q1, q2).detach().abs().mean().clamp_min(1.0)
             total = total / scale + weights.cloning * parts["cloning"]
         total.backward()
+        norms = self.gradient_norms("actor") if watch else {}
         self._step(self.actor_optimizer, self.actor_side, self.settings.clip / 5)
         # L_π also ran through the critics; their gradients must not leak into the next critic step.
         self.critic_optimizer.zero_grad(set_to_none=True)
         alpha = losses.alpha_loss(self.log_alpha, log_pi, self.settings.target_entropy)
         alpha.backward()
         self._step(self.alpha_optimizer, [self.log_alpha], math.inf)
-        return parts | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
+        return parts | norms | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
 
     def _predicted_latent(self, z: Tensor, z_motion: Tensor) -> Tensor:
         return z if self.settings.transition_latent == "fused" else z_motion

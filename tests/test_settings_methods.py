@@ -1,0 +1,166 @@
+"""METHOD=: what each file of presets/methods gives, what beats what, and which agents are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from datasets.errors import SemoreError
+from datasets.settings import PRESETS, as_dict, flat, load_settings, method_path, preset_section
+from train.agent_settings import AgentSettings, check
+from train.encoder import EncoderSettings
+from train.settings import TrainSettings
+
+
+@cache
+def loaded(*words: str) -> TrainSettings:
+    return load_settings(TrainSettings, "train", words)
+
+
+SEMORE = {
+    "objective": "sac", "encoder.streams": "dual", "encoder.attention": "cross", "encoder.mask": "student",
+    "encoder.fusion": "bilinear", "semantic_loss": "balanced_bce", "semantic_weight": 1.0, "transition_weight": 1.0,
+    "reward_weight": 1.0, "transition_latent": "motion", "shifts": 0, "contrast_weight": 0.0,
+}  # fmt: skip
+SAC = {"encoder.streams": "single", "semantic_weight": 0.0, "transition_weight": 0.0, "reward_weight": 0.0}
+INTENDED = {
+    "semore": {},
+    "sac": SAC,
+    "deepmdp": {"encoder.streams": "single", "semantic_weight": 0.0},
+    "drq": {**SAC, "shifts": 2},
+    "curl": {**SAC, "shifts": 1, "contrast_weight": 1.0},
+    "sac-segmentation": {**SAC, "semantic_weight": 1.0},
+    "cloning": {**SAC, "objective": "cloning"},
+}
+
+
+def test_there_is_a_file_for_each_method_and_no_other():
+    assert {path.stem for path in (PRESETS / "methods").iterdir()} == set(INTENDED)
+
+
+@pytest.mark.parametrize("method", INTENDED)
+def test_a_method_s_file_gives_its_parts_and_leaves_the_rest_as_semore_has_it(method):
+    """Same convolutions, data and schedule: a rival differs in its method alone."""
+    settings = loaded("--method", method)
+    settings.validate()
+    assert settings.method == method
+    assert settings.folder.name == ("JayWalk-laptop" if method == "semore" else f"JayWalk-laptop-{method}")
+    semore = dict(flat(as_dict(loaded("--method", "semore"))))
+    expected = {**{f"agent.{name}": value for name, value in SEMORE.items()}}
+    expected |= {f"agent.{name}": value for name, value in INTENDED[method].items()}
+    expected |= {"method": method, "replay.admission": "recommended" if method == "semore" else "off"}
+    assert dict(flat(as_dict(settings))) == semore | expected
+
+
+def test_semore_is_the_default_and_a_method_goes_with_every_preset():
+    assert loaded() == loaded("--method", "semore")
+    paper = loaded("--preset", "paper", "--method=drq")
+    assert (paper.agent.lr, paper.agent.encoder.size, paper.agent.shifts) == (1e-4, 128, 2)
+    assert loaded("--method", "drq", "--method", "sac") == loaded("--method", "sac")  # the last one counts whole
+
+
+@pytest.fixture
+def preset(tmp_path) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text("train: {method: drq, seed: 7, agent: {shifts: 1, semantic_weight: 0.3, gamma: 0.9}}")
+    return str(path)
+
+
+def test_the_method_beats_the_preset_and_the_command_line_beats_both(preset, tmp_path):
+    drq = load_settings(TrainSettings, "train", ["--preset", preset])
+    assert drq.method == "drq"  # a preset may name its method
+    assert (drq.agent.shifts, drq.agent.semantic_weight, drq.agent.gamma, drq.seed) == (2, 0.0, 0.9, 7)
+    semore = load_settings(TrainSettings, "train", ["--preset", preset, "--method", "semore"])
+    assert (semore.agent.shifts, semore.agent.semantic_weight) == (1, 0.3)  # whose file says nothing
+    (tmp_path / "over.yaml").write_text("agent: {shifts: 1}")
+    config = ["--config", str(tmp_path / "over.yaml")]
+    assert load_settings(TrainSettings, "train", ["--preset", preset, *config]).agent.shifts == 1
+    over = load_settings(TrainSettings, "train", ["--agent.shifts=0", "--preset", preset, "--agent.gamma=0.8"])
+    assert (over.agent.shifts, over.agent.gamma, over.agent.encoder.streams) == (0, 0.8, "single")
+
+
+def test_a_method_that_only_a_config_file_names_is_refused(tmp_path):
+    """Its settings would not have been laid under the others."""
+    path = tmp_path / "over.yaml"
+    path.write_text("method: sac\n")
+    with pytest.raises(SemoreError, match="--config names method sac; give --method sac"):
+        load_settings(TrainSettings, "train", ["--config", str(path)])
+    given = load_settings(TrainSettings, "train", ["--config", str(path), "--method", "sac"])
+    assert given == loaded("--method", "sac")
+
+
+def test_an_unknown_method_names_the_choices():
+    with pytest.raises(SemoreError, match="unknown method 'dreamer'; choose one of cloning, curl, deepmdp, drq, sac"):
+        load_settings(TrainSettings, "train", ["--method", "dreamer"])
+
+
+def test_a_mistake_in_a_method_s_file_names_it(monkeypatch, tmp_path):
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "mine.yaml").write_text("agent: {shifs: 1}")
+    (tmp_path / "laptop.yaml").write_text("train: {}")
+    monkeypatch.setattr("datasets.settings.PRESETS", tmp_path)
+    assert method_path("mine") == tmp_path / "methods" / "mine.yaml"
+    with pytest.raises(SemoreError, match=r"methods/mine\.yaml: .*shifs"):
+        load_settings(TrainSettings, "train", ["--method", "mine"])
+
+
+def test_no_preset_says_what_a_method_says():
+    """Else the preset's value would mean nothing for some methods."""
+    for preset in ("debug", "laptop", "paper"):
+        told = {name for name, _ in flat(preset_section(preset, "train"))}
+        assert not told & {f"agent.{name}" for name in SEMORE}
+
+
+@pytest.mark.parametrize(
+    ("changes", "encoder", "said"),
+    [
+        ({"objective": "ppo"}, {}, r"agent\.objective 'ppo'; choose one of sac, cloning"),
+        ({"semantic_loss": "l2"}, {}, r"agent\.semantic_loss 'l2'; choose one of balanced_bce, .*nt_xent"),
+        ({"transition_latent": "semantic"}, {}, r"agent\.transition_latent 'semantic'; choose one of motion, fused"),
+        ({"shifts": 3}, {}, r"agent\.shifts 3; choose one of 0, 1, 2"),
+        ({"shifts": -1}, {}, r"agent\.shifts -1"),
+        ({"shifts": 1}, {}, r"agent\.shifts .*agent\.encoder\.streams single and agent\.semantic_weight 0"),
+        ({"shifts": 1, "semantic_weight": 0.0}, {}, r"agent\.shifts .*streams single"),
+        ({"shifts": 1}, {"streams": "single"}, r"agent\.shifts .*semantic_weight 0"),
+        ({"contrast_weight": 1.0}, {}, r"agent\.contrast_weight needs agent\.shifts 1"),
+        ({"semantic_weight": -1.0}, {}, r"agent\.semantic_weight is -1\.0"),
+        ({"transition_weight": -1.0}, {}, r"agent\.transition_weight is -1\.0"),
+        ({"reward_weight": float("nan")}, {}, r"agent\.reward_weight is nan"),
+        ({"gamma": 1.5}, {}, r"agent\.gamma is 1\.5; it must lie between 0 and 1"),
+        ({"tau": 2.0}, {}, r"agent\.tau is 2\.0"),
+        ({"encoder_tau": -0.1}, {}, r"agent\.encoder_tau is -0\.1"),
+        ({"actor_every": 0}, {}, r"agent\.actor_every is 0"),
+        ({"initial_alpha": 0.0}, {}, r"agent\.initial_alpha is 0\.0"),
+        ({"objective": "cloning"}, {"streams": "single"}, r"agent\.objective cloning .*semantic_weight, .* to 0"),
+        ({"semantic_loss": "feature_l1"}, {"streams": "single"}, r"agent\.semantic_loss feature_l1 .*streams dual"),
+        ({"semantic_loss": "nt_xent"}, {"attention": "none"}, r"agent\.semantic_loss nt_xent .*encoder\.attention"),
+        ({"semantic_loss": "nt_xent"}, {}, r"agent\.encoder\.mask student .*choose zeros"),
+        ({"semantic_loss": "feature_l1"}, {"mask": "cached"}, r"agent\.encoder\.mask cached .*choose zeros"),
+        ({"semantic_weight": 0.0}, {}, r"agent\.encoder\.mask student .*nothing teaches"),
+        ({}, {"attention": "both"}, r"agent\.encoder\.attention 'both'"),
+        ({}, {"heads": 5}, r"agent\.encoder\.heads 5"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_and_pairs_are_refused_by_name(changes, encoder, said):
+    """Before any data are read."""
+    settings = AgentSettings(EncoderSettings(**encoder), **changes)
+    with pytest.raises(SemoreError, match=said):
+        check(settings)
+    with pytest.raises(SemoreError, match=said):
+        replace(TrainSettings(), agent=settings).validate()
+
+
+@pytest.mark.parametrize(
+    ("changes", "encoder"),
+    [
+        ({"semantic_weight": 0.0}, {"mask": "zeros"}),
+        ({"semantic_weight": 0.0}, {"attention": "none"}),
+        ({"semantic_loss": "nt_xent"}, {"mask": "zeros", "attention": "joint"}),
+        ({"semantic_loss": "plain_l1", "transition_latent": "fused"}, {"mask": "cached", "fusion": "concat"}),
+        ({"semantic_weight": 0.0, "shifts": 2, "contrast_weight": 0.5}, {"streams": "single"}),
+    ],
+)
+def test_what_makes_sense_is_taken(changes, encoder):
+    check(AgentSettings(EncoderSettings(**encoder), **changes))

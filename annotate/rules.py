@@ -70,11 +70,12 @@ CODES: Final[dict[str, int]] = {phrase: code for code, phrase in enumerate(PHRAS
 @dataclass(frozen=True)
 class Scene:
     """Per frame and actor: code (B, A) int64 into PHRASES (−1 = not worth naming), id (B, A) int64, distance (B, A)
-    in metres from the ego."""
+    in metres from the ego, place (B, A) in lanes to the right of the one the ego is in."""
 
     code: NDArray[np.int64]
     id: NDArray[np.int64]
     distance: NDArray[np.float32]
+    place: NDArray[np.float32]
 
     def phrases(self, frame: int) -> tuple[str, ...]:
         """The frame's phrases, nearest first, each once, at most MAX_PHRASES."""
@@ -132,11 +133,12 @@ def look(batch: FrameBatch) -> Scene:
     exists = np.isfinite(distance)
     noun = _NOUN_OF_KIND[np.where(exists, actor["kind"], 0).astype(np.int64)]
     on_foot = noun == _PEDESTRIAN
-    relation = np.where(on_foot, _foot_relation(actor, lane, right), _drive_relation(actor, lane, right))
+    place = right / lane.width - np.round(lane.offset / lane.width)
+    relation = np.where(on_foot, _foot_relation(actor, lane, right), _drive_relation(actor, lane, place))
     reach = np.where(on_foot, PEDESTRIAN_RANGE, VEHICLE_RANGE)
     ids = np.where(exists, actor["id"], 0).astype(np.int64)
     named = exists & (relation >= 0) & (ahead > 0) & (distance <= reach) & (pixels(batch.instance, ids) >= MIN_PIXELS)
-    return Scene(np.where(named, noun * len(_DRIVING) + relation, -1), ids, distance)
+    return Scene(np.where(named, noun * len(_DRIVING) + relation, -1), ids, distance, place)
 
 
 def pixels(instance: NDArray[np.uint16], ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -188,11 +190,10 @@ def _foot_relation(
 
 
 def _drive_relation(
-    actor: dict[str, NDArray[np.float32]], lane: LaneView, right: NDArray[np.float32]
+    actor: dict[str, NDArray[np.float32]], lane: LaneView, place: NDArray[np.float32]
 ) -> NDArray[np.int64]:
     """Relations of vehicles and cyclists by heading and by the lane they are in."""
     along = np.cos(actor["yaw"]) * lane.dx + np.sin(actor["yaw"]) * lane.dy
-    place = right / lane.width - np.round(lane.offset / lane.width)  # in lanes from the one the ego is in
     return np.select(
         [
             actor["down"] > 0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 from annotate.rules import PHRASES
 from annotate.seams import FrameBatch
 from annotate.segment.cris_tiny import words
-from annotate.segment.cris_tiny.lessons import ASKED, WINDOW, Teacher
-from annotate.segment.cris_tiny.scenes import CELLS, Scenes, draw_scenes, scene_of
+from annotate.segment.cris_tiny.lessons import ASKED, Teacher
+from annotate.segment.cris_tiny.network import SIZE, TOP
+from annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes, scene_of
 from annotate.segment.privileged import PrivilegedSegmenter
 from collect.driving import ego_row
 from collect.embedded.world import EmbeddedSimulator
@@ -103,7 +106,8 @@ class TestMeanings:
         seen[0, :3], distance[0, :3] = (50, 20, 3), (30.0, 15.0, 9.0)
         column = np.zeros((1, 24), np.float32)
         column[0, :3] = -0.4, 0.1, 0.6
-        return Scenes(scenes.rgb[:1], scenes.label[:1], code, kind, seen, distance, column, scenes.cell[:1])
+        changed = {"code": code, "kind": kind, "seen": seen, "distance": distance, "column": column}
+        return replace(scenes.take(0), **changed)
 
     @pytest.mark.parametrize(
         ("phrase", "rows"),
@@ -131,19 +135,38 @@ class TestMeanings:
 
 
 class TestLessons:
+    def shown(self, scenes: Scenes, rgb: torch.Tensor) -> int:
+        """The scene that a lesson's picture shows the lower rows of."""
+        same = ((rgb.numpy() * 255).round() == scenes.rgb[:, TOP:].transpose(0, 3, 1, 2)).all(axis=(1, 2, 3))
+        (scene,) = np.flatnonzero(same)
+        return int(scene)
+
     def test_the_same_number_is_the_same_lesson_and_another_is_not(self, scenes):
         one, same = (Teacher(scenes, 5, 4).lesson(7) for _ in range(2))
         other = Teacher(scenes, 5, 4).lesson(8)
         assert all(torch.equal(value, getattr(same, name)) for name, value in vars(one).items())
         assert not torch.equal(one.rgb, other.rgb)
 
-    def test_windows_are_cut_alike_from_picture_place_and_truth(self, scenes):
+    def test_pictures_and_truths_are_those_of_the_lower_rows(self, scenes):
         lesson = Teacher(scenes, 5, 8).lesson(0)
-        assert lesson.truth.shape == (8, ASKED, WINDOW, WINDOW)
-        for rgb, place in zip(lesson.rgb, lesson.place, strict=True):
-            top, left = (round(float(value + 1) / 2 * 63) * 2 for value in place[:, 0, 0])
-            cut = scenes.rgb[:, top : top + WINDOW, left : left + WINDOW].transpose(0, 3, 1, 2)
-            assert ((rgb.numpy() * 255).round() == cut).all(axis=(1, 2, 3)).any()
+        assert lesson.truth.shape == (8, ASKED, SIZE - TOP, SIZE)
+        for rgb, actors, pose in zip(lesson.rgb, lesson.actors, lesson.pose, strict=True):
+            frame = self.shown(scenes, rgb)
+            assert ((actors.numpy() > 0) == (scenes.label[frame, TOP:] >= FIRST_ACTOR)).all()
+            np.testing.assert_allclose(pose, scenes.pose[frame] / [0.05, 0.2], rtol=1e-6)
+
+    def test_senses_are_those_of_the_actor_at_the_point(self, scenes):
+        lesson = Teacher(scenes, 2, 16).lesson(3)
+        for frame in range(16):
+            scene = self.shown(scenes, lesson.rgb[frame])
+            for actor, (place, reach) in zip(
+                lesson.actors[frame].flatten()[lesson.points[frame]], lesson.senses[frame].tolist(), strict=True
+            ):
+                if actor:
+                    assert place == np.clip(scenes.place[scene, actor - 1], -4.0, 4.0)
+                    assert np.exp(reach) * 20.0 == pytest.approx(
+                        scenes.distance[scene, actor - 1].clip(1, 200), rel=1e-5
+                    )
 
     def test_points_know_what_the_masks_know(self, scenes):
         lesson = Teacher(scenes, 2, 16).lesson(3)

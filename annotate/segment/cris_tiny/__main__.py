@@ -36,11 +36,11 @@ class CrisTinyTraining:
     """Frames to learn from, as many of each scenario under each weather."""
     test_frames: int = 1080
     """Frames to score on, from the test split's seeds."""
-    steps: int = 3600
+    steps: int = 4200
     """Updates."""
     batch: int = 8
     """Frames per update."""
-    lr: float = 0.003
+    lr: float = 0.002
     """Highest learning rate."""
     save_every: int = 250
     """Updates between checkpoints."""

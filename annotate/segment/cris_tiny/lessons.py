@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotate.segment.cris_tiny.network import SIZE, places
+from annotate.segment.cris_tiny.network import SIZE, TOP
 from annotate.segment.cris_tiny.scenes import FIRST_ACTOR, MAX_ACTORS, Scenes
 from annotate.segment.cris_tiny.words import (
     MAX_WORDS,
@@ -23,9 +23,6 @@ from annotate.segment.cris_tiny.words import (
     vocabulary,
 )
 
-WINDOW: Final = 96
-"""Side of the part of a frame that a lesson shows: nine of sixteen parts of the work, and most of the lesson."""
-_GRID: Final = 16  # pixels: the coarsest cells stay where they are
 ASKED: Final = 3
 """The describer's phrases whose whole masks are asked for in each frame,"""
 _PRESENT: Final = 2
@@ -37,27 +34,29 @@ POINTS: Final = 128
 belongs to every phrase of the describer"""
 _OPEN: Final = 16
 """and to so many in other words."""
+_USUAL_POSE: Final = np.array([0.05, 0.2], np.float32)  # rad, lanes
 _STRANGE_WORD: Final = 0.1
 _STRANGE_NOUN: Final = 0.05
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Windows of B frames: rgb (B, 3, WINDOW, WINDOW) float32 in [0, 1], place (B, 2, WINDOW / 2, WINDOW / 2) as
-    network.places.
+    """B frames: rgb (B, 3, H, W) float32 in [0, 1], channels last, H = SIZE − TOP, W = SIZE.
 
-    tokens (B, K, L) int64 and truth (B, K, WINDOW, WINDOW) float32 of the masks; points (B, P) int64, pixels of the
-    window row by row, words (Q, L) int64 and meant (B, P, Q) float32 of the pixels. actors (B, WINDOW, WINDOW) int64:
-    which actor each pixel shows, 0 for none."""
+    tokens (B, K, L) int64 and truth (B, K, H, W) float32 of the masks; points (B, P) int64, pixels of the
+    window row by row, words (Q, L) int64 and meant (B, P, Q) float32 of the pixels. actors (B, H, W) int64:
+    which actor each pixel shows, 0 for none. senses (B, P, 2) float32: place (lanes) and log of the distance of the
+    actor at each point, as far as it is on one; pose (B, 2) float32: of the ego, in units of its usual size."""
 
     rgb: Tensor
-    place: Tensor
     tokens: Tensor
     truth: Tensor
     points: Tensor
     words: Tensor
     meant: Tensor
     actors: Tensor
+    senses: Tensor
+    pose: Tensor
 
 
 class Teacher:
@@ -71,7 +70,6 @@ class Teacher:
         self._tokens = tokens([phrase.words for phrase in phrases])
         known = vocabulary()
         self._nouns = np.array([known[word] for word in sorted(NOUN_WORDS) if word in known])
-        self._place = places()[0].numpy()
         self._twins = _twins(self._tokens[: self._described])
         meanings = list(dict.fromkeys(phrase.meaning() for phrase in phrases))
         self._meaning = np.array([meanings.index(phrase.meaning()) for phrase in phrases])
@@ -85,31 +83,29 @@ class Teacher:
         """Lesson `number`, from 0 on."""
         rng = np.random.default_rng([self._seed, 0xA5, number])
         frames = rng.choice(len(self._scenes), self._batch, p=self._weight)
-        corners = rng.integers((SIZE - WINDOW) // _GRID + 1, size=(self._batch, 2)) * _GRID
         asked = np.stack([self._ask(frame, rng) for frame in frames])
         others = rng.integers(self._described, len(self._tokens), _OPEN)
         words, unheard = self._strange(self._tokens[others], rng)
         words = np.concatenate([self._tokens[: self._described], words])
         everything = np.concatenate([np.arange(self._described), others])
         heard = np.concatenate([np.ones(self._described, bool), ~unheard])
-        rgb = np.empty((self._batch, 3, WINDOW, WINDOW), np.float32)
-        place = np.empty((self._batch, 2, WINDOW // 2, WINDOW // 2), np.float32)
-        truth = np.empty((*asked.shape, WINDOW, WINDOW), np.float32)
+        rgb = np.empty((self._batch, SIZE - TOP, SIZE, 3), np.float32)
+        truth = np.empty((*asked.shape, SIZE - TOP, SIZE), np.float32)
         points = np.empty((self._batch, POINTS), np.int64)
-        actors = np.empty((self._batch, WINDOW, WINDOW), np.int64)
+        actors = np.empty((self._batch, SIZE - TOP, SIZE), np.int64)
         meant = np.empty((self._batch, POINTS, len(words)), np.float32)
-        for row, (frame, (top, left)) in enumerate(zip(frames, corners, strict=True)):
-            inside = slice(top, top + WINDOW), slice(left, left + WINDOW)
-            label = self._scenes.label[frame][inside]
-            rgb[row] = self._scenes.rgb[frame][inside].transpose(2, 0, 1) / np.float32(255.0)
-            halves = slice(top // 2, (top + WINDOW) // 2), slice(left // 2, (left + WINDOW) // 2)
-            place[row] = self._place[:, *halves]
+        senses = np.zeros((self._batch, POINTS, 2), np.float32)
+        for row, frame in enumerate(frames):
+            label = self._scenes.label[frame, TOP:]
+            rgb[row] = self._scenes.rgb[frame, TOP:] / np.float32(255.0)
             truth[row] = self._table(frame, asked[row])[:, label]
             actors[row] = np.where(label >= FIRST_ACTOR, label.astype(np.int64) - FIRST_ACTOR + 1, 0)
             points[row] = _points(label.reshape(-1), rng)
+            senses[row] = self._senses(frame)[actors[row].reshape(-1)[points[row]]]
             meant[row] = (self._table(frame, everything) & heard[:, None])[:, label.reshape(-1)[points[row]]].T
-        arrays = rgb, place, self._tokens[asked], truth, points, words, meant, actors
-        return Lesson(*(torch.from_numpy(array) for array in arrays))
+        arrays = rgb.transpose(0, 3, 1, 2), self._tokens[asked], truth, points, words, meant, actors, senses
+        pose = self._scenes.pose[frames] / _USUAL_POSE
+        return Lesson(*(torch.from_numpy(array) for array in (*arrays, pose)))
 
     def _table(self, frame: int, phrases: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(P, labels): which values of `Scenes.label` the phrases mean in a frame."""
@@ -119,6 +115,11 @@ class Teacher:
         scenery = self._scenery[meanings]
         table[scenery >= 0, scenery[scenery >= 0]] = True
         return table
+
+    def _senses(self, frame: int) -> NDArray[np.float32]:
+        """(1 + A, 2): place and log distance of no actor and of each."""
+        place, distance = self._scenes.place[frame].clip(-4.0, 4.0), self._scenes.distance[frame].clip(1.0, 200.0)
+        return np.pad(np.stack([place, np.log(distance / 20.0)], axis=1), ((1, 0), (0, 0)))
 
     def _ask(self, frame: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """(ASKED,) of the describer's phrases for a frame."""

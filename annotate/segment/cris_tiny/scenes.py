@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.rules import MIN_PIXELS, PHRASES, RULES_VERSION, look, pixels
+from annotate.rules import MIN_PIXELS, PHRASES, RULES_VERSION, lane_view, look, pixels
 from annotate.seams import FrameBatch
 from collect.behaviour import make_policy
 from collect.driving import control_of, ego_row
@@ -28,7 +28,7 @@ from datasets.files import atomic_file, digest_json, exclusive_lock, sweep_tempo
 from datasets.progress import meter
 from datasets.schema import ACTOR_COLUMN, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
 
-SCENES_VERSION: Final = 1
+SCENES_VERSION: Final = 2
 """Raise it with every change of what is drawn or stored."""
 CELLS: Final = tuple((scenario, weather) for scenario in SCENARIOS for weather in WEATHERS)
 """Scenario and weather of a frame; `Scenes.cell` indexes it."""
@@ -52,7 +52,8 @@ class Scenes:
 
     rgb (N, 128, 128, 3) uint8; label (N, 128, 128) uint8, the semantic class of scenery, FIRST_ACTOR + row for actors;
     per actor row (N, A): code into PHRASES (−1: the rules name it not), kind (−1: no actor), seen (pixels), distance
-    (m), column (of its centre of mass, −1 … 1); cell (N,) into CELLS.
+    (m), column (of its centre of mass, −1 … 1), place (lanes to the right of the ego's); cell (N,) into CELLS; pose
+    (N, 2), the ego's heading error (rad) and offset (lanes) in its lane.
     """
 
     rgb: NDArray[np.uint8]
@@ -62,7 +63,9 @@ class Scenes:
     seen: NDArray[np.int32]
     distance: NDArray[np.float32]
     column: NDArray[np.float32]
+    place: NDArray[np.float32]
     cell: NDArray[np.uint8]
+    pose: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.rgb)
@@ -181,7 +184,7 @@ def scene_of(shot: Snapshot, cell: int) -> Scenes:
     batch = FrameBatch(
         images.rgb[None], nobody, nobody, images.semantic[None], images.instance[None], actors[None], ego
     )
-    rules = look(batch)
+    rules, lane = look(batch), lane_view(batch.ego)
     seen = pixels(batch.instance, rules.id)
     label = images.semantic.copy()
     column = np.zeros((1, MAX_ACTORS), np.float32)
@@ -197,7 +200,9 @@ def scene_of(shot: Snapshot, cell: int) -> Scenes:
         _padded(seen, 0).astype(np.int32),
         _padded(rules.distance, np.inf).astype(np.float32),
         column,
+        _padded(rules.place, 0).astype(np.float32),
         np.array([cell], np.uint8),
+        np.stack([lane.error, lane.offset / lane.width - np.round(lane.offset / lane.width)], axis=-1)[:, 0],
     )
 
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from annotate.device import torch_device
 from annotate.seams import FrameBatch
 from annotate.segment.batching import PhraseMemory, groups
-from annotate.segment.cris_tiny.network import SIZE, CrisTiny, Kernels, Pixels, answer, fold
+from annotate.segment.cris_tiny.network import SIZE, TOP, CrisTiny, Kernels, Pixels, answer, fold
 from annotate.segment.cris_tiny.weights import WEIGHTS, about_weights, read_weights
 from annotate.segment.cris_tiny.words import tokens
 from annotate.settings import CrisTinySettings
+from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.files import digest16
 from datasets.knowledge_records import Identity
@@ -89,7 +89,7 @@ class CrisTinySegmenter:
     def _find(self, rgb: NDArray[np.uint8], phrases: Sequence[str], rows: Tensor) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) encoded together; phrase i is asked about frame rows[i]."""
         assert self._network is not None
-        pixels = self._network.pixels(self._pictures(rgb))
+        pixels, _ = self._network.pixels(self._pictures(rgb)[:, :, TOP:])
         pixels = pixels._replace(outline=pixels.outline + OUTLINE_BIAS)
         kernels = Kernels(*self._phrases(phrases))
         kernels = kernels._replace(bias=kernels.bias + MEANING_BIAS)
@@ -97,7 +97,7 @@ class CrisTinySegmenter:
         for frame, own in enumerate(torch.searchsorted(rows, torch.arange(len(rgb) + 1)).unfold(0, 2, 1).tolist()):
             span = slice(*own)
             one, asked = (part[frame : frame + 1] for part in pixels), (part[None, span] for part in kernels)
-            soft = answer(Pixels(*one), Kernels(*asked))
+            soft = functional.pad(answer(Pixels(*one), Kernels(*asked)), (0, 0, TOP, 0))
             if soft.shape[2:] != rgb.shape[1:3]:
                 soft = functional.interpolate(soft, rgb.shape[1:3], mode="bilinear", antialias=True)
             masks[span] = soft[0].mul(255.0).round().to(torch.uint8).cpu().numpy()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from annotate.segment.cris_tiny.lessons import Lesson, Teacher
-from annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, meant_at
+from annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, embedding_at, meant
 from annotate.segment.cris_tiny.scenes import MAX_ACTORS, Scenes
 from annotate.segment.cris_tiny.words import UNKNOWN, vocabulary
 from datasets.errors import SemoreError
@@ -30,6 +30,7 @@ _DECLINE: Final = 0.6  # of the steps
 _AVERAGING: Final = 0.998
 _AREA: Final = 10.0  # pixels
 _OUTLINES: Final = 4.0  # weight
+_SENSES: Final = 4.0  # weight
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def train(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> State:
     again; the result is the same as without an interruption."""
     torch.manual_seed(schedule.seed)
     network = CrisTiny(UNKNOWN + 1 + len(vocabulary()))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), schedule.lr, weight_decay=0.01, fused=True)
     average = {name: value.clone() for name, value in network.state_dict().items()}
     start = _take_up(checkpoint, schedule, network, optimiser, average)
@@ -107,23 +109,31 @@ def train(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> State:
 
 
 def lesson_loss(network: CrisTiny, lesson: Lesson) -> Tensor:
-    """Outlines, meanings, and whole masks."""
-    pixels = network.pixels(lesson.rgb, lesson.place)
+    """Outlines, meanings, senses, and whole masks."""
+    pixels, whole = network.pixels(lesson.rgb)
     shape = lesson.tokens.shape[:2]
     kernels = network.phrases(torch.cat([lesson.tokens.flatten(0, 1), lesson.words]))
     own = Kernels(*(part[: shape.numel()].unflatten(0, shape) for part in kernels))
     shared = Kernels(*(part[shape.numel() :] for part in kernels))
     on_actor = lesson.actors.flatten(1).gather(1, lesson.points) > 0
-    meanings = meaning_loss(meant_at(pixels, lesson.points, shared), lesson.meant, on_actor)
-    return outline_loss(pixels.outline, lesson.actors) + meanings + mask_loss(answer(pixels, own), lesson.truth)
+    embedding = embedding_at(pixels, lesson.points)
+    # Phrases speak of lanes: what stands where, and how the ego itself stands, in numbers, is the harder half of them.
+    sensed = functional.smooth_l1_loss(network.sense(embedding)[on_actor], lesson.senses[on_actor])
+    return (
+        outline_loss(pixels.outline, lesson.actors)
+        + meaning_loss(meant(embedding, shared), lesson.meant, on_actor)
+        + _SENSES * (sensed + functional.smooth_l1_loss(network.pose(whole), lesson.pose))
+        + mask_loss(answer(pixels, own), lesson.truth)
+    )
 
 
 def outline_loss(found: Tensor, actors: Tensor) -> Tensor:
     """Cross-entropy of logits (B, H, W) against "shows an actor" (B, H, W, 0 for none): each actor weighs by the root
     of its size, and the background near actors as much as they do."""
     shown = (actors > 0).float()
-    sizes = functional.one_hot(actors, MAX_ACTORS + 1).sum(dim=(1, 2)).float().clamp(min=1.0)
-    weight = shown * sizes.rsqrt().gather(1, actors.flatten(1)).view_as(shown)
+    flat = actors.flatten(1)
+    sizes = found.new_zeros((len(flat), MAX_ACTORS + 1)).scatter_add_(1, flat, torch.ones_like(found).flatten(1))
+    weight = shown * sizes.clamp(min=1.0).rsqrt().gather(1, flat).view_as(shown)
     spread = functional.max_pool2d(weight[:, None], 7, 1, 3)[:, 0]
     weight = torch.where(actors > 0, weight, spread + 0.002)
     entropy = functional.binary_cross_entropy_with_logits(found, shown, weight, reduction="none").flatten(1).sum(dim=1)

@@ -22,7 +22,7 @@ WEIGHTS: Final = Path(__file__).with_name("weights.safetensors")
 
 def write_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write a network's state with a JSON description."""
-    halves = {name: value.half() for name, value in state.items() if value.is_floating_point()}
+    halves = {name: value.half().contiguous() for name, value in state.items() if value.is_floating_point()}
     words = sorted(vocabulary(), key=vocabulary().__getitem__)
     # One entry: safetensors writes several in any order, and equal weights must be equal bytes.
     data = save(halves, {"about": json.dumps({**about, "words": " ".join(words)}, sort_keys=True)})

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotate.plan import Part, Plan, Wanted, decision_frames, make_plan, phrases_of
-from annotate.seams import MAX_PHRASES, FrameBatch, Producers, Verdict
+from annotate.seams import MAX_PHRASES, FrameBatch, Judge, Producers, Verdict
 from annotate.shares import Share, WorkerDied
 from annotate.summary import Summary
 from datasets.errors import SemoreError
@@ -90,7 +90,8 @@ class Annotator:
         (judge,) = np.nonzero(np.concatenate([part.judge for part in parts]))
         texts = self._describe(batch, texts, describe, summary)
         self._segment(batch, texts, summary)
-        self._judge(batch.take(judge), [words[place] for place in judge.tolist()], summary)
+        if self.producers.judge is not None and len(judge):
+            self._judge(self.producers.judge, batch.take(judge), [words[place] for place in judge.tolist()], summary)
 
     def _describe(
         self, batch: FrameBatch, texts: list[Text | None], wanted: NDArray[np.bool_], summary: Summary
@@ -158,10 +159,8 @@ class Annotator:
         for status, reason in zip(statuses, reasons, strict=True):
             summary.count("masks", status, reason)
 
-    def _judge(self, batch: FrameBatch, words: Sequence[str], summary: Summary) -> None:
-        level, judge = self.knowledge.cache.verdicts, self.producers.judge
-        if judge is None or not len(batch):
-            return
+    def _judge(self, judge: Judge, batch: FrameBatch, words: Sequence[str], summary: Summary) -> None:
+        level = self.knowledge.cache.verdicts
         keys = record_keys("verdicts", judge.identity, batch.frames, batch.states, words)
         rows = np.flatnonzero(level.missing(keys, self.retry_failed))
 

@@ -46,6 +46,8 @@ class FrameBatch:
     def take(self, rows: Any) -> FrameBatch:
         """The frames at `rows` (indices or a boolean mask); views where they lie side by side."""
         chosen: Any = np.arange(len(self))[rows]
+        if len(chosen) == len(self) and (chosen == np.arange(len(self))).all():
+            return self
         if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen) and (np.diff(chosen) == 1).all():
             chosen = slice(int(chosen[0]), int(chosen[-1]) + 1)
         return FrameBatch(*(array[chosen] for array in self._arrays()))

@@ -193,7 +193,7 @@ def test_nt_xent_starts_near_its_value_for_strangers(seed):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_batch_can_be_learned_by_heart(method):
-    agent, batch = make_agent(settings=method_settings(method, lr=3e-3)), make_batch()
+    agent, batch = make_agent(settings=method_settings(method, lr=3e-3)), make_batch(3)
     if method == "curl":  # noise has nothing in common with itself a pixel further; a smooth picture has
         coarse = torch.rand(len(batch.frames) * 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
         smooth = torch.nn.functional.interpolate(255.0 * coarse, SIZE, mode="bilinear").to(torch.uint8)

@@ -119,7 +119,9 @@ class FramePool:
         for first in range(0, len(rows), SHRINK_BATCH):
             part = frames[first : first + SHRINK_BATCH]
             self.frames[self.size + first : self.size + first + len(part)] = shrink(part, self.view.size)
-        self.start[self.size : self.size + len(rows)] = self.size
+        held = slice(self.size, self.size + len(rows))
+        self.start[held] = self.size
+        self.action[held], self.reward[held], self.not_done[held], self.driver[held] = 0.0, 0.0, 1.0, 0.0
         acts = slice(self.size, self.size + decisions)
         ends = np.add.reduceat(arrays["terminated"], rows[:-1]) > 0
         self.action[acts] = torch.from_numpy(arrays["action"][rows[:-1]])

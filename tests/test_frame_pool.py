@@ -23,7 +23,7 @@ from collect.driving import DrivingEnv
 from collect.recorder import record
 from datasets.action_words import action_words
 from datasets.errors import SemoreError
-from datasets.frame_pool import FramePool, Transitions, View, forecast_bytes
+from datasets.frame_pool import FramePool, Transitions, View, forecast_bytes, rows_of
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set
 from datasets.rollouts import Episode, Rollouts
 from datasets.schema import FRAME_ARRAYS, STEP_ARRAYS
@@ -107,7 +107,7 @@ def test_the_pool_shows_what_the_environment_showed(driven):
     pool, transitions = pooled(driven, skip)
     for name, remembering in driven.seen.items():
         first, decisions = transitions[name].first, len(remembering.observations)
-        assert len(transitions[name].terminal) == decisions == len(transitions[name].verdict)
+        assert transitions[name].count == decisions
         index = torch.arange(first, first + decisions)
         shown = torch.from_numpy(np.stack(remembering.observations))
         assert torch.equal(pool.observation(index), shown)
@@ -125,7 +125,7 @@ def test_the_last_next_frame_is_the_one_after_the_last_step(driven):
     whole = FramePool(View(CAMERA, GRID, skip, "published"), 400)
     for episode in driven.rollouts.episodes():
         added = whole.add(episode, driven.knowledge)
-        last = torch.tensor([added.first + len(added.terminal) - 1])
+        last = torch.tensor([added.first + added.count - 1])
         stored = torch.from_numpy(episode.read("rgb")["rgb"]).permute(0, 3, 1, 2)
         assert torch.equal(whole.gather(last).frames[0, 3], stored[-1])
         assert torch.equal(whole.gather(last).frames[0, 2], stored[(episode.steps - 1) // skip * skip])
@@ -152,10 +152,9 @@ def test_only_terminal_decisions_are_done(driven):
     endings = {}
     for episode in driven.rollouts.episodes():
         added = transitions[episode.name]
-        done = 1 - pool.not_done[added.first : added.first + len(added.terminal), 0]
-        assert np.array_equal(done.numpy() > 0, added.terminal)
-        assert not added.terminal[:-1].any()
-        endings[episode.attributes["ending"]] = bool(added.terminal[-1])
+        done = 1 - pool.not_done[added.first : added.first + added.count, 0]
+        assert not done[:-1].any()
+        endings[episode.attributes["ending"]] = bool(done[-1])
     assert endings == {"success": False, "off_road": True, "collisions": True}
 
 
@@ -168,7 +167,7 @@ def test_who_drove_and_what_counts_as_random(driven):
         "noisy_driver": False, "wander": True, "swerve": False, "crawl": False, "crash": False,
     }  # fmt: skip
     for policy, added in by_policy.items():
-        index = torch.arange(added.first, added.first + len(added.terminal))
+        index = torch.arange(added.first, added.first + added.count)
         assert set(pool.gather(index).driver.flatten().tolist()) == {float(policy == "noisy_driver")}
 
 
@@ -194,7 +193,7 @@ def test_masks_and_verdicts_are_the_knowledge_sets(driven, grid):
         assert batch.mask_valid.all()
         words = action_words(arrays["action"][rows[:-1]])
         judged = driven.knowledge.verdicts(arrays["digest"][rows[:-1]], arrays["state_digest"][rows[:-1]], words)
-        assert np.array_equal(added.verdict, judged)
+        assert np.array_equal(pool.verdict[added.first : added.first + added.count], judged)
         assert set(judged.tolist()) <= {0, 1}
         any_mask |= bool(expected.any())
         any_verdict |= bool(judged.any())
@@ -212,11 +211,61 @@ def test_frames_without_knowledge_are_invalid_and_unjudged(driven, tmp_path):
     knowledge = open_set(tmp_path / "k", "k")
     pool = FramePool(View(SIZE, GRID, skip, "published"), 400)
     known, unknown = pool.add(first, knowledge), pool.add(others[0], knowledge)
-    assert set(known.verdict.tolist()) <= {0, 1}
-    assert set(unknown.verdict.tolist()) == {255}
+    assert set(pool.verdict[: known.count].tolist()) <= {0, 1}
+    assert set(pool.verdict[unknown.first : pool.size].tolist()) == {255}
     assert pool.mask_valid[: unknown.first].all()
     assert not pool.mask_valid[unknown.first : pool.size].any()
     assert not pool.masks[unknown.first : pool.size].any()
+
+
+def test_only_visible_rows_are_known_and_the_rest_can_be_learnt_later(driven):
+    skip, driven = driven
+    first, second, *_ = driven.rollouts.episodes()
+    pool, whole = (FramePool(View(SIZE, GRID, skip, "published"), 400) for _ in range(2))
+    visible = np.array([0, 4 * skip, 5 * skip + 1])  # the last of them is no row of the pool at skip 2
+    rows = rows_of(second, skip)
+    seen = np.isin(rows, visible)
+    assert seen.sum() == (3 if skip == 1 else 2)
+    for each, shown in ((pool, visible), (whole, None)):
+        each.add(first, driven.knowledge)
+        added = each.add(second, driven.knowledge, shown)
+    own = slice(added.first, added.first + len(rows))
+    assert np.array_equal(pool.mask_valid[own], seen)
+    assert torch.equal(pool.masks[own][seen], whole.masks[own][seen])
+    assert not pool.masks[own][~seen].any()
+    assert np.array_equal(pool.verdict[own] != 255, seen & (rows < second.steps))
+    assert torch.equal(pool.verdict[own][seen], whole.verdict[own][seen])
+    assert pool.learn(second, driven.knowledge)
+    assert all(torch.equal(getattr(pool, name), getattr(whole, name)) for name in ("masks", "mask_valid", "verdict"))
+    assert pool.learn(second, driven.knowledge, np.empty(0, np.int64))  # and can be taken back
+    assert not pool.mask_valid[own].any()
+    assert not pool.masks[own].any()
+    assert (pool.verdict[own] == 255).all()
+    assert pool.mask_valid[: added.first].all()
+
+
+def test_a_frame_without_a_decision_has_no_action_of_its_predecessor_in_the_pool():
+    pool = FramePool(TINY, 12)
+    for number, frames in ((1, 12), (2, 6), (5, 5)):
+        pool.forget(frames)
+        add(pool, MadeUp(number, frames))
+    assert pool.episodes == [("e002", 6), ("e005", 5)]
+    for last in (5, 10):
+        parts = (pool.action, pool.reward, pool.not_done, pool.driver)
+        assert [part[last].tolist() for part in parts] == [[0.0, 0.0], [0.0], [1.0], [0.0]]
+
+
+def test_what_has_been_forgotten_cannot_be_learnt():
+    pool, knowledge = FramePool(TINY, 12), MadeUpKnowledge()
+    for number in range(3):
+        pool.forget(6)
+        add(pool, MadeUp(number, 6))
+    before = [store.clone() for store in vars(pool).values() if isinstance(store, torch.Tensor)]
+    gone: Any = MadeUp(0, 6)
+    known: Any = knowledge
+    assert not pool.learn(gone, known)
+    after = [store for store in vars(pool).values() if isinstance(store, torch.Tensor)]
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
 
 
 def test_an_action_that_changes_within_a_decision_is_refused(driven):
@@ -260,6 +309,7 @@ class MadeUp:
 
     def __init__(self, number: int, frames: int) -> None:
         self.name, self.path, self.number, self.frames = f"e{number:03d}", Path(f"e{number:03d}"), number, frames
+        self.steps = frames - 1
         self.attributes = {"policy": ("driver", "random", "checkpoint:x")[number % 3], "action_repeat": 1}
 
     def read(self, *names: str) -> dict[str, np.ndarray]:
@@ -358,8 +408,8 @@ def test_an_episode_larger_than_the_pool_is_refused():
 def test_a_pool_takes_what_it_forecasts():
     pool = FramePool(View(20, 5, 1, "published"), 37)
     taken = sum(value.nbytes for value in vars(pool).values() if isinstance(value, torch.Tensor))
-    # 3·20² picture, 5² mask, 1 validity, 8 start, 4·(2 action + reward + not_done + driver)
-    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 8 + 20)
+    # 3·20² picture, 5² mask, 1 validity, 1 verdict, 8 start, 4·(2 action + reward + not_done + driver)
+    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 1 + 8 + 20)
 
 
 def test_a_pool_beyond_the_memory_is_refused_early(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,9 @@ class Knowing:
         self.verdict = verdict
 
     def h_ka(self, frames, states, grid):
-        masks = np.broadcast_to(frames[:, 1, None, None], (len(frames), grid, grid)).copy()
-        return masks, frames[:, 1] % 3 != 0
+        valid = frames[:, 1] % 3 != 0
+        masks = np.broadcast_to((frames[:, 1] * valid)[:, None, None], (len(frames), grid, grid)).copy()
+        return masks, valid
 
     def verdicts(self, frames, states, words):
         assert len(words) == len(frames)
@@ -177,7 +179,7 @@ def test_early_decisions_need_a_good_verdict_unless_exempt():
     assert indices(replay) == [9, 12, 14, 16, 18, 20]
     replay.add(Recorded(2, 10), Knowing(lambda _, step: 255))
     assert len(replay) == 6 + 10
-    numbers = replay.composition()
+    numbers = replay.composition(0, 0.0)
     assert numbers["replay/admit_rate"] == pytest.approx(16 / 30)
     assert numbers["replay/dropped"] == 14
     assert numbers["replay/transitions"] == 16
@@ -192,7 +194,7 @@ def test_the_first_random_steps_enter_whatever_the_judge_says():
     for number, policy in ((1, "random"), (2, "wander")):
         replay.add(Recorded(number, 10, policy=policy), no)
     assert indices(replay) == [*range(11, 21), 22, 23]
-    numbers = replay.composition()
+    numbers = replay.composition(0, 0.0)
     rates = [numbers[f"replay/admit_rate_{policy}"] for policy in ("noisy_driver", "random", "wander")]
     assert rates == [0.0, 1.0, 0.2]
 
@@ -228,7 +230,7 @@ def test_after_any_coming_and_going_every_index_is_the_transition_it_was(episode
     for at, (reward, window, rows, ends) in enumerate(expected):
         assert float(batch.reward[at]) == pytest.approx(reward)
         assert batch.frames[at, :, 0, 0, 0].tolist() == window
-        assert (batch.mask[at] * 255).round()[:, 0, 0].tolist() == rows
+        assert (batch.mask[at] * 255).round()[:, 0, 0].tolist() == [row * (row % 3 != 0) for row in rows]
         assert batch.mask_valid[at].tolist() == [row % 3 != 0 for row in rows]
         assert bool(batch.not_done[at] == 0) == ends
         stack = replay.pool.observation(torch.tensor([found[at]]))[0].view(3, 3, SIDE, SIDE)
@@ -291,7 +293,7 @@ def test_restore_continues_the_sampler_s_stream_exactly(tmp_path):
     state = torch.load(tmp_path / "state", weights_only=True)
     again = build(seed=99)  # another filter stream: all it did must be undone
     again.restore(state)
-    assert again.composition() == replay.composition()
+    assert again.composition(0, 0.0) == replay.composition(0, 0.0)
     assert indices(again) == indices(replay)
     for _ in range(3):
         for one, two in zip(replay.sample(8), again.sample(8), strict=True):
@@ -306,9 +308,170 @@ def test_restore_continues_the_sampler_s_stream_exactly(tmp_path):
 def test_the_saved_state_is_a_copy():
     replay = build(seed=3)
     state = replay.state()
-    before = state["index"].clone()
+    kept = copy.deepcopy(state)
     replay.add(Recorded(9, 60), Knowing())
-    assert torch.equal(state["index"], before)
+    replay.sample(8)
+    assert state.keys() == kept.keys()
+    for name, value in kept.items():
+        assert torch.equal(state[name], value) if isinstance(value, torch.Tensor) else state[name] == value, name
+
+
+NONE = np.empty(0, np.int64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(ADMISSIONS),
+    st.lists(st.tuples(st.integers(1, 15), st.booleans(), st.booleans()), min_size=1, max_size=8),
+    st.integers(20, 60),
+    st.data(),
+)
+def test_a_verdict_that_comes_late_judges_as_one_that_came_at_once(rule, episodes, capacity, data):
+    """Whenever the verdicts arrive, a transition is kept or dropped by its own δ and its own draw; until then, as
+    unjudged, it is in. Initial and terminal ones stay in whatever is said."""
+    told = {number: data.draw(st.sampled_from([0, 1, 255])) for number in range(len(episodes))}
+    knowledge = Knowing(lambda number, step: told[number] if step % 4 else 0)
+    early, late = (make_replay(capacity, seed=5, admission=rule, filter_steps=60, random_steps=12) for _ in range(2))
+    recorded, waiting = [], []
+    for number, (steps, ends, random) in enumerate(episodes):
+        episode = Recorded(number, steps, "collisions" if ends else "success", policy="random" if random else "driver")
+        recorded.append(episode)
+        early.add(episode, knowledge)
+        late.add(episode, knowledge, NONE)
+        waiting.append(episode)
+        while waiting and data.draw(st.booleans()):
+            late.learn(waiting.pop(0), knowledge)
+    for episode in waiting:
+        (first,) = [sum(n for _, n in late.pool.episodes[:at]) for at, (name, _) in enumerate(late.pool.episodes)
+                    if name == episode.name] or [None]  # fmt: skip
+        if first is not None:  # nothing has been said yet: nothing is dropped
+            assert set(range(first, first + episode.steps)) <= set(indices(late))
+        late.learn(episode, knowledge)
+    assert indices(late) == indices(early)
+    assert late.composition(9, 0.1) == early.composition(9, 0.1)
+    ends = {first + count - 2 for first, count in spans(late) if late.pool.not_done[first + count - 2] == 0}
+    assert ends <= set(indices(late))
+    for learnt in recorded:  # twice is as once
+        late.learn(learnt, knowledge)
+    assert indices(late) == indices(early)
+    early.pool.gather = late.pool.gather = lambda index: index
+    size = min(len(early), 5)
+    assert torch.equal(early.sample(size), late.sample(size))
+
+
+def spans(replay: SelectiveReplay) -> list[tuple[int, int]]:
+    """(first index, frames) of each episode held."""
+    counts = [count for _, count in replay.pool.episodes]
+    return [(sum(counts[:at]), count) for at, count in enumerate(counts)]
+
+
+def test_a_late_verdict_drops_and_brings_back_by_delta_and_draw():
+    """δ = 1 at decisions 0 … 9: a verdict of 0 drops them all but the end, whatever else has happened since."""
+    replay = make_replay(admission="recommended", filter_steps=10**6, random_steps=0)
+    early, later = Recorded(0, 10, "off_road"), Recorded(1, 10, policy="trained")
+    replay.add(early, Knowing(lambda *_: 0), NONE)
+    replay.add(later, Knowing(), NONE)
+    assert indices(replay) == [*range(10), *range(11, 21)]
+    replay.learn(early, Knowing(lambda *_: 0))
+    assert indices(replay) == [9, *range(11, 21)]
+    replay.learn(early, Knowing(lambda _, step: int(step in (2, 3))))
+    assert indices(replay) == [2, 3, 9, *range(11, 21)]
+    replay.learn(later, Knowing(lambda *_: 0), np.array([0, 1]))
+    assert indices(replay) == [2, 3, 9, *range(13, 21)]
+    assert replay.offered == 20  # judging anew offers nothing
+
+
+def test_the_composition_is_a_plain_count():
+    replay = make_replay(60, admission="recommended", filter_steps=50, random_steps=8)
+    episodes = [
+        Recorded(0, 20, policy="noisy_driver"),
+        Recorded(1, 20, "collisions", policy="random"),
+        Recorded(2, 20, policy="trained"),
+        Recorded(3, 12, "off_road", policy="trained"),
+    ]  # of which the first makes room for the last
+    knowledge = Knowing(lambda number, step: (0, 1, 0, 255)[(number + step) % 4])
+    for episode, update in zip(episodes, (0, 0, 100, 250), strict=True):
+        replay.add(episode, knowledge, update=update)
+    assert [name for name, _ in replay.pool.episodes] == ["e-0001", "e-0002", "e-0003"]
+    within = set(indices(replay))
+    rows = []
+    for (first, count), episode, update in zip(spans(replay), episodes[1:], (0, 100, 250), strict=True):
+        assert count == episode.steps + 1
+        rows += [
+            {
+                "in": first + step in within,
+                "policy": episode.policy,
+                "age": 300 - update,
+                "known": step % 3 != 0,
+                "verdict": knowledge.verdict(episode.number, step),
+                "ends": episode.ending != "success" and step == episode.steps - 1,
+            }
+            for step in range(episode.steps)
+        ]
+    held = [row for row in rows if row["in"]]
+    assert 0 < len(held) < len(rows)
+
+    def share(name: str, wanted: object = True) -> float:
+        return sum(row[name] == wanted for row in held) / len(held)
+
+    expected = {
+        "delta": max(0.0, 1.0 - 0.5 / 50 * 72), "offered": 72, "transitions": len(held), "frames": 55,
+        "admit_rate": len(held) / len(rows), "admit_rate_newest": len(held) / len(rows),
+        "dropped": len(rows) - len(held), "known_share": share("known"),
+        "student_share": 1.0 - share("known") * 0.75, "staleness": sum(row["age"] for row in held) / len(held),
+        "unjudged_share": share("verdict", 255), "reasonable_share": share("verdict", 1),
+        "terminal_share": share("ends"), "share_random": share("policy", "random"),
+        "share_trained": share("policy", "trained"),
+    }  # fmt: skip
+    for policy in ("random", "trained"):
+        own = [row["in"] for row in rows if row["policy"] == policy]
+        expected[f"admit_rate_{policy}"] = sum(own) / len(own)
+    assert replay.composition(300, 0.25) == pytest.approx({f"replay/{name}": value for name, value in expected.items()})
+
+
+def test_the_newest_admit_rate_looks_at_the_newest_decisions_only():
+    replay = make_replay(4000, admission="recommended", filter_steps=10**9, random_steps=0)
+    replay.add(Recorded(0, 1500), Knowing())
+    assert replay.composition(0, 0.0)["replay/admit_rate_newest"] == 1.0
+    for number in (1, 2, 3):  # a digest's byte ends at 255
+        replay.add(Recorded(number, 250), Knowing(lambda *_: 0))
+    assert replay.composition(0, 0.0)["replay/admit_rate_newest"] == pytest.approx(0.25)
+    assert replay.composition(0, 0.0)["replay/admit_rate"] == pytest.approx(1500 / 2250)
+
+
+def test_restore_brings_back_what_was_known_and_judged_then(tmp_path):
+    """Between checkpoint and resume somebody annotated everything: the run goes on knowing what it knew."""
+    shown = np.array([1, 2, 5])
+    replay = make_replay(100, admission="recommended", filter_steps=10**6, random_steps=0)
+    replay.add(Recorded(0, 25), Knowing(), shown)
+    replay.add(Recorded(1, 25), Knowing(lambda *_: 0))
+    replay.sample(8)
+    torch.save(replay.state(), tmp_path / "state")
+    again = make_replay(100, admission="recommended", filter_steps=10**6, random_steps=0)
+    again.add(Recorded(0, 25), Knowing(lambda *_: 0))  # all of it, and other verdicts
+    again.add(Recorded(1, 25), Knowing())
+    again.restore(torch.load(tmp_path / "state", weights_only=True))
+    assert again.composition(7, 0.5) == replay.composition(7, 0.5)
+    for name in ("masks", "mask_valid", "verdict"):
+        assert torch.equal(getattr(again.pool, name), getattr(replay.pool, name))
+    for one, two in zip(replay.sample(8), again.sample(8), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_restore_refuses_a_cache_that_answers_otherwise():
+    class Otherwise(Knowing):
+        def h_ka(self, frames, states, grid):
+            masks, valid = super().h_ka(frames, states, grid)
+            return masks // 2, valid
+
+    state = build(seed=3).state()
+    for knowledge in (Otherwise(), None):
+        other = make_replay(100, admission="recommended", filter_steps=100, random_steps=5)
+        for number in range(5):
+            shown = NONE if knowledge is None else None
+            other.add(Recorded(number, 25), knowledge or Knowing(), shown)
+        with pytest.raises(SemoreError, match=r"masks are no longer those of the checkpoint.*--run NAME"):
+            other.restore(state)
 
 
 def test_restore_refuses_other_episodes():
@@ -339,8 +502,8 @@ def test_a_pool_larger_than_memory_is_refused_before_it_is_made():
 
 def test_the_forecast_is_what_the_pool_holds():
     pool = FramePool(VIEW, 37)
-    stores = [pool.frames, pool.masks, pool.mask_valid, pool.start, pool.action, pool.reward, pool.not_done]
-    assert forecast_bytes(VIEW, 37) == sum(store.numel() * store.element_size() for store in [*stores, pool.driver])
+    stores = [store for store in vars(pool).values() if isinstance(store, torch.Tensor)]
+    assert forecast_bytes(VIEW, 37) == sum(store.numel() * store.element_size() for store in stores)
 
 
 def test_actions_held_for_another_skip_are_refused():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from annotate.annotator import Annotator, nobody
@@ -20,6 +21,7 @@ from annotate.plan import decision_frames
 from annotate.priority import frame_order
 from annotate.settings import CrewSettings
 from annotate.shares import Deal
+from datasets.files import write_text
 from datasets.rollouts import Episode
 
 
@@ -46,8 +48,8 @@ class Backlog:
 
     def __init__(self, make_annotator: Callable[[], Annotator], crew: CrewSettings, journal: Path, waits: bool) -> None:
         """`make_annotator`: an annotator with a cache of its own, for it works in another thread. With `waits` a group
-        is due as soon as it has been submitted; without, it is due when its annotation is found finished, and
-        `journal` keeps at which update that was."""
+        is annotated while it is submitted, and due at once; without, it is due when its annotation is found finished,
+        and `journal` keeps at which update that was."""
         self._make_annotator, self._crew_settings, self._journal, self._waits = make_annotator, crew, journal, waits
         self._annotator: Annotator | None = None
         self._crew: Crew | None = None
@@ -57,8 +59,16 @@ class Backlog:
         self._replayed = _read(journal) if not waits else {}
 
     def submit(self, group: Group) -> None:
-        """Have a group annotated."""
-        self._working[group.number] = group, self._thread.submit(self._annotate, group)
+        """Have a group annotated. SemoreError, with `waits`, when that fails."""
+        if self._waits:
+            # A segmenter that loads its weights draws random numbers, and whether it has to depends on what is cached.
+            with torch.random.fork_rng(devices=()):
+                self._annotate(group)
+            done: Future[None] = Future()
+            done.set_result(None)
+            self._working[group.number] = group, done
+        else:
+            self._working[group.number] = group, self._thread.submit(self._annotate, group)
 
     def due(self, update: int) -> list[Group]:
         """The groups that become visible after this update. SemoreError when their annotation failed."""
@@ -83,8 +93,8 @@ class Backlog:
 
     def close(self) -> None:
         """Finish what is under way and leave the cluster."""
-        self._thread.submit(self._stack.close).result()
         self._thread.shutdown()
+        self._stack.close()
 
     def _annotate(self, group: Group) -> None:
         if self._annotator is None or self._crew is None:
@@ -105,10 +115,13 @@ class Backlog:
 
 
 def _read(journal: Path) -> dict[int, list[int]]:
-    """Update → groups that became visible after it; a torn last line is skipped, as nothing came of it."""
+    """Update → groups that became visible after it; a torn last line is cut off, as nothing came of it."""
     found: dict[int, list[int]] = {}
     if journal.exists():
         text = journal.read_text(encoding="utf-8")
-        for row in csv.reader(text[: text.rfind("\n") + 1].splitlines()):
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_text(journal, whole)
+        for row in csv.reader(whole.splitlines()):
             found.setdefault(int(row[0]), []).append(int(row[1]))
     return found

@@ -51,9 +51,9 @@ def vital_signs(agent: Agent, observation: Tensor) -> dict[str, float]:
 def driving_signs(pool: FramePool, gamma: float) -> dict[str, float]:
     """The largest |Q| that the rewards held allow, max |r| / (1 − γ), and how restless the newest steering is."""
     held = pool.reward[: pool.size].abs().max().item() if pool.size else 0.0
-    steering = pool.action[max(pool.size - DRIVEN, 0) : pool.size, 0]
-    same = pool.start[max(pool.size - DRIVEN, 0) : pool.size].diff() == 0
-    change = steering.diff().abs()[same]
+    newest = slice(max(pool.size - DRIVEN, 0), pool.size)
+    acted = pool.start[newest].diff() == 0  # an episode's last frame saw no action
+    change = pool.action[newest, 0].diff().abs()[:-1][acted[:-1] & acted[1:]]
     return {
         "health/q_bound": held / max(1.0 - gamma, 1e-6),
         "health/steering_change": change.mean().item() if len(change) else 0.0,

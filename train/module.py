@@ -1,4 +1,4 @@
-"""The Lightning side: one manual update per step, and what happens between updates (log, refresh, validate, save)."""
+"""The Lightning side: one manual update per step, and what happens between updates (refresh, log, validate, draw, save)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Semore(lightning.LightningModule):
 
 
 class Course(lightning.Callback):
-    """Everything between updates, in a fixed order: log, refresh, validate, save."""
+    """Everything between updates, in a fixed order: refresh, log, validate, draw, save."""
 
     def __init__(
         self,

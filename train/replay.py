@@ -212,7 +212,8 @@ class SelectiveReplay:
     def _contents(self) -> str:
         """Digest of what the pool shows: frames through their count, masks through their bytes."""
         size = self.pool.size
-        parts = (self.pool.masks[:size], self.pool.mask_valid[:size], self.pool.reward[:size], self.pool.action[:size])
+        valid = self.pool.mask_valid[:size]
+        parts = (self.pool.masks[:size][valid], valid, self.pool.reward[:size], self.pool.action[:size])
         return digest16(*(part.numpy().tobytes() for part in parts)).hex()
 
     def _offer(self, new: Transitions) -> None:

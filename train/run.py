@@ -25,7 +25,7 @@ from collect.simulator import make_simulator, simulator_identity
 from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
-from datasets.frame_pool import FramePool, forecast_bytes
+from datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from datasets.knowledge_records import Digests
 from datasets.progress import meter
@@ -36,6 +36,7 @@ from datasets.settings import as_dict, flat
 from train.agent import Agent
 from train.backlog import Backlog
 from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
+from train.diagnosis import complaints
 from train.log import MetricsFile
 from train.module import Course, Semore
 from train.online import HeldOut, Refresh, Validation, policy_view, records_used
@@ -75,8 +76,13 @@ class _Run:
         torch.set_num_threads(settings.threads)
         _seed(settings.seed)
         self.agent = Agent(settings.agent)
+        self.identity = {"method": settings.method, "rollouts": fingerprint, **world_of(settings)}
+        """What a checkpoint must agree in with this run to be taken up."""
         self.checkpoint, pins = self.folder / "last.ckpt", self.folder / "knowledge_used.npy"
-        self.state = read_checkpoint(self.checkpoint, self._identity()) if self.checkpoint.exists() else None
+        journal = self.folder / "visible.csv"
+        self.state = read_checkpoint(self.checkpoint, self.identity) if self.checkpoint.exists() else None
+        if self.state is None:
+            journal.unlink(missing_ok=True)  # it tells of a run that is begun anew
         # A run that goes on is answered as it was before, whatever has been annotated since.
         self.used = read_pins(pins) if self.state and pins.exists() else np.zeros((0, 16), np.uint8)
         root = Path(settings.data) / "knowledge"
@@ -86,14 +92,14 @@ class _Run:
         crew = CrewSettings(settings.scheduler)
         backlog = Backlog(
             lambda: annotator_for(open_set(root, settings.knowledge)),
-            crew, self.folder / "visible.csv", settings.schedule.refresh_waits,
+            crew, journal, settings.schedule.refresh_waits,
         )  # fmt: skip
         self.refresh = Refresh(settings, backlog, knowledge)
         training = [episode for episode in episodes if episode.attributes["split"] == "train"]
         refreshed = self.state["refreshed"] if self.state else {"recorded": [], "pending": []}
-        known = [(episode, None) for episode in training]
-        self.replay = self._fill([*known, *self.refresh.restore(refreshed["recorded"], refreshed["pending"])], knowledge)
-        self.keep([records_used(episode, knowledge, episode.decision_rows) for episode in episodes])
+        grown = self.refresh.restore(refreshed["recorded"], refreshed["pending"])
+        self.replay = self._fill([*((episode, None) for episode in training), *grown], knowledge)
+        self.keep([records_used(episode, knowledge, rows_of(episode, settings.frame_skip)) for episode in episodes])
         held_out = [episode for episode in episodes if episode.attributes["split"] == "validation"]
         self.validation = Validation(settings, HeldOut.of(settings, held_out, knowledge))
         self.module = Semore(settings, self.agent, self.replay)
@@ -122,8 +128,10 @@ class _Run:
             if self.state:
                 self._restore(self.state, course)
                 progress.say(f"resuming at update {done}")
-            self._fit(course, done)
-        self.refresh.backlog.close()
+            try:
+                self._fit(course, done)
+            finally:
+                self.refresh.backlog.close()
         last = weights_digest(agent)
         agent.load_state_dict(course.best_weights)
         quality = course.mask_quality(self.module, resamples=200)
@@ -143,10 +151,6 @@ class _Run:
         write_json(self.folder / "summary.json", summary)
         return summary
 
-    def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree in with this run to be taken up."""
-        return {"method": self.settings.method, "rollouts": self.fingerprint, **world_of(self.settings)}
-
     def _fill(
         self, episodes: Sequence[tuple[Episode, NDArray[np.int64] | None]], knowledge: KnowledgeSet
     ) -> SelectiveReplay:
@@ -161,6 +165,8 @@ class _Run:
         print(
             f"train: {len(replay):,} transitions admitted of {replay.offered:,}; {known:.1%} of frames have knowledge"
         )
+        if self.state is None:  # before an update is spent on a buffer that starves
+            print(*(f"train: {complaint}\n" for complaint in complaints(replay.composition(0, 0.0), 0)), sep="", end="")
         if not known:
             raise SemoreError(f"no frame has knowledge in set {settings.knowledge!r}; run `make annotate` first")
         return replay
@@ -194,11 +200,11 @@ class _Run:
         agent = self.agent
         if course.best_update == agent.updates:
             best = {"weights": course.best_weights, "updates": agent.updates, "reward": course.best_reward}
-            save_checkpoint(self.folder / "best.ckpt", {"identity": self._identity(), "agent": best})
+            save_checkpoint(self.folder / "best.ckpt", {"identity": self.identity, "agent": best})
         save_checkpoint(
             self.checkpoint,
             {
-                "identity": self._identity(),
+                "identity": self.identity,
                 "agent": {"weights": agent.state_dict(), "updates": agent.updates},
                 "optimizers": [optimizer.state_dict() for optimizer in agent.optimizers],
                 "replay": self.replay.state(),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
@@ -39,10 +40,10 @@ def train_seeds(settings: TrainSettings) -> Iterator[Outcome]:
         return
     gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
     at_once = settings.parallel or gpus or max((os.cpu_count() or 1) // settings.threads, 1)
-    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        asked = {pool.submit(_one, run, number % gpus if gpus else None): run for number, run in enumerate(runs)}
+    with ThreadPoolExecutor(at_once) as pool:
+        asked = {pool.submit(_apart, run, number % gpus if gpus else None): run for number, run in enumerate(runs)}
         for future in as_completed(asked):
-            yield asked[future], future.result()
+            yield asked[future], _ending(future.result, future.exception())
 
 
 def _on_cluster(runs: list[TrainSettings], scheduler: str) -> Iterator[Outcome]:
@@ -54,7 +55,17 @@ def _on_cluster(runs: list[TrainSettings], scheduler: str) -> Iterator[Outcome]:
         print(f"Dask: dashboard at {client.dashboard_link}")
         asked = {client.submit(_one, run, None, pure=False): run for run in runs}
         for future in as_finished(list(asked)):
-            yield asked[future], future.result()
+            yield asked[future], _ending(future.result, future.exception())
+
+
+def _ending(result: Callable[[], dict[str, Any] | str], error: BaseException | None) -> dict[str, Any] | str:
+    return result() if error is None else f"{type(error).__name__}: {error}"
+
+
+def _apart(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+    """Train one run in a process of its own: its death, too, is no other's affair."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_one, settings, gpu).result()
 
 
 def _one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
@@ -71,3 +82,6 @@ def _one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
         except SemoreError as error:
             print(f"error: {error}", file=sys.stderr)
             return str(error)
+        except Exception:
+            traceback.print_exc()  # into the log
+            raise

@@ -156,9 +156,10 @@ class TrainSettings:
                 raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
         geometry(self.agent.encoder.size)
         check(self.agent)
-        if not self.schedule.refresh_waits and self.scheduler == "none":
+        if not self.schedule.refresh_waits and (self.scheduler == "none" or self.seeds):
             raise SemoreError(
-                "schedule.refresh_waits false needs a cluster that annotates meanwhile: --scheduler local"
+                "schedule.refresh_waits false needs a cluster that annotates meanwhile: --scheduler local, and one "
+                "--seed at a time"
             )
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes"):
             if getattr(self.schedule, name) < 1:

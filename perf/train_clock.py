@@ -47,13 +47,13 @@ def take_turns(bodies: Mapping[str, Body], rounds: int, units: int = 1) -> list[
 
 def seconds(rounds: Sequence[Round], name: str) -> float:
     """Median over the quiet laps, or over all where none was."""
-    laps = [each[name] for each in rounds]
+    laps = [each[name] for each in rounds if name in each]
     return median(one.seconds for one in [one for one in laps if one.others <= QUIET] or laps)
 
 
 def ratio(rounds: Sequence[Round], over: str, under: str) -> float:
     """Median of the rounds' own ratios of seconds, since a slow moment slows both; quiet rounds alone, if there are."""
-    pairs = [(each[over], each[under]) for each in rounds]
+    pairs = [(each[over], each[under]) for each in rounds if over in each and under in each]
     quiet = [pair for pair in pairs if max(pair[0].others, pair[1].others) <= QUIET]
     return median(above.seconds / below.seconds for above, below in quiet or pairs)
 

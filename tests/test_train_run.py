@@ -1,12 +1,9 @@
-"""Whole training runs, seconds long: what they leave behind, that they repeat, resume after a kill, and refuse."""
+"""Whole training runs, seconds long: what they leave behind, that they repeat, and refuse."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,22 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_run import (
+    FILES,
+    REFRESHES,
+    TINY,
+    VALIDATIONS,
+    Crash,
+    asked,
+    assert_same_run,
+    crash,
+    interrupted,
+    make_data,
+    run_whole,
+    short_envs,
+)  # fmt: skip
 
-from annotate.engine import annotate_rollouts, make_annotator
+from annotate.engine import make_annotator
 from annotate.producers import PRIVILEGED, make_producers
-from collect.behaviour import load_policy, make_policy
-from collect.driving import DrivingEnv
-from collect.recorder import record
+from collect.behaviour import load_policy
 from datasets.errors import SemoreError
 from datasets.files import digest16, exclusive_lock, read_json
 from datasets.frame_pool import DRIVERS, RANDOM
 from datasets.knowledge import KnowledgeCache
 from datasets.rollouts import Rollouts
-from datasets.schema import SEED_SPLITS
 from train import online
 from train import run as run_module
 from train.agent import Agent
-from train.agent_settings import AgentSettings
 from train.checkpoint import read_checkpoint, weights_digest
 from train.encoder import EncoderSettings
 from train.log import read_metrics
@@ -41,36 +48,6 @@ from train.untrained import run_settings, untrained_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 
-STEPS = 40
-TINY = TrainSettings(
-    rollouts="tiny",
-    run="run",
-    threads=1,
-    device="cpu",
-    agent=AgentSettings(EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=8), hidden=16, model_hidden=16),
-    replay=ReplaySettings(pool_frames=400, filter_steps=60, random_steps=20),
-    schedule=ScheduleSettings(
-        updates=40, offline_updates=10, batch=8, cloning_decay=20, refresh_every=10, refresh_episodes=1,
-        validate_every=15, validate_episodes=1, log_every=4,
-    ),
-)  # fmt: skip
-# Checkpoints fall between log entries, so that half-summed losses must be saved too.
-REFRESHES, VALIDATIONS = [10, 20, 30], [15, 30, 40]
-FILES = {
-    *(".lock", "settings.json", "metrics.csv", "last.ckpt", "policy.pt2", "summary.json", "tensorboard"),
-    *("refresh.zarr", "knowledge_used.npy"),
-}
-
-
-class _Crash(RuntimeError):
-    pass
-
-
-def short_envs(settings: TrainSettings, count: int) -> list[DrivingEnv]:
-    """As train.online.make_envs, but an episode ends after 40 simulator steps."""
-    size, skip = settings.agent.encoder.size, settings.frame_skip
-    return [DrivingEnv(settings.scenario, size=size, frame_skip=skip, max_episode_steps=STEPS) for _ in range(count)]
-
 
 @pytest.fixture(autouse=True)
 def _short_episodes(monkeypatch):
@@ -80,57 +57,21 @@ def _short_episodes(monkeypatch):
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """Five short recorded episodes, annotated: noisy driver and wanderer to train on, one to validate the mask."""
-    root = tmp_path_factory.mktemp("data")
-    rollouts = Rollouts(root / "rollouts" / "tiny.zarr")
-    rollouts.create()
-    env = DrivingEnv("JayWalk", frame_skip=2, max_episode_steps=STEPS)
-    train_seed, held_out = SEED_SPLITS["train"].start, SEED_SPLITS["validation"].start
-    for policy, seeds in (
-        ("noisy_driver", [train_seed, train_seed + 1]),
-        ("wander", [train_seed + 2, train_seed + 3]),
-        ("noisy_driver", [held_out]),
-    ):
-        record(rollouts, [env], make_policy(policy), seeds, {"policy": policy, "action_repeat": 2})
-    env.close()
-    cache = KnowledgeCache(root / "knowledge")
-    annotate_rollouts([rollouts.path], cache, "privileged", make_producers(PRIVILEGED), quiet=True, recipe=PRIVILEGED)
-    return root
-
-
-def asked(data: Path, runs: Path, **changes: Any) -> TrainSettings:
-    return replace(TINY, data=str(data), runs=str(runs), **{"knowledge": "privileged"} | changes)
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory) -> tuple[TrainSettings, dict[str, Any]]:
-    """A run nobody disturbed, and its summary."""
-    settings = asked(data, tmp_path_factory.mktemp("runs"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online, "make_envs", short_envs)
-        return settings, train(settings)
-
-
 @pytest.fixture
 def _no_export(monkeypatch):
     """An empty policy file instead of the export, which takes longer than the rest of these runs."""
     monkeypatch.setattr(run_module, "export_policy", lambda agent, path, view: path.touch())
 
 
-def outcome(summary: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in summary.items() if key != "seconds"}
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
 
 
-def assert_same_run(settings: TrainSettings, summary: dict[str, Any], whole) -> None:
-    """Same weights, same summary, same rows of metrics in the same order, none twice."""
-    assert summary["weights_sha256"] == whole[1]["weights_sha256"]
-    assert outcome(summary) == outcome(whole[1])
-    assert (settings.folder / "metrics.csv").read_text() == (whole[0].folder / "metrics.csv").read_text()
-    names = [Rollouts(each.folder / "refresh.zarr").names() for each in (settings, whole[0])]
-    assert names[0] == names[1]
-    assert {entry.name for entry in settings.folder.iterdir()} == FILES
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> tuple[TrainSettings, dict[str, Any]]:
+    """A run nobody disturbed, and its summary."""
+    return run_whole(asked(data, tmp_path_factory.mktemp("runs")))
 
 
 def test_a_run_leaves_everything_it_should(whole):
@@ -174,7 +115,7 @@ def test_metrics_are_tidy(whole):
     values = {(update, name): value for update, name, value in rows}
     assert values[40, "replay/known_share"] == 1.0  # refreshed frames were annotated before they were used
     grown = [values[update, "replay/frames"] for update in logged]
-    assert grown[0] == grown[1] < grown[2] == grown[3] == grown[4] < grown[5]
+    assert grown[0] == grown[1] < grown[2] == grown[3] < grown[4] == grown[5]  # after 10 and 20 updates
     assert values[40, "replay/delta"] == 0.0
     best = max((values[update, "validation/reward"], -update) for update in VALIDATIONS)
     assert (whole[1]["best_validation_reward"], -whole[1]["best_update"]) == best
@@ -182,7 +123,7 @@ def test_metrics_are_tidy(whole):
 
 def test_last_checkpoint_and_exported_policy_hold_the_weights_they_claim(whole):
     settings, summary = whole
-    state = read_checkpoint(settings.folder / "last.ckpt")
+    state = read_checkpoint(settings.folder / "last.ckpt", {})
     agent = Agent(settings.agent)
     agent.load_state_dict(state["agent"]["weights"])
     assert weights_digest(agent) == summary["weights_sha256"]
@@ -208,7 +149,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(data, whole
 def test_a_finished_run_is_not_trained_again(whole, monkeypatch, capsys):
     settings, summary = whole
     times = {path: path.stat().st_mtime_ns for path in settings.folder.iterdir() if path.name != ".lock"}
-    monkeypatch.setattr(Agent, "update", lambda *_: pytest.fail("an update of a finished run"))
+    monkeypatch.setattr(Agent, "update", lambda *_, **__: pytest.fail("an update of a finished run"))
     assert train(settings) == summary
     assert "nothing to do" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in times} == times
@@ -217,12 +158,12 @@ def test_a_finished_run_is_not_trained_again(whole, monkeypatch, capsys):
 def test_the_untrained_row_is_the_network_before_its_first_update(data, tmp_path, monkeypatch):
     settings, first = asked(data, tmp_path, seed=5), []
 
-    def stop(self, batch, weights):
+    def stop(self, batch, weights, watch):
         first.append(weights_digest(self))
-        raise _Crash
+        raise Crash
 
     monkeypatch.setattr(Agent, "update", stop)
-    with pytest.raises(_Crash):
+    with pytest.raises(Crash):
         train(settings)
     assert run_settings(settings.folder) == settings
     torch.manual_seed(settings.seed)
@@ -262,75 +203,6 @@ def test_other_rollouts_need_another_run(data, whole, tmp_path):
         train(replace(whole[0], data=str(tmp_path)))
 
 
-CHILD = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from test_train_run import asked, online, short_envs, train
-online.make_envs = short_envs
-drive, calls = online.Validation.drive, []
-
-def killing(self, agent):
-    calls.append(agent.updates)
-    if agent.updates == 30:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return drive(self, agent)
-
-online.Validation.drive = killing
-train(asked(Path(sys.argv[1]), Path(sys.argv[2])))
-"""
-
-
-@pytest.mark.usefixtures("_no_export")
-def test_a_killed_run_resumes_to_the_same_weights(data, whole, tmp_path):
-    """SIGKILL at update 30, with a refresh recorded that no checkpoint knows of, and a torn last line of metrics."""
-    settings = asked(data, tmp_path)
-    command = [sys.executable, "-c", CHILD.format(tests=str(Path(__file__).parent)), str(data), str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    state = read_checkpoint(settings.folder / "last.ckpt")
-    assert state["agent"]["updates"] == 20
-    assert len(Rollouts(settings.folder / "refresh.zarr").names()) == 3 == len(state["refreshed"]) + 1
-    metrics = settings.folder / "metrics.csv"
-    assert max(update for update, _, _ in read_metrics(metrics)) == 28
-    metrics.write_text(metrics.read_text() + "29,loss/q,0.1\n2")
-    assert not (settings.folder / "summary.json").exists()
-    assert_same_run(settings, train(settings), whole)
-
-
-@pytest.mark.usefixtures("_no_export")
-@pytest.mark.parametrize("update", [4, 11, 29])
-def test_a_run_that_crashes_anywhere_resumes_to_the_same_weights(data, whole, tmp_path, monkeypatch, update):
-    settings, original = asked(data, tmp_path), Agent.update
-
-    def crashing(self, batch, weights):
-        if self.updates == update:
-            raise _Crash
-        return original(self, batch, weights)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Agent, "update", crashing)
-        with pytest.raises(_Crash):
-            train(settings)
-    assert (settings.folder / "last.ckpt").exists() == (update > 10)
-    assert_same_run(settings, train(settings), whole)
-
-
-def test_a_run_killed_after_its_last_update_only_writes_what_is_missing(data, whole, tmp_path, monkeypatch):
-    settings = asked(data, tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, "export_policy", lambda *_: (_ for _ in ()).throw(_Crash()))
-        with pytest.raises(_Crash):
-            train(settings)
-    assert not (settings.folder / "policy.pt2").exists()
-    monkeypatch.setattr(Agent, "update", lambda *_: pytest.fail("an update too many"))
-    assert_same_run(settings, train(settings), whole)
-    one, two = (load_policy(each.folder) for each in (settings, whole[0]))
-    observations = np.random.default_rng(0).integers(0, 256, (2, 9, 32, 32), np.uint8)
-    assert np.array_equal(one.act([0, 1], observations, [{}] * 2), two.act([0, 1], observations, [{}] * 2))
-
-
 def test_a_second_trainer_is_refused_by_name(data, tmp_path):
     settings = asked(data, tmp_path)
     with exclusive_lock(settings.folder / ".lock", "test"):
@@ -353,9 +225,35 @@ def test_a_torn_checkpoint_is_one_clear_error(whole, tmp_path, damage):
 
 
 def test_a_checkpoint_of_another_version_is_named(whole, tmp_path):
-    torch.save({"checkpoint_version": 99}, tmp_path / "last.ckpt")
-    with pytest.raises(SemoreError, match="checkpoint version 99"):
-        read_checkpoint(tmp_path / "last.ckpt")
+    torch.save({"checkpoint_version": 1}, tmp_path / "last.ckpt")
+    with pytest.raises(SemoreError, match=r"last\.ckpt has checkpoint version 1, this code reads 2.*--run NAME"):
+        read_checkpoint(tmp_path / "last.ckpt", {})
+
+
+@pytest.mark.parametrize(
+    ("key", "other"),
+    [("method", "curl"), ("rollouts", "0" * 32), ("simulator_version", "0"), ("renderer_version", "0.1")],
+)
+def test_a_checkpoint_of_another_method_world_or_data_is_refused_by_both_values(whole, tmp_path, key, other):
+    settings = replace(whole[0], runs=str(tmp_path))
+    shutil.copytree(whole[0].folder, settings.folder)
+    (settings.folder / "summary.json").unlink()
+    path = settings.folder / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    mine = content["identity"][key]
+    torch.save({**content, "identity": {**content["identity"], key: other}}, path)
+    with pytest.raises(SemoreError, match="--run NAME") as caught:
+        train(settings)
+    assert all(word in str(caught.value) for word in (str(path), key, other, str(mine)))
+
+
+def test_the_best_checkpoint_is_the_exported_policy(whole):
+    settings, summary = whole
+    best = read_checkpoint(settings.folder / "best.ckpt", {"method": "semore"})["agent"]
+    assert (best["updates"], best["reward"]) == (summary["best_update"], summary["best_validation_reward"])
+    last = read_checkpoint(settings.folder / "last.ckpt", {})["course"]["best_weights"]
+    assert best["weights"].keys() == last.keys()
+    assert all(torch.equal(value, last[name]) for name, value in best["weights"].items())
 
 
 def test_missing_rollouts_and_missing_knowledge_are_one_clear_error_each(data, tmp_path):
@@ -366,13 +264,11 @@ def test_missing_rollouts_and_missing_knowledge_are_one_clear_error_each(data, t
         train(asked(data, tmp_path, knowledge="typo"))
 
 
-def test_a_run_that_never_began_does_not_bind_its_name(data, tmp_path, monkeypatch):
+def test_a_run_that_never_began_does_not_bind_its_name(data, tmp_path):
     """A mistyped setting that stopped the run before its first checkpoint can be mended under the same name."""
     with pytest.raises(SemoreError, match="typo"):
         train(asked(data, tmp_path, knowledge="typo"))
-    monkeypatch.setattr(Agent, "update", lambda *_: (_ for _ in ()).throw(_Crash()))
-    with pytest.raises(_Crash):
-        train(asked(data, tmp_path))
+    interrupted(asked(data, tmp_path), Agent, "update", crash)
     saved = read_json(tmp_path / "run" / "settings.json")
     assert saved["settings"]["knowledge"] == saved["identity"]["knowledge"] == "privileged"
 
@@ -383,7 +279,7 @@ def test_a_run_that_never_began_does_not_bind_its_name(data, tmp_path, monkeypat
 )
 def test_rollouts_of_another_world_are_refused(data, tmp_path, changes, key):
     settings = asked(data, tmp_path, **changes)
-    with pytest.raises(SemoreError, match=f"was recorded with {key}.*SCENARIO= and WEATHER="):
+    with pytest.raises(SemoreError, match=f"was recorded with {key}.*SCENARIO=, WEATHER= and SIM="):
         train(settings)
     assert not settings.folder.exists()
 
@@ -393,6 +289,9 @@ def test_frames_without_any_knowledge_are_refused(data, tmp_path):
     make_annotator(KnowledgeCache(tmp_path / "knowledge"), "privileged", make_producers(PRIVILEGED))
     with pytest.raises(SemoreError, match=r"no frame has knowledge .*`make annotate`"):
         train(asked(tmp_path, tmp_path / "runs"))
+
+
+ASYNC = {"schedule": replace(TINY.schedule, refresh_waits=False)}
 
 
 @pytest.mark.parametrize(
@@ -406,6 +305,11 @@ def test_frames_without_any_knowledge_are_refused(data, tmp_path):
         ({"agent": replace(TINY.agent, encoder=EncoderSettings(size=20))}, "size 20"),
         ({"replay": ReplaySettings(admission="all")}, "recommended, literal, off"),
         ({"schedule": replace(TINY.schedule, batch=0)}, "schedule.batch"),
+        (ASYNC, "--scheduler local"),
+        (
+            {"schedule": replace(TINY.schedule, refresh_waits=False), "scheduler": "local", "seeds": (1, 2)},
+            "one --seed",
+        ),
     ],
 )
 def test_settings_without_sense_are_refused_before_anything_is_written(data, tmp_path, changes, word):

@@ -1,4 +1,4 @@
-"""The Lightning side: one manual update per step, and what happens between updates (refresh, log, validate, draw, save)."""
+"""The Lightning side: one manual update per step, and what happens between updates (refresh, log, validate, save)."""
 
 from __future__ import annotations
 

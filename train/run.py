@@ -99,7 +99,8 @@ class _Run:
         refreshed = self.state["refreshed"] if self.state else {"recorded": [], "pending": []}
         grown = self.refresh.restore(refreshed["recorded"], refreshed["pending"])
         self.replay = self._fill([*((episode, None) for episode in training), *grown], knowledge)
-        self.keep([records_used(episode, knowledge, rows_of(episode, settings.frame_skip)) for episode in episodes])
+        if not len(self.used):  # a run that goes on has them, and not what others have annotated since
+            self.keep([records_used(episode, knowledge, rows_of(episode, settings.frame_skip)) for episode in episodes])
         held_out = [episode for episode in episodes if episode.attributes["split"] == "validation"]
         self.validation = Validation(settings, HeldOut.of(settings, held_out, knowledge))
         self.module = Semore(settings, self.agent, self.replay)

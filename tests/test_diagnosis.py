@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_agent import SIZE, make_agent
+from tiny_agent import ENCODER, SIZE, TINY, make_agent
 
-from train.diagnosis import PATIENCE, auc, complaints, mask_quality, vital_signs
+from datasets.frame_pool import FramePool, View
+from train.agent import Agent
+from train.diagnosis import PATIENCE, auc, complaints, driving_signs, mask_quality, vital_signs
 
 OBSERVATIONS = torch.randint(0, 256, (12, 9, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -84,15 +88,79 @@ def test_a_closed_gate_is_named_after_patience_and_only_when_both_are_closed():
 
 
 def test_without_attention_no_gate_is_missed():
-    from test_agent import ENCODER, TINY
-
-    from train.agent import Agent
-    from train.encoder import EncoderSettings
-
     torch.manual_seed(0)
-    encoder = EncoderSettings(**{**vars(ENCODER), "attention": "none"})
-    agent = Agent(type(TINY)(**{**vars(TINY), "encoder": encoder}))
+    agent = Agent(replace(TINY, encoder=replace(ENCODER, attention="none")))
     assert "dead gate" not in said(agent)
+
+
+def test_a_network_without_a_student_has_no_mask_to_complain_of():
+    agent = make_agent(semantic_weight=0.0, encoder=replace(ENCODER, mask="zeros"))
+    assert not agent.teaches_mask
+    assert "health/student_std" not in vital_signs(agent, OBSERVATIONS)
+    assert "constant student mask" not in said(agent)
+
+
+def test_the_dead_stream_of_a_single_stream_network_is_named():
+    agent = make_agent(encoder=replace(ENCODER, streams="single", attention="none", mask="zeros"), semantic_weight=0.0)
+    assert said(agent, 0) == []
+    with torch.no_grad():
+        (stream,) = agent.backbone.streams().values()
+        stream[-2].bias.fill_(-100.0)
+    (found,) = complaints(vital_signs(agent, OBSERVATIONS), 0)
+    assert found.startswith("dead stream: only 0.0% of the single stream's units")
+
+
+def pool_of(*episodes: tuple[list[float], float]) -> FramePool:
+    """A pool of episodes of which each has these steerings, and this reward at every decision."""
+    pool = FramePool(View(4, 1, 1, "published"), 1000)
+    for steering, reward in episodes:
+        first, count = pool.size, len(steering)
+        pool.start[first : first + count + 1] = first
+        pool.action[first : first + count, 0] = torch.tensor(steering)
+        pool.reward[first : first + count] = reward
+        pool.size += count + 1
+        pool.episodes.append((f"e{len(pool.episodes)}", count + 1))
+    return pool
+
+
+def names(signs: dict[str, float], updates: int = 0) -> list[str]:
+    return [complaint.partition(":")[0] for complaint in complaints(signs, updates)]
+
+
+def test_zigzag_steering_is_named_and_a_bend_is_not():
+    zigzag = [0.4 * (-1) ** step for step in range(50)]
+    bend = np.linspace(-1, 1, 50).tolist()
+    signs = driving_signs(pool_of((bend, 0.1), (zigzag, 0.1)), 0.9)
+    assert signs["health/steering_change"] == pytest.approx((49 * 2 / 49 + 49 * 0.8) / 98)
+    assert names(driving_signs(pool_of((bend, 0.1)), 0.9)) == []
+    (found,) = complaints(driving_signs(pool_of((zigzag, 0.1)), 0.9), 0)
+    assert found.startswith("zigzag steering: it changes by 0.80")
+    # From one episode to the next, or to a last frame, is no change; and only the newest five hundred frames count.
+    assert driving_signs(pool_of(([1.0] * 5, 0.1), ([-1.0] * 5, 0.1)), 0.9)["health/steering_change"] == 0.0
+    assert names(driving_signs(pool_of((zigzag * 4, 0.1), ([0.0] * 500, 0.1)), 0.9)) == []
+    assert driving_signs(pool_of(), 0.9) == {"health/q_bound": 0.0, "health/steering_change": 0.0}
+
+
+def test_exploding_q_is_named_against_what_rewards_allow():
+    signs = driving_signs(pool_of(([0.0] * 5, 0.5), ([0.0] * 5, -2.0)), 0.9)
+    assert signs["health/q_bound"] == pytest.approx(20.0)
+    assert names(signs | {"loss/target_q_max": 39.0}) == []
+    assert names(signs | {"loss/target_q_max": 41.0}) == ["exploding Q"]
+    assert names(signs | {"loss/target_q_max": float("inf")}) == ["exploding Q"]
+    assert names(signs | {"loss/target_q_max": float("nan")}) == ["exploding Q"]
+    assert names(signs) == []
+
+
+def test_a_starved_buffer_is_named_while_the_filter_is_at_work():
+    starved = {"replay/delta": 0.9, "replay/admit_rate_newest": 0.1}
+    assert names(starved) == ["starved buffer"]
+    assert names(starved | {"replay/admit_rate_newest": 0.3}) == []
+    assert names(starved | {"replay/delta": 0.5}) == []  # by now everything is admitted
+    assert "--replay.admission off" in complaints(starved, 0)[0]
+
+
+def test_what_was_not_measured_is_not_judged():
+    assert complaints({}, 10 * PATIENCE) == []
 
 
 @settings(max_examples=100, deadline=None)

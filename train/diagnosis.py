@@ -88,7 +88,7 @@ def complaints(signs: dict[str, float], updates: int) -> list[str]:
 def _of_learning(signs: dict[str, float]) -> list[str]:
     found = []
     q, bound = signs.get("loss/target_q_max", 0.0), signs.get("health/q_bound", np.inf)
-    if q > EXPLODED * bound > 0:
+    if bound > 0 and not q <= EXPLODED * bound:  # not a number either
         found.append(
             f"exploding Q: targets reach {q:.0f}, rewards allow {bound:.0f}; lower --agent.lr or --agent.tau, or "
             "refresh more often (--schedule.refresh_every)"

@@ -1,0 +1,122 @@
+"""Many seeds at once: each is the run it would be alone, and what one meets is no affair of the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import TINY, asked, make_data, metrics, short_envs
+
+from datasets.errors import SemoreError
+from datasets.files import exclusive_lock, read_json
+from datasets.settings import run_command
+from train import online, seeds
+from train import run as run_module
+from train.__main__ import many
+from train.run import train
+from train.seeds import runs_of, train_seeds
+from train.settings import TrainSettings
+
+pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
+
+KILLED = 3
+SCHEDULE = replace(TINY.schedule, updates=8, refresh_every=0, validate_every=0)
+
+
+def no_export(agent: Any, path: Path, view: Any) -> None:
+    path.touch()
+
+
+def short_one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+    """In the run's own process: episodes end early, and a certain seed dies as from want of memory."""
+    online.make_envs, run_module.export_policy = short_envs, no_export
+    if settings.seed == KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return seeds._one(settings, gpu)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_each_seed_is_a_run_of_its_own_name(tmp_path):
+    settings = replace(TINY, runs=str(tmp_path), seeds=(4, 7), parallel=2, scheduler="local")
+    runs = runs_of(settings)
+    assert [(run.seed, run.folder) for run in runs] == [(4, tmp_path / "run-seed4"), (7, tmp_path / "run-seed7")]
+    same = replace(settings, seeds=(), parallel=0, scheduler="none")
+    assert [replace(run, seed=same.seed, run=same.run) for run in runs] == [same, same]
+    assert runs_of(replace(settings, run="", method="sac"))[0].folder == tmp_path / "JayWalk-laptop-sac-seed4"
+
+
+def test_seeds_are_the_single_runs_bit_for_bit_and_one_that_dies_stops_nobody(data, tmp_path, monkeypatch, capsys):
+    settings = asked(data, tmp_path / "many", schedule=SCHEDULE, seeds=(KILLED, 1, 2), parallel=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(seeds, "_one", short_one)
+        with pytest.raises(SystemExit) as ended:
+            run_command(lambda: many(settings))
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert "1 of 3 runs failed; the same command goes on with them" in printed.err
+    assert f"{tmp_path}/many/run-seed{KILLED}: error: BrokenProcessPool" in printed.out
+    monkeypatch.setattr(online, "make_envs", short_envs)
+    monkeypatch.setattr(run_module, "export_policy", no_export)
+    for run in runs_of(settings)[1:]:
+        single = replace(run, runs=str(tmp_path / "single"))
+        summary, found = train(single), read_json(run.folder / "summary.json")
+        assert {**summary, "seconds": 0} == {**found, "seconds": 0}
+        assert metrics(single) == metrics(run)
+        assert f"{run.folder}: best validation reward" in printed.out
+        assert found["weights_sha256"] in printed.out
+        assert "transitions admitted" in (run.folder / "train.log").read_text()
+        assert train(run) == found  # and it is the run a single command would go on with
+    shas = {read_json(run.folder / "summary.json")["weights_sha256"] for run in runs_of(settings)[1:]}
+    assert len(shas) == 2
+
+
+def test_what_the_user_must_mend_is_the_run_s_outcome_and_in_its_log(data, tmp_path):
+    (run,) = runs_of(asked(data, tmp_path, seeds=(5,)))
+    with exclusive_lock(run.folder / ".lock", "test"):
+        outcome = seeds._one(run, None)
+    assert "already running as process" in outcome
+    assert outcome in (run.folder / "train.log").read_text()
+
+
+def test_what_nobody_foresaw_leaves_its_traceback_in_the_log(data, tmp_path, monkeypatch):
+    (run,) = runs_of(asked(data, tmp_path, seeds=(5,)))
+    monkeypatch.setattr(run_module, "train", lambda _: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        seeds._one(run, None)
+    assert "ZeroDivisionError" in (run.folder / "train.log").read_text()
+
+
+def test_seeds_without_sense_are_refused_before_any_process_starts(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(seeds, "_one", lambda *_: pytest.fail("a run"))
+    with pytest.raises(SemoreError, match="unknown reward"):
+        many(asked(data, tmp_path, seeds=(1, 2), reward="fast"))
+
+
+@pytest.mark.slow
+def test_seeds_on_a_cluster_are_the_same_runs(data, tmp_path, monkeypatch):
+    here = asked(data, tmp_path / "here", schedule=SCHEDULE, seeds=(1, KILLED + 1))
+    there = replace(here, runs=str(tmp_path / "there"), scheduler="local")
+    monkeypatch.setattr(seeds, "_one", short_one)
+    for each in (here, there):
+        assert len(list(train_seeds(each))) == 2
+    for one, two in zip(runs_of(here), runs_of(there), strict=True):
+        summaries = [read_json(run.folder / "summary.json") for run in (one, two)]
+        assert summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
+        assert metrics(one) == metrics(two)

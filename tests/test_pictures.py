@@ -90,7 +90,6 @@ def test_the_attention_panel_peaks_where_the_attention_looks():
         shown = cells(picture, row, "attention to H_ka")
         assert shown.argmax() == cell
         assert shown.max() == 255
-        assert np.sort(shown.flatten())[-2] < 128
 
 
 @pytest.mark.parametrize(

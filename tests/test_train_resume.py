@@ -144,7 +144,8 @@ def test_a_run_that_ends_while_its_pool_fills_starts_anew(data, whole, tmp_path)
     assert_same_run(settings, train(settings), whole)
 
 
-@pytest.mark.parametrize("update", [pytest.param(5, marks=pytest.mark.slow), 30])
+@pytest.mark.slow
+@pytest.mark.parametrize("update", [5, 30])
 def test_a_run_that_ends_in_an_update_resumes_to_the_same_weights(data, whole, tmp_path, update):
     settings = asked(data, tmp_path, **HARD)
     interrupted(settings, *at_call(Agent, "update", update))
@@ -189,6 +190,7 @@ def test_a_run_that_ends_between_its_best_and_its_last_checkpoint(data, whole, t
     assert_same_run(settings, train(settings), whole)
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_its_last_update_only_writes_what_is_missing(data, whole, tmp_path, monkeypatch):
     settings = asked(data, tmp_path, **HARD)
     interrupted(settings, run_module, "export_policy", crash)

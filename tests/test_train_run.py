@@ -33,7 +33,7 @@ from collect.behaviour import load_policy
 from datasets.errors import SemoreError
 from datasets.files import digest16, exclusive_lock, read_json
 from datasets.frame_pool import DRIVERS, RANDOM
-from datasets.knowledge import KnowledgeCache
+from datasets.knowledge import KnowledgeCache, KnowledgeSet
 from datasets.rollouts import Rollouts
 from train import online
 from train import run as run_module
@@ -137,13 +137,19 @@ def test_last_checkpoint_and_exported_policy_hold_the_weights_they_claim(whole):
     assert policy.view == {**view, "update": summary["best_update"]}
 
 
+COMPLAINTS = ("constant student mask", "dead stream", "dead gate", "exploding Q", "starved buffer", "zigzag steering")
+
+
 @pytest.mark.usefixtures("_no_export")
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(data, whole, tmp_path):
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(data, whole, tmp_path, capfd):
     again = asked(data, tmp_path)
     torch.manual_seed(12345)  # whatever went on before in this process
     assert_same_run(again, train(again), whole)
     other = asked(data, tmp_path, run="other", seed=2)
     assert train(other)["weights_sha256"] != whole[1]["weights_sha256"]
+    printed = "".join(capfd.readouterr())
+    assert "validation reward" in printed
+    assert not [name for name in COMPLAINTS if name in printed]  # healthy runs
 
 
 def test_a_finished_run_is_not_trained_again(whole, monkeypatch, capsys):
@@ -282,6 +288,14 @@ def test_rollouts_of_another_world_are_refused(data, tmp_path, changes, key):
     with pytest.raises(SemoreError, match=f"was recorded with {key}.*SCENARIO=, WEATHER= and SIM="):
         train(settings)
     assert not settings.folder.exists()
+
+
+def test_a_filter_that_starves_the_buffer_is_named_before_the_first_update(data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(KnowledgeSet, "verdicts", lambda self, frames, states, words: np.zeros(len(frames), np.uint8))
+    settings = asked(data, tmp_path, replay=ReplaySettings(pool_frames=400, filter_steps=10**6, random_steps=5))
+    with pytest.raises(SemoreError, match=r"holds 5 transitions.* batch of 8.*--replay\.filter_steps"):
+        train(settings)
+    assert "train: starved buffer: the filter admits 6% of the newest decisions" in capfd.readouterr().out
 
 
 def test_frames_without_any_knowledge_are_refused(data, tmp_path):

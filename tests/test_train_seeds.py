@@ -62,6 +62,7 @@ def test_each_seed_is_a_run_of_its_own_name(tmp_path):
     assert runs_of(replace(settings, run="", method="sac"))[0].folder == tmp_path / "JayWalk-laptop-sac-seed4"
 
 
+@pytest.mark.slow
 def test_seeds_are_the_single_runs_bit_for_bit_and_one_that_dies_stops_nobody(data, tmp_path, monkeypatch, capsys):
     settings = asked(data, tmp_path / "many", schedule=SCHEDULE, seeds=(KILLED, 1, 2), parallel=2)
     with monkeypatch.context() as patch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -51,6 +51,7 @@ class Annotator:
     """Frames handed to a producer at once."""
     retry_failed: bool = True
     """Whether failed records are tried again."""
+    _reader: _Reader = field(default_factory=lambda: _Reader(), repr=False, compare=False)
 
     def __call__(self, episodes: Sequence[Episode]) -> Summary:
         """Annotate the episodes' decision frames without a word and commit."""
@@ -69,7 +70,7 @@ class Annotator:
         start, summary = time.monotonic(), Summary()
         cache = self.knowledge.cache
         try:
-            for parts, batch in _ahead(_read(share, self.batch, self.producers.privileged)):
+            for parts, batch in _ahead(self._reader.read(share, self.batch, self.producers.privileged)):
                 self._annotate(parts, batch, summary)
                 advance(len(batch))
                 if share.deaths:  # a worker died over it: what goes well this time is not to be lost again
@@ -208,18 +209,24 @@ def _refusing(producers: Producers, reason: str) -> Producers:
     )
 
 
-def _read(share: Share, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
-    """The share's frames in batches of at most `size`, across episodes of one camera; each episode is read once."""
-    last: tuple[str, FrameBatch] | None = None
-    for group in share.batches(size):
-        pieces = []
-        for part in group:
-            path = str(part.episode.path)
-            if last is None or last[0] != path:
-                last = path, FrameBatch.read(part.episode, privileged)
-            pieces.append(last[1].take(part.rows))
-        for same in _alike(pieces):
-            yield tuple(group[place] for place in same), FrameBatch.joined([pieces[place] for place in same])
+class _Reader:
+    """Reads the frames of shares; the last episode stays at hand, for the next share mostly goes on with it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, bool, FrameBatch] | None = None
+
+    def read(self, share: Share, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
+        """The share's frames in batches of at most `size`, across episodes of one camera."""
+        for group in share.batches(size):
+            pieces = [self._episode(part.episode, privileged).take(part.rows) for part in group]
+            for same in _alike(pieces):
+                yield tuple(group[place] for place in same), FrameBatch.joined([pieces[place] for place in same])
+
+    def _episode(self, episode: Episode, privileged: bool) -> FrameBatch:
+        known = (f"{episode.path} {episode.attributes.get('checksum')}", privileged)
+        if self._last is None or self._last[:2] != known:
+            self._last = (*known, FrameBatch.read(episode, privileged))
+        return self._last[2]
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:

@@ -69,7 +69,8 @@ class AnnotatorPlugin(WorkerPlugin):
                 knowledge = ensure_set(KnowledgeCache(self.root), self.set_name, self.producers.manifest(self.merge))
                 self._annotator = Annotator(knowledge, self.producers, self.batch, self.retry_failed)
                 self._annotator.producers.load()
-            self._annotator.knowledge.cache.refresh()  # somebody else may have done some of it meanwhile
+            # Somebody else may have done some of it meanwhile. The client saves the index, once, at the end.
+            self._annotator.knowledge.cache.refresh(save=False)
             return self._annotator.work(share)
 
 
@@ -103,7 +104,9 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
 
     def __enter__(self) -> DaskCrew:
         # Zero failures allowed: shares of a dead worker come back at once, to be halved here.
-        self._stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        # No sampling profiler: a hundred times a second it stops the thread that does the work.
+        options = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.profile.enabled": False}
+        self._stack.enter_context(dask.config.set(options))
         self._stack.callback(self._disconnect)
         self._connect()
         self._say(f"Dask: {self.workers} workers, dashboard at {self._connected.dashboard_link}")

@@ -48,10 +48,10 @@ class KnowledgeCache:
         """The three levels in the order of production."""
         return self.texts, self.masks, self.verdicts
 
-    def refresh(self) -> None:
-        """Pick up what other processes have committed."""
+    def refresh(self, save: bool = True) -> None:
+        """Pick up what other processes have committed, and `save` the index when it has grown."""
         for level in self.levels:
-            level.refresh()
+            level.refresh(save)
 
     def commit(self) -> None:
         """Write all pending records; after this they survive a crash and others see them. The saved index follows with

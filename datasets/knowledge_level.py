@@ -58,8 +58,9 @@ class Level:
         """The records of the committed shards, as of the last refresh."""
         return self._index
 
-    def refresh(self) -> None:
-        """Pick up shards that other processes have committed, and forget those that are gone."""
+    def refresh(self, save: bool = True) -> None:
+        """Pick up shards that other processes have committed, and forget those that are gone; then save the index, if
+        it is worth it, unless somebody else will."""
         before: set[str] | None = None
         # Until two listings agree: one alone may miss a shard and its replacement when `compact` is at work meanwhile.
         while (present := shard_names(self.folder)) != before:
@@ -72,7 +73,8 @@ class Level:
                     self.put_aside(shard, error)
             self._index.add(fresh)
             before = present
-        self.save_index()
+        if save:
+            self.save_index()
 
     def save_index(self, always: bool = False) -> None:
         """Save the index when it has changed enough to be worth it, or `always`; a read-only folder is left alone."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+import dask
 import numpy as np
 import torch
 from distributed import LocalCluster
@@ -102,7 +103,8 @@ def overhead_alone(rollouts: Rollouts, root: Path) -> float:
 def on_dask(rollouts: Rollouts, root: Path, workers: int) -> tuple[float, Summary]:
     """Seconds until a new cluster has done a first short pass, and a whole pass on it."""
     start = time.perf_counter()
-    with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster:
+    plain = dask.config.set({"distributed.worker.profile.enabled": False})  # as annotate.cluster starts them
+    with plain, LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster:
 
         def annotate(recorded: Rollouts) -> Summary:
             cache, crew = KnowledgeCache(root / "k"), CrewSettings(cluster.scheduler_address)

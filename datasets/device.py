@@ -10,5 +10,5 @@ from datasets.errors import SemoreError
 def torch_device(name: str) -> torch.device:
     """auto: cuda when there is one, else cpu; SemoreError when cuda is asked for and torch sees none."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise SemoreError("device cuda was asked for, but torch sees no GPU; choose --device cpu or auto")
+        raise SemoreError("device cuda was asked for, but torch sees no GPU; choose device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -215,7 +215,7 @@ def test_weights_are_loaded_once_and_not_for_the_identity(settings, monkeypatch)
 def test_what_is_not_installed_is_named(settings, monkeypatch):
     with pytest.raises(SemoreError, match=r"needs a CUDA GPU; set qwen.quantisation=none"):
         Qwen2VL(replace(settings, quantisation="nf4")).load()
-    with pytest.raises(SemoreError, match="finds no CUDA GPU"):
+    with pytest.raises(SemoreError, match="torch sees no GPU"):
         Qwen2VL(replace(settings, device="cuda")).load()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(qwen2_vl, "find_spec", lambda name: None)

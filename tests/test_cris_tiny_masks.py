@@ -34,13 +34,7 @@ from annotate.settings import CrisTinySettings
 from collect.embedded.world import EmbeddedSimulator
 from datasets.errors import SemoreError
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,7 @@ from tiny_agent import METHODS, QUIET, SIZE, changed, gradients, make_agent, mak
 from train.agent import Agent
 from train.agent_settings import AgentSettings, Weights
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The networks are so small that a second thread only waits for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -18,12 +18,7 @@ from train.agent_settings import Weights
 TINY = Stack(size=32, filters=4, batch=4)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from loopback_openai import Asked, Loopback, Reply, say, trouble
 from test_annotate_scenes import write_rollouts
 from tiny_qwen2vl import build
@@ -155,14 +154,6 @@ def test_describer_and_judge_differ():
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     return str(build(tmp_path_factory.mktemp("models") / "tiny"))
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 ACTIONS = [f"{steer}, {pedal}" for steer in STEERING for pedal in PEDALS]

@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import replace
 
-import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
@@ -20,14 +19,7 @@ from datasets.errors import SemoreError
 PROMPTS = ["list the objects" + " near the car" * (row % 4) for row in range(8)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_offline():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "offline")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from dataclasses import replace
 import huggingface_hub.constants
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from tiny_qwen2vl import build
 
@@ -23,14 +22,7 @@ from datasets.errors import SemoreError
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_offline():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-        yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread", "offline")
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotate.plan import Part, Plan, Wanted, decision_frames, make_plan, phrases_of
+from annotate.reading import Reader, ahead
 from annotate.seams import MAX_PHRASES, FrameBatch, Judge, Producers, Verdict
 from annotate.shares import Share, WorkerDied
 from annotate.summary import Summary
@@ -51,7 +51,7 @@ class Annotator:
     """Frames handed to a producer at once."""
     retry_failed: bool = True
     """Whether failed records are tried again."""
-    _reader: _Reader = field(default_factory=lambda: _Reader(), repr=False, compare=False)
+    _reader: Reader = field(default_factory=Reader, repr=False, compare=False)
 
     def __call__(self, episodes: Sequence[Episode]) -> Summary:
         """Annotate the episodes' decision frames without a word and commit."""
@@ -70,7 +70,7 @@ class Annotator:
         start, summary = time.monotonic(), Summary()
         cache = self.knowledge.cache
         try:
-            for parts, batch in _ahead(self._reader.read(share, self.batch, self.producers.privileged)):
+            for parts, batch in ahead(self._reader.read(share, self.batch, self.producers.privileged)):
                 self._annotate(parts, batch, summary)
                 advance(len(batch))
                 if share.deaths:  # a worker died over it: what goes well this time is not to be lost again
@@ -207,43 +207,6 @@ def _refusing(producers: Producers, reason: str) -> Producers:
         _Refusal(producers.segmenter.identity, reason),
         None if judge is None else _Refusal(judge.identity, reason),
     )
-
-
-class _Reader:
-    """Reads the frames of shares; the last episode stays at hand, for the next share mostly goes on with it."""
-
-    def __init__(self) -> None:
-        self._last: tuple[str, bool, FrameBatch] | None = None
-
-    def read(self, share: Share, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
-        """The share's frames in batches of at most `size`, across episodes of one camera."""
-        for group in share.batches(size):
-            pieces = [self._episode(part.episode, privileged).take(part.rows) for part in group]
-            for same in _alike(pieces):
-                yield tuple(group[place] for place in same), FrameBatch.joined([pieces[place] for place in same])
-
-    def _episode(self, episode: Episode, privileged: bool) -> FrameBatch:
-        known = (f"{episode.path} {episode.attributes.get('checksum')}", privileged)
-        if self._last is None or self._last[:2] != known:
-            self._last = (*known, FrameBatch.read(episode, privileged))
-        return self._last[2]
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items; the next one is made in another thread while one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
-
-
-def _alike(pieces: Sequence[FrameBatch]) -> list[list[int]]:
-    """Places of the pieces by picture size."""
-    sizes: dict[tuple[int, ...], list[int]] = {}
-    for place, piece in enumerate(pieces):
-        sizes.setdefault(piece.rgb.shape[1:], []).append(place)
-    return list(sizes.values())
 
 
 def _bisected(rows: list[int], call: Callable[[list[int]], list[T]], failed: Callable[[int, str], T]) -> list[T]:

@@ -101,7 +101,7 @@ class Context(nn.Module):
         """Also what it read, (B, _WHOLE)."""
         whole = self.read(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
         parts = self.tell(whole)[:, :, None, None].split([2 * channels for channels in self._told], dim=1)
-        return whole, [(part.chunk(2, dim=1)) for part in parts]
+        return whole, [part.chunk(2, dim=1) for part in parts]
 
 
 class PixelEncoder(nn.Module):

@@ -30,7 +30,7 @@ help:
 	@echo "make cris-tiny                         train the small segmenter of the embedded world again"
 	@echo "make rehearse                          a cluster's bad day on this machine, with a fake model"
 	@echo "make test | test-slow | lint           checks"
-	@echo "make bench                             speeds of collecting and annotating, against their targets"
+	@echo "make bench                             speeds of all stages and of rivals, against their targets"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"

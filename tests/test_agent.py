@@ -18,14 +18,7 @@ from train.agent_settings import Weights
 from train.checkpoint import export_policy
 from train.encoder import static_and_motion
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The networks are so small that a second thread only waits for the first."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_closed_gates_pass_no_gradient_to_the_knowledge_path_but_get_one_themselves():
@@ -269,3 +262,9 @@ def test_an_exported_policy_acts_as_the_agent(tmp_path: Path, changes):
     noise = np.random.default_rng([3, 0x5AC]).standard_normal(2)
     expected = np.tanh(mean[0].numpy() + np.exp(log_std[0].numpy()) * noise)
     np.testing.assert_allclose(draws[0][0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mask", "share"), [("student", 0.5), ("cached", 0.0), ("zeros", 0.0)])
+def test_only_a_student_that_is_mixed_in_has_a_share(mask, share):
+    agent = make_agent(encoder=replace(ENCODER, mask=mask))
+    assert agent.student_share(QUIET) == share

@@ -63,6 +63,10 @@ class Agent(nn.Module):
         """Whether any loss shapes the student's mask."""
         return self.settings.teaches_mask
 
+    def student_share(self, weights: Weights) -> float:
+        """Probability that the student's mask replaces a cached one: the schedule's, where it is mixed in at all."""
+        return weights.student_share if self.settings.encoder.mask == "student" else 0.0
+
     def update(self, batch: Batch, weights: Weights, watch: bool = False) -> dict[str, Tensor]:
         """One step of method.md §4 on a batch; returns detached scalars, with `watch` also each part's gradient norm.
         Losses share the passes online(s), online(s'), target(s')."""
@@ -71,8 +75,7 @@ class Agent(nn.Module):
             return self._imitate(batch, watch)
         alpha = self.log_alpha.exp().detach()
         batch, seen, following = self._looks(batch)
-        share = weights.student_share if s.encoder.mask == "student" else 0.0
-        use_cached = batch.mask_valid & (torch.rand_like(batch.mask[:, :, 0, 0]) >= share)
+        use_cached = batch.mask_valid & (torch.rand_like(batch.mask[:, :, 0, 0]) >= self.student_share(weights))
         now, then = self.backbone.inputs(seen, 2), self.backbone.inputs(following, 3)
 
         # Targets: a' ~ π(s'), y, and z' from the online encoder; no gradient.

@@ -26,8 +26,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, semantic: Tensor, motion: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """F_s as it is, and F_m⁺ from F_m and F_k, all (B,C,g,g)."""
-        motion_BNC = self.motion_norm(motion.flatten(2).transpose(1, 2) + self.position)
-        known_BNC = self.known_norm(known.flatten(2).transpose(1, 2) + self.position)
+        motion_BNC, known_BNC = self._tokens(motion, known)
         delta_m = self.motion_asks(motion_BNC, known_BNC)
         delta_k = self.known_asks(known_BNC, motion_BNC)
         delta: Tensor = self.gates[0] * delta_m + self.gates[1] * delta_k
@@ -36,10 +35,13 @@ class CrossAttention(nn.Module):
     @torch.no_grad()
     def looks(self, motion: Tensor, known: Tensor) -> Tensor:
         """(B, g²) summing to 1: where in F_k the cells of F_m look, mean over these and the heads; for pictures."""
+        weights_BHNN: Tensor = self.motion_asks.weights(*self._tokens(motion, known))
+        return weights_BHNN.mean(dim=(1, 2))
+
+    def _tokens(self, motion: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         motion_BNC = self.motion_norm(motion.flatten(2).transpose(1, 2) + self.position)
         known_BNC = self.known_norm(known.flatten(2).transpose(1, 2) + self.position)
-        weights_BHNN: Tensor = self.motion_asks.weights(motion_BNC, known_BNC)
-        return weights_BHNN.mean(dim=(1, 2))
+        return motion_BNC, known_BNC
 
 
 class JointAttention(nn.Module):
@@ -87,17 +89,19 @@ class _Attention(nn.Module):
         self.output = nn.Linear(channels, channels)
 
     def forward(self, asking_BNC: Tensor, asked_BNC: Tensor) -> Tensor:
-        query = self._split(self.query(asking_BNC))
-        key, value = (self._split(part) for part in self.key_value(asked_BNC).chunk(2, -1))
+        query, key, value = self._heads_of(asking_BNC, asked_BNC)
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def weights(self, asking_BNC: Tensor, asked_BNC: Tensor) -> Tensor:
         """(B, heads, N, N) softmaxed, as forward mixes with."""
-        query = self._split(self.query(asking_BNC))
-        key, _ = (self._split(part) for part in self.key_value(asked_BNC).chunk(2, -1))
+        query, key, _ = self._heads_of(asking_BNC, asked_BNC)
         weights: Tensor = (query @ key.transpose(2, 3) / key.shape[-1] ** 0.5).softmax(-1)
         return weights
+
+    def _heads_of(self, asking_BNC: Tensor, asked_BNC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        key, value = self.key_value(asked_BNC).chunk(2, -1)
+        return self._split(self.query(asking_BNC)), self._split(key), self._split(value)
 
     def _split(self, tokens_BNC: Tensor) -> Tensor:
         batch, count, channels = tokens_BNC.shape

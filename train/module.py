@@ -91,7 +91,7 @@ class Course(lightning.Callback):
             entry |= self._refresh.drive(agent, module.replay)
         self._keep(self._refresh.learn(update, module.replay))
         if update % schedule.log_every == 0:
-            share = schedule.weights(update).student_share
+            share = agent.student_share(schedule.weights(update))
             entry |= module.drain() | module.replay.composition(update, share)
             entry |= self._speed.since_last(update, entry["replay/offered"])
             entry |= self._health(module, entry)

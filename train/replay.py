@@ -105,9 +105,10 @@ class SelectiveReplay:
         for store in (self._step, self._draw, self._initial):
             store[: size - dropped] = store[dropped:size].copy()
             store[size - dropped : size] = NO_DECISION if store is self._step else 0
-        self._offer(self.pool.add(episode, knowledge, visible))
+        new = self.pool.add(episode, knowledge, visible)
+        self._offer(new)
         self._recorded_at.append(update)
-        self._policies.append(str(episode.attributes["policy"]))
+        self._policies.append(new.policy)
         self.judge()
 
     def learn(self, episode: Episode, knowledge: KnowledgeSet, visible: NDArray[np.int64] | None = None) -> None:

@@ -14,6 +14,12 @@ from collect.scenarios import Scenario, Weather
 from datasets.errors import SemoreError
 
 
+class EpisodeLost(SemoreError):
+    """A simulator's server or client died, hung or lied: the episode in flight is lost, `reset` may begin another.
+
+    Raised by `reset`, `step` and a snapshot's `draw`; the message says what happened last."""
+
+
 @dataclass(frozen=True)
 class Control:
     """What the ego's driver asks for: steer in [−1, 1] (right positive), throttle and brake in [0, 1]."""

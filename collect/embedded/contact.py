@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from collect.embedded.jit import kernel
 from collect.embedded.road import locate_at, pose_at
+from datasets.schema import Kind, SemanticClass
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +28,13 @@ clockwise seen from above), and its inverse mass (1/kg) and moment of inertia (1
 
 FRICTION: Final = 0.5
 """Coefficient of friction between bodies: a body hit by a bumper sticks to it rather than slipping off sideways."""
+
+
+def build(kind: Kind) -> tuple[float, float, float, float]:
+    """Half length, half width (m), 1/mass, 1/inertia of a kind; people are pushed, not spun."""
+    inertia = kind.mass * (kind.length**2 + kind.width**2) / 12  # of a box about its vertical axis
+    spins = kind.semantic is not SemanticClass.PEDESTRIAN
+    return kind.length / 2, kind.width / 2, 1 / kind.mass, 1 / inertia if spins else 0.0
 
 
 @kernel
@@ -128,9 +136,10 @@ def strike(a: Floats, b: Floats, depth: float, nx: float, ny: float, px: float, 
 def collide(bodies: Floats, movable: int, people: int, dt: float) -> Floats:
     """Resolve every contact among `bodies` (n, 11), of which the first `movable` can move; changed in place.
 
-    The movable rows from `people` on are walkers: they slip past one another, as pedestrians do. Returns (k, 3): the
-    two rows and the impulse (N·s) of each contact, pairs in ascending order. `dt` is the step that led here, s."""
-    hits = np.empty((4 * movable + 4, 3))
+    The movable rows from `people` on are walkers: they slip past one another, as pedestrians do. Returns (k, 5): the
+    two rows, the impulse (N·s) and the unit normal from the first to the second of each contact, pairs in ascending
+    order. `dt` is the step that led here, s."""
+    hits = np.empty((4 * movable + 4, 5))
     n = 0
     for i in range(movable):
         for j in range(i + 1, bodies.shape[0]):
@@ -144,6 +153,7 @@ def collide(bodies: Floats, movable: int, people: int, dt: float) -> Floats:
             if depth > 0.0 and n < hits.shape[0]:
                 px, py = _meeting_point(a, b)
                 hits[n, 0], hits[n, 1], hits[n, 2] = i, j, strike(a, b, depth, nx, ny, px, py)
+                hits[n, 3], hits[n, 4] = nx, ny
                 n += 1
     return hits[:n].copy()
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from collect.embedded.dynamics import SPIN_GRIP, toward_zero
 from collect.embedded.jit import kernel
 from collect.embedded.road import pose_at
+from datasets.schema import Kind
 
 Floats = NDArray[np.float64]
 
@@ -34,6 +35,7 @@ WRECK: Final = 1e9
 PARKING: Final = -5000.0
 """x and y (m) where vehicles wait that have left the road."""
 
+_LIVELY = {"fire truck": 1.4, "ambulance": 2.0, "cyclist": 1.2}  # m/s² at most; cars 2.6
 _HEADWAY, _STANDSTILL, _COMFORT = 1.2, 2.0, 3.0  # s, m (the traffic manager's leading distance), m/s²
 _HARDEST = 8.0  # m/s², strongest braking in traffic
 _SLIDING = 6.0  # m/s², friction of a pushed vehicle
@@ -44,6 +46,15 @@ _TURNING = 1.0  # rad/s
 _BETWEEN_CHANGES = 4.0  # s
 _WORTH = 1.0  # m/s that must be gained for a change of lanes
 _BRAKE_LIGHTS = 0.7  # m/s² of slowing from which they shine
+
+
+def vehicle_row(kind: Kind, s: float, t: float, way: float, lane_t: float, desired: float) -> Floats:
+    """The row (17,) of a vehicle of `kind` that stands at (s, t) m, drives along s (`way` +1) or against it (−1), keeps
+    to `lane_t` (m) and likes `desired` m/s."""
+    row = np.zeros(VEHICLE_COLUMNS)
+    row[[S, T, WAY, LANE_T, DESIRED]] = s, t, way, lane_t, desired
+    row[[LENGTH, WIDTH, ACCEL]] = kind.length, kind.width, _LIVELY.get(kind.name, 2.6)
+    return row
 
 
 @kernel

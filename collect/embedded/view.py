@@ -154,13 +154,24 @@ def draw(
     town: Town, air: Atmosphere, size: int, x: float, y: float, yaw: float,
     actors: NDArray[np.float32], paint: Floats, low_beams: bool, tick: int,
 ) -> Images:  # fmt: skip
-    """The camera's pictures of `size`² pixels for an ego at (x, y, yaw); SemoreError when that is more than WIDEST.
-
-    actors (A, 14) as schema.ACTOR_FIELDS, paint (A, 3) in [0, 1]. A pure function: same arguments, same bytes."""
-    if size > WIDEST:
-        raise SemoreError(f"camera size {size} is too large; use at most {WIDEST} pixels")
+    """The ego camera's pictures of `size`² pixels for an ego at (x, y, yaw); otherwise as `look`."""
     cos, sin = math.cos(yaw), math.sin(yaw)
     eye = Eye(x + CAMERA_AHEAD * cos, y + CAMERA_AHEAD * sin, CAMERA_HEIGHT, cos, sin, CAMERA_TAN)
+    return look(town, air, size, eye, (x, y, yaw), actors, paint, low_beams, tick)
+
+
+def look(
+    town: Town, air: Atmosphere, size: int, eye: Eye, carrier: tuple[float, float, float],
+    actors: NDArray[np.float32], paint: Floats, low_beams: bool, tick: int,
+) -> Images:  # fmt: skip
+    """What `eye` sees in `size`² pixels; SemoreError when that is more than WIDEST.
+
+    `carrier`: x, y, yaw of the car that carries the eye, for its low beams and for what is near enough to be drawn.
+    actors (A, 14) as schema.ACTOR_FIELDS without the carrier, paint (A, 3) in [0, 1]. A pure function: same arguments,
+    same bytes."""
+    if size > WIDEST:
+        raise SemoreError(f"camera size {size} is too large; use at most {WIDEST} pixels")
+    x, y, yaw = carrier
     s, _ = town.road.locate(x, y)
     seen = town.scenery.between(s - _SIGHT, s + _SIGHT)
     roofs = town.roofs_between(s - _ROOF_SIGHT, s + _ROOF_SIGHT)

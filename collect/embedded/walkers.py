@@ -34,6 +34,13 @@ _REELING = 0.3  # m/s above which somebody who was hit has no foothold
 _WALL = 9.4  # m from the reference line: nobody walks into the houses
 
 
+def walker_row(s: float, t: float, x: float, y: float, facing: float) -> Floats:
+    """The row (11,) of somebody who stands at (s, t), which is (x, y) m, and faces the road's side `facing` (±1)."""
+    row = np.zeros(WALKER_COLUMNS)
+    row[[S, T, X, Y, FACING]] = s, t, x, y, facing
+    return row
+
+
 @kernel
 def walk(
     walkers: Floats, segments: Floats, decide: bool, coins: Floats, band: float, left: float, right: float, dt: float

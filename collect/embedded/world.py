@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collect.embedded import vehicles, walkers
-from collect.embedded.contact import collide, lean
+from collect.embedded.contact import build, collide, lean
 from collect.embedded.dynamics import EGO_KIND, EgoState, advance
 from collect.embedded.placement import Cast, place
 from collect.embedded.raycast import RENDERER_VERSION
@@ -25,7 +25,7 @@ from collect.embedded.walkers import DECISION_STEPS
 from collect.scenarios import Scenario, Weather
 from collect.simulator import Collision, Control, Ego, Lane, Snapshot
 from datasets.errors import SemoreError
-from datasets.schema import ACTOR_COLUMN, DT, KIND_INDEX, KINDS, Kind, SemanticClass
+from datasets.schema import ACTOR_COLUMN, DT, KIND_INDEX, KINDS, SemanticClass
 
 Floats = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ class _Episode:
         self._vehicles, self._walkers = state.vehicles.copy(), state.walkers.copy()
         self._control, self._collisions = state.control, state.collisions
         kinds = [KINDS[int(kind)] for kind in state.cast.actors[:, ACTOR_COLUMN["kind"]]]
-        self._build = np.array([_build(kind) for kind in (EGO_KIND, *kinds)])
+        self._build = np.array([build(kind) for kind in (EGO_KIND, *kinds)])
         self._table = self._actors()
 
     def state(self) -> WorldState:
@@ -166,7 +166,7 @@ class _Episode:
         before = bodies[:movable].copy()
         hits = collide(bodies, movable, 1 + len(self._vehicles), DT)
         events = []
-        for one, other, strength in hits:
+        for one, other, strength in hits[:, :3]:
             if one == 0 and strength > 0.0:
                 events.append(self._event(float(strength), int(other) - 1, actors))
         for fence in self._town.fences:
@@ -275,13 +275,6 @@ def _clipped(control: Control) -> Control:
         min(1.0, max(0.0, float(control.throttle))),
         min(1.0, max(0.0, float(control.brake))),
     )
-
-
-def _build(kind: Kind) -> tuple[float, float, float, float]:
-    """Half length, half width (m), 1/mass, 1/inertia of a kind; people are pushed, not spun."""
-    inertia = kind.mass * (kind.length**2 + kind.width**2) / 12  # of a box about its vertical axis
-    spins = kind.semantic is not SemanticClass.PEDESTRIAN
-    return kind.length / 2, kind.width / 2, 1 / kind.mass, 1 / inertia if spins else 0.0
 
 
 def _noun(semantic: int) -> str:

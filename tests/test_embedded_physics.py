@@ -187,7 +187,7 @@ class TestContact:
             other = _box(3.9, 0, 4, 2) if math.isinf(mass) else _body(3.9, 0, 0, 0, mass)
             bodies = np.stack([ego, other])
             hits = collide(bodies, 1 if math.isinf(mass) else 2, 2, DT)
-            assert hits.tolist() == [[0, 1, pytest.approx(expected)]]
+            assert hits.tolist() == [[0, 1, pytest.approx(expected), 1.0, 0.0]]  # the normal points at the second
             assert bodies[0, 6] == pytest.approx(0.0 if math.isinf(mass) else M / (M + mass) * 10)
             assert bodies[0, 8] == bodies[1, 8] == 0.0
             assert bodies[0, 0] == pytest.approx(-0.1 if math.isinf(mass) else -0.1 * mass / (M + mass))

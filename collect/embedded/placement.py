@@ -36,12 +36,12 @@ class Cast:
     walk_right: float
 
 
-def place(scenario: Scenario, road: Road, rng: np.random.Generator) -> Cast:
-    """Draw a start for `scenario` on `road`; SemoreError when a group doesn't fit or names a lane the road lacks."""
+def place(scenario: Scenario, on: Road, rng: np.random.Generator) -> Cast:
+    """Draw a start for `scenario` on the road `on`; SemoreError when a group doesn't fit or names a lane it lacks."""
 
-    def where(number: int, lane: int, s: float, offset: float = 0.0) -> tuple[float, float, float]:
-        _check(number, road)
-        x, y, heading = road.pose(s, road.lane_centre(lane) + travel(lane) * offset)
+    def where(road: int, lane: int, s: float, offset: float = 0.0) -> tuple[float, float, float]:
+        _check(road, on)
+        x, y, heading = on.pose(s, on.lane_centre(lane) + travel(lane) * offset)
         return x, y, heading + (0.0 if travel(lane) > 0 else math.pi)
 
     start = draw_start(scenario, where, rng)
@@ -49,16 +49,16 @@ def place(scenario: Scenario, road: Road, rng: np.random.Generator) -> Cast:
     x, y, yaw = where(ego.road, ego.lane, ego.s, ego.offset)
     vehicles = [
         vehicle_row(
-            KINDS[one.kind], one.s, road.lane_centre(one.lane), travel(one.lane),
-            road.lane_centre(one.lane), road.limit / 3.6 * (1.0 - one.percent / 100.0),
+            KINDS[one.kind], one.s, on.lane_centre(one.lane), travel(one.lane),
+            on.lane_centre(one.lane), on.limit / 3.6 * (1.0 - one.percent / 100.0),
         )
         for one in start.vehicles
     ]  # fmt: skip
     walkers = []
     for one in start.walkers:
-        _check(one.road, road)
-        t = road.lane_centre(one.lane)
-        walkers.append(walker_row(one.s, t, *road.pose(one.s, t)[:2], facing=-math.copysign(1.0, t)))
+        _check(one.road, on)
+        t = on.lane_centre(one.lane)
+        walkers.append(walker_row(one.s, t, *on.pose(one.s, t)[:2], facing=-math.copysign(1.0, t)))
     looks = [(one.kind, float(one.lights)) for one in start.vehicles]
     looks += [(KIND_INDEX["pedestrian"], 0.0)] * len(walkers)
     actors = [_actor(number, kind, lights) for number, (kind, lights) in enumerate(looks, start=1)]

@@ -1,0 +1,99 @@
+"""The client's process: it alone imports `carla`, since the client library ends the process it is in on bad data.
+
+It is told (request, arguments) and answers ("done", result), ("refused", text) for what the user can mend, or ("lost",
+text) when server or client failed. It ends, having put everything back, on "close", when its parent is gone, and on
+SIGTERM; Ctrl-C is the parent's business."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.carla.classes import class_table
+from collect.carla.trace import Trace
+from collect.simulator import EpisodeLost
+from datasets.errors import SemoreError
+
+if TYPE_CHECKING:
+    from collect.carla.world import CarlaWorld
+
+FAREWELL: Final = 2.0
+"""Seconds that one call may take while everything is put back."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is, how long (s) it may take to answer, and what is to be seen of it."""
+
+    host: str
+    port: int
+    timeout: float
+    size: int
+    cameras: tuple[str, ...]
+
+
+def live(address: Address, pipe: Connection, buffer: Any, trace: Trace) -> None:
+    """The process's whole life. `buffer` is shared memory for the pictures, (C, size, size, 4) bytes; the first answer,
+    unasked for, is the class table."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    world: CarlaWorld | None = None
+    try:
+        kind, made = _attempt(partial(_connect, address, buffer, trace))
+        world, table = made if kind == "done" else (None, made)
+        pipe.send((kind, table))
+        while world is not None:
+            request, arguments = pipe.recv()
+            if request == "close":
+                break
+            pipe.send(_attempt(partial(getattr(world, request), *arguments)))
+    except (EOFError, OSError, SystemExit):
+        pass  # the parent is gone, or wants us to be
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if world is not None:
+            with suppress(RuntimeError, SemoreError):  # the server is gone too: there is nothing to put back
+                world.close(FAREWELL)
+        with suppress(OSError):
+            pipe.send(("done", None))
+        os._exit(0)  # the library's threads do not survive an orderly end
+
+
+def _connect(address: Address, buffer: Any, trace: Trace) -> tuple[CarlaWorld, NDArray[np.uint8]]:
+    import carla
+
+    from collect.carla.world import CarlaWorld
+
+    shape = (len(address.cameras), address.size, address.size, 4)
+    pictures = np.frombuffer(buffer, np.uint8).reshape(shape)
+    table = class_table({name: int(label) for name, label in carla.CityObjectLabel.names.items()})
+    return CarlaWorld(address.host, address.port, address.timeout, address.cameras, pictures, trace.write), table
+
+
+def _attempt(call: Callable[[], Any]) -> tuple[str, Any]:
+    """What `call` gives, or what it failed with, ready to be sent."""
+    try:
+        return "done", call()
+    except EpisodeLost as error:
+        return "lost", str(error)
+    except SemoreError as error:
+        return "refused", str(error)
+    except RuntimeError as error:  # all that the client library ever raises
+        return "lost", f"the CARLA client says: {error}"
+    except Exception:
+        return "lost", f"the CARLA client's process failed:\n{traceback.format_exc()}"
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit

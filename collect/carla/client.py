@@ -1,0 +1,179 @@
+"""CARLA behind the Simulator's seam: a proxy whose client lives in a child process, see child.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import time
+from contextlib import suppress
+from functools import cached_property, partial
+from multiprocessing import get_context
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.carla.child import FAREWELL, Address, live
+from collect.carla.moment import CAMERAS, Moment
+from collect.carla.pictures import decode
+from collect.carla.ping import identity
+from collect.carla.settings import CARLA_VERSION
+from collect.carla.trace import Trace
+from collect.scenarios import Scenario, Weather
+from collect.simulator import Control, EpisodeLost, Snapshot
+from datasets.errors import SemoreError
+
+_RESET_PATIENCE: Final = 6.0  # times the server's time-out that a reset, with the loading of a map, may take
+_STEP_PATIENCE: Final = 2.5  # the same of a step: a tick and the cameras
+_CONNECT_PATIENCE: Final = 4.0
+
+
+class CarlaSimulator:
+    """The CARLA server at host:port, seen by a square camera of `size` pixels. Implements collect.simulator.Simulator.
+
+    The server is contacted at the first reset. It must answer every call within `timeout` s, else the episode is lost;
+    the next reset then begins with a new client. `cameras` leaves some of moment.CAMERAS out, for measurements: such a
+    simulator's pictures cannot be drawn."""
+
+    name: Final = "carla"
+    version: Final = CARLA_VERSION
+
+    def __init__(
+        self, host: str, port: int, size: int, timeout: float = 20.0, cameras: tuple[str, ...] = CAMERAS
+    ) -> None:
+        if size < 8:
+            raise SemoreError(f"camera size {size} is too small; use at least 8 pixels")
+        self._address = Address(host, port, timeout, size, cameras)
+        self._child: _Child | None = None
+        self._trace: list[str] = []
+        self._spent = {"steps": 0.0, "tick": 0.0, "camera": 0.0, "own": 0.0}
+
+    @cached_property
+    def renderer_version(self) -> str:
+        """Whose pictures these are: `unreal`, or the embedded renderer's version behind a loopback server."""
+        address = self._address
+        found = identity(address.host, address.port, address.timeout)
+        if found is None:
+            raise SemoreError(
+                f"no CARLA server answers at {address.host}:{address.port}; start one, or see docs/carla.md"
+            )
+        return found.renderer
+
+    def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Snapshot:
+        """Start an episode: actors placed, no warm-up steps taken.
+
+        SemoreError for a server of another version, an unknown map, road or lane, no room; EpisodeLost when server or
+        client fail."""
+        if self._child is None:
+            self._child = _Child(self._address)
+        return self._snapshot(self._ask(self._child, "reset", (scenario, weather, seed), _RESET_PATIENCE))
+
+    def step(self, control: Control) -> Snapshot:
+        """Advance 0.05 s; out-of-range controls are clipped. SemoreError before the first reset; EpisodeLost when
+        server or client fail."""
+        if self._child is None:
+            raise SemoreError("the simulator has no episode; call reset first")
+        began = time.perf_counter()
+        moment = self._ask(self._child, "step", (control,), _STEP_PATIENCE)
+        snapshot = self._snapshot(moment)
+        spent = time.perf_counter() - began
+        for key, seconds in (("steps", 1.0), *moment.cost._asdict().items(), ("own", spent - sum(moment.cost))):
+            self._spent[key] += seconds
+        return snapshot
+
+    def close(self) -> None:
+        """Destroy this client's actors and restore the server's settings; harmless twice."""
+        if self._child is not None:
+            self._end()
+
+    def timings(self) -> dict[str, float]:
+        """Sums over all steps so far: their number as `steps`, and the seconds spent waiting for the server's `tick`,
+        for the `camera`s after it, and all else (`own`)."""
+        return dict(self._spent)
+
+    def trace(self) -> list[str]:
+        """The client's last calls and ticks, oldest first; also of one that has died."""
+        return self._trace if self._child is None else self._child.trace.read()
+
+    def _ask(self, child: _Child, request: str, arguments: tuple[Any, ...], patience: float) -> Moment:
+        try:
+            moment: Moment = child.ask(request, arguments, patience * self._address.timeout)
+        except EpisodeLost:
+            self._end()
+            raise
+        return moment
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
+            self._trace = child.trace.read()
+
+    def _snapshot(self, moment: Moment) -> Snapshot:
+        assert self._child is not None
+        raw = self._child.pictures.copy()
+        draw = partial(
+            decode, raw, self._address.cameras, self._child.classes, moment.eye, moment.actors.copy(), moment.ego
+        )
+        return Snapshot(moment.tick, moment.ego, moment.lane, moment.road_ends, moment.collisions, moment.actors, draw)
+
+
+class _Child:
+    """A client's process, connected; only the simulator above holds one."""
+
+    def __init__(self, address: Address) -> None:
+        if importlib.util.find_spec("carla") is None:
+            raise SemoreError("simulator carla needs the carla wheel: .venv/bin/pip install -e .[carla]")
+        context = get_context("spawn")
+        shape = (len(address.cameras), address.size, address.size, 4)
+        buffer: Any = context.RawArray("B", math.prod(shape))
+        self.pictures = np.frombuffer(buffer, np.uint8).reshape(shape)
+        self.trace = Trace(context)
+        self._pipe, theirs = context.Pipe()
+        # A daemon, so that an interpreter that ends without close() asks it to clean up rather than wait for it.
+        self._process = context.Process(target=live, args=(address, theirs, buffer, self.trace), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the child's death is the end of the file here
+        self._where = f"{address.host}:{address.port}"
+        try:
+            self.classes: NDArray[np.uint8] = self._answer(_CONNECT_PATIENCE * address.timeout)
+        except SemoreError:
+            self.end()
+            raise
+
+    def ask(self, request: str, arguments: tuple[Any, ...], seconds: float) -> Any:
+        """The child's answer; EpisodeLost when it has none within `seconds`, dies, or failed itself, SemoreError when
+        the request was no good."""
+        try:
+            self._pipe.send((request, arguments))
+        except OSError:
+            raise self._death() from None
+        return self._answer(seconds)
+
+    def end(self) -> None:
+        """Have it put everything back and go; in 2 or 3 s it is killed."""
+        with suppress(OSError):  # it is dead already
+            self._pipe.send(("close", ()))
+        self._process.join(FAREWELL + 0.5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._pipe.close()
+
+    def _answer(self, seconds: float) -> Any:
+        try:
+            if not self._pipe.poll(seconds):
+                raise EpisodeLost(f"the CARLA client of {self._where} has been silent for {seconds:.0f} s")
+            kind, result = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            raise self._death() from None
+        if kind == "done":
+            return result
+        raise (EpisodeLost if kind == "lost" else SemoreError)(f"{self._where}: {result}")
+
+    def _death(self) -> EpisodeLost:
+        self._process.join(1.0)
+        return EpisodeLost(
+            f"the CARLA client's process of {self._where} died (exit code {self._process.exitcode}); the client "
+            "library ends its process on data it cannot read"
+        )

@@ -1,0 +1,37 @@
+"""What the client's process tells the driver's of one step: everything of a Snapshot but the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.simulator import Collision, Ego, Lane
+
+CAMERAS: Final = ("rgb", "semantic", "instance", "depth")
+"""The cameras at the ego's windscreen, in the order of their pictures in the shared memory."""
+
+
+class Cost(NamedTuple):
+    """Seconds of one step: waiting for the server's tick, and for the cameras after it."""
+
+    tick: float
+    camera: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The world after one step; fields as in collect.simulator.Snapshot.
+
+    `eye` (4, 4) float64 carries points of the cameras' frame (x ahead, y right, z up; m) into the world's."""
+
+    tick: int
+    ego: Ego
+    lane: Lane | None
+    road_ends: bool
+    collisions: tuple[Collision, ...]
+    actors: NDArray[np.float32]
+    eye: NDArray[np.float64]
+    cost: Cost

@@ -1,0 +1,30 @@
+"""The last things the client's process asked of the server, readable from outside even after it has died."""
+
+from __future__ import annotations
+
+import ctypes
+from multiprocessing.context import SpawnContext
+from typing import Any, Final
+
+LINES: Final = 128
+"""How many are kept."""
+_WIDTH: Final = 80
+
+
+class Trace:
+    """A ring of LINES short lines in shared memory: one process writes, another reads when the first is gone."""
+
+    def __init__(self, context: SpawnContext) -> None:
+        self._text: Any = context.RawArray(ctypes.c_char * _WIDTH, LINES)
+        self._count: Any = context.RawValue(ctypes.c_uint64, 0)
+
+    def write(self, line: str) -> None:
+        """Add a line; what is longer than 79 bytes is cut."""
+        self._text[self._count.value % LINES].value = line.encode(errors="replace")[: _WIDTH - 1]
+        self._count.value += 1
+
+    def read(self) -> list[str]:
+        """The lines kept, oldest first."""
+        end = self._count.value
+        rows = (self._text[number % LINES].value for number in range(max(0, end - LINES), end))
+        return [row.decode(errors="replace") for row in rows]

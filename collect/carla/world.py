@@ -1,0 +1,158 @@
+"""A CARLA server as a driving world, from inside the client's process: the real API calls of `reset` and `step`."""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import carla
+import numpy as np
+from numpy.typing import NDArray
+
+from collect.carla.cameras import Bumper, Camera
+from collect.carla.company import Company
+from collect.carla.moment import Cost, Moment
+from collect.carla.session import Session
+from collect.scenarios import Scenario, Weather
+from collect.simulator import Collision, Control, Ego, EpisodeLost
+from collect.starts import draw_start, episode_generator
+from datasets.errors import SemoreError
+
+_FIRST_PICTURES: Final = 20  # ticks within which new cameras must begin to send
+_NOUNS: Final = {"guardrail": "guard rail", "roadlines": "lane marking", "poles": "pole"}
+_FIRST_WAIT: Final = 0.1  # s for a new camera's picture; a camera still being set up sends none
+
+
+class CarlaWorld:
+    """One episode after another on the server at host:port.
+
+    `pictures` (C, size, size, 4) uint8 takes the newest BGRA buffers of the `cameras`, names of moment.CAMERAS. `say`
+    is told of every call. Errors as in Session; EpisodeLost for a frame that is not the one asked for."""
+
+    def __init__(
+        self, host: str, port: int, timeout: float, cameras: tuple[str, ...], pictures: NDArray[np.uint8],
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._timeout, self._names, self._pictures, self._say = timeout, cameras, pictures, say
+        self._session = Session(host, port, timeout, say)
+        self._traffic: Any = None
+        self._company: Company | None = None
+
+    def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Moment:
+        """Start an episode: everybody placed and at rest. SemoreError when the map lacks a place or room for it."""
+        session = self._session
+        self._company = None
+        session.clear()
+        session.open(scenario.map)
+        rng = episode_generator(scenario, seed)
+        start = draw_start(scenario, session.lanes.where, rng)
+        company = Company(session, scenario, start, weather.headlights, rng)
+        library, ego = session.library, company.ego
+        self._bumper = Bumper(library, ego, session.spawn)
+        size = self._pictures.shape[1]
+        self._cameras = [Camera(name, library, size, ego, session.spawn) for name in self._names]
+        self._wait_for_first_pictures()
+        session.set_weather(weather)
+        self._company, self._tick, self._control = company, 0, Control()
+        moment = self._advance()
+        company.set_off(self._traffic_manager(seed))
+        return replace(moment, collisions=())
+
+    def step(self, control: Control) -> Moment:
+        """Advance 0.05 s; out-of-range controls are clipped. SemoreError before the first reset."""
+        if self._company is None:
+            raise SemoreError("the simulator has no episode; call reset first")
+        self._control = asked = _clipped(control)
+        self._company.ego.apply_control(carla.VehicleControl(asked.throttle, asked.steer, asked.brake))
+        self._company.walk(self._tick)
+        self._tick += 1
+        return self._advance()
+
+    def close(self, seconds: float) -> None:
+        """See Session.close."""
+        if self._traffic is not None:
+            self._traffic.set_synchronous_mode(False)
+        self._session.close(seconds)
+
+    def _advance(self) -> Moment:
+        company = self._company
+        assert company is not None
+        began = time.perf_counter()
+        snapshot = self._session.tick()
+        ticked = time.perf_counter()
+        eye = np.eye(4)
+        for camera, picture in zip(self._cameras, self._pictures, strict=True):
+            image = camera.take(snapshot.frame, self._timeout, picture)
+            eye = np.array(image.transform.get_matrix())
+        seen = time.perf_counter()
+        company.look(snapshot)
+        hits = tuple(self._collision(event) for event in self._bumper.take())
+        ego = self._ego(snapshot)
+        lane, ends = self._session.lanes.under(carla.Location(ego.x, ego.y, ego.z + company.ground), ego.yaw)
+        cost = Cost(ticked - began, seen - ticked)
+        return Moment(self._tick, ego, lane, ends, hits, company.table(), eye, cost)
+
+    def _ego(self, snapshot: carla.WorldSnapshot) -> Ego:
+        company = self._company
+        assert company is not None
+        found = snapshot.find(company.ego.id)
+        if found is None:
+            raise EpisodeLost(f"the ego is not in the server's frame {snapshot.frame}; did another client remove it?")
+        pose, velocity = found.get_transform(), found.get_velocity()
+        place = pose.location
+        return Ego(
+            place.x, place.y, place.z - company.ground, math.radians(pose.rotation.yaw),
+            velocity.x, velocity.y, velocity.z, self._control,
+        )  # fmt: skip
+
+    def _collision(self, event: Any) -> Collision:
+        company = self._company
+        assert company is not None
+        push = event.normal_impulse
+        impulse = math.sqrt(push.x**2 + push.y**2 + push.z**2)
+        number, name = company.struck(event.other_actor.id, impulse)
+        scenery = event.other_actor.type_id.rsplit(".", 1)[-1] or "scenery"
+        return Collision(impulse, number, name or _NOUNS.get(scenery, scenery))
+
+    def _wait_for_first_pictures(self) -> None:
+        """Tick the world at rest until every camera answers: the server sets up a new one's stream as it likes."""
+        late = list(zip(self._cameras, self._pictures, strict=True))
+        for _ in range(_FIRST_PICTURES):
+            frame = self._session.tick().frame
+            for camera, picture in list(late):
+                try:
+                    camera.take(frame, _FIRST_WAIT, picture)
+                    late.remove((camera, picture))
+                except EpisodeLost:
+                    break  # the next tick's, perhaps
+            if not late:
+                return
+        raise EpisodeLost(f"the {late[0][0].name} camera sent no picture in {_FIRST_PICTURES} ticks")
+
+    def _traffic_manager(self, seed: int) -> Any:
+        """This process's traffic manager, seeded; one is enough for all episodes."""
+        if self._traffic is None:
+            port = _free_port()
+            self._say(f"traffic manager on port {port}")
+            self._traffic = self._session.client.get_trafficmanager(port)
+            self._traffic.set_synchronous_mode(True)
+        self._traffic.set_random_device_seed(seed)
+        return self._traffic
+
+
+def _clipped(control: Control) -> Control:
+    return Control(
+        min(1.0, max(-1.0, float(control.steer))),
+        min(1.0, max(0.0, float(control.throttle))),
+        min(1.0, max(0.0, float(control.brake))),
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

@@ -42,9 +42,14 @@ class Address:
     size: int
     cameras: tuple[str, ...]
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the pictures' buffer: camera, row, column, BGRA."""
+        return len(self.cameras), self.size, self.size, 4
+
 
 def live(address: Address, pipe: Connection, buffer: Any, trace: Trace) -> None:
-    """The process's whole life. `buffer` is shared memory for the pictures, (C, size, size, 4) bytes; the first answer,
+    """The process's whole life. `buffer` is shared memory for the pictures, `address.shape` bytes; the first answer,
     unasked for, is the class table."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
@@ -75,8 +80,7 @@ def _connect(address: Address, buffer: Any, trace: Trace) -> tuple[CarlaWorld, N
 
     from collect.carla.world import CarlaWorld
 
-    shape = (len(address.cameras), address.size, address.size, 4)
-    pictures = np.frombuffer(buffer, np.uint8).reshape(shape)
+    pictures = np.ndarray(address.shape, np.uint8, buffer)
     table = class_table({name: int(label) for name, label in carla.CityObjectLabel.names.items()})
     return CarlaWorld(address.host, address.port, address.timeout, address.cameras, pictures, trace.write), table
 

@@ -125,9 +125,8 @@ class _Child:
         if importlib.util.find_spec("carla") is None:
             raise SemoreError("simulator carla needs the carla wheel: .venv/bin/pip install -e .[carla]")
         context = get_context("spawn")
-        shape = (len(address.cameras), address.size, address.size, 4)
-        buffer: Any = context.RawArray("B", math.prod(shape))
-        self.pictures = np.frombuffer(buffer, np.uint8).reshape(shape)
+        buffer: Any = context.RawArray("B", max(1, math.prod(address.shape)))
+        self.pictures = np.ndarray(address.shape, np.uint8, buffer)
         self.trace = Trace(context)
         self._pipe, theirs = context.Pipe()
         # A daemon, so that an interpreter that ends without close() asks it to clean up rather than wait for it.

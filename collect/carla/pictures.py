@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -49,9 +50,9 @@ def decode(
     mobile = np.isin(tags, ACTOR_CLASSES)
     if mobile.any():
         places = _places(ahead[mobile], rays[mobile], eye)
-        found, own = whose(tags[mobile], numbers[mobile], places, actors, ego)
-        owners[mobile] = found
-        tags[np.nonzero(mobile)[0][own], np.nonzero(mobile)[1][own]] = SemanticClass.OTHER
+        owners[mobile], own = whose(tags[mobile], numbers[mobile], places, actors, ego)
+        mobile[mobile] = own
+        tags[mobile] = SemanticClass.OTHER
     along = ahead * np.sqrt(1.0 + np.square(rays).sum(-1))
     along[tags == SemanticClass.SKY] = SKY_DEPTH
     return Images(np.ascontiguousarray(rgb[..., 2::-1]), tags, owners, along.astype(np.float32))
@@ -104,6 +105,7 @@ def _ahead(depth: NDArray[np.uint8]) -> Floats:
     return steps * (FAR / (2**24 - 1))
 
 
+@cache
 def _rays(size: int) -> Floats:
     """(size, size, 2): how far right and down a pixel's ray goes for every metre ahead."""
     middle = (np.arange(size) + 0.5 - size / 2) / (size / 2) * math.tan(math.radians(FIELD_OF_VIEW / 2))

@@ -15,16 +15,17 @@ class Trace:
     """A ring of LINES short lines in shared memory: one process writes, another reads when the first is gone."""
 
     def __init__(self, context: SpawnContext) -> None:
-        self._text: Any = context.RawArray(ctypes.c_char * _WIDTH, LINES)
+        self._text: Any = context.RawArray(ctypes.c_char, LINES * _WIDTH)
         self._count: Any = context.RawValue(ctypes.c_uint64, 0)
 
     def write(self, line: str) -> None:
-        """Add a line; what is longer than 79 bytes is cut."""
-        self._text[self._count.value % LINES].value = line.encode(errors="replace")[: _WIDTH - 1]
+        """Add a line; what is longer than 80 bytes is cut."""
+        start = self._count.value % LINES * _WIDTH
+        self._text[start : start + _WIDTH] = line.encode(errors="replace")[:_WIDTH].ljust(_WIDTH)
         self._count.value += 1
 
     def read(self) -> list[str]:
         """The lines kept, oldest first."""
         end = self._count.value
-        rows = (self._text[number % LINES].value for number in range(max(0, end - LINES), end))
-        return [row.decode(errors="replace") for row in rows]
+        starts = (number % LINES * _WIDTH for number in range(max(0, end - LINES), end))
+        return [self._text[start : start + _WIDTH].decode(errors="replace").rstrip() for start in starts]

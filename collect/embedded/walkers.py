@@ -78,6 +78,27 @@ def walk(
 
 
 @kernel
+def stroll(walkers: Floats, segments: Floats, wishes: Floats, dt: float) -> Floats:
+    """The walkers one step later, (W, 11), when somebody else decides where they go: `wishes` (W, 2) m/s. The houses
+    stop them; somebody knocked over or dazed slides to rest and obeys nobody."""
+    after = walkers.copy()
+    for i in range(walkers.shape[0]):
+        if walkers[i, DOWN] > 0.0 or walkers[i, DAZE] > 0.0:
+            _slide(after[i], segments, dt)
+            continue
+        x, y = walkers[i, X] + wishes[i, 0] * dt, walkers[i, Y] + wishes[i, 1] * dt
+        s, t, _ = locate_at(segments, x, y, 0)
+        if abs(t) > _WALL:
+            t = math.copysign(_WALL, t)
+            x, y, _, _ = pose_at(segments, s, t)
+        if t != walkers[i, T]:
+            after[i, FACING] = 1.0 if t > walkers[i, T] else -1.0
+        after[i, S], after[i, T], after[i, X], after[i, Y] = s, t, x, y
+        after[i, VX], after[i, VY] = (x - walkers[i, X]) / dt, (y - walkers[i, Y]) / dt
+    return after
+
+
+@kernel
 def _slide(walker: Floats, segments: Floats, dt: float) -> None:
     """Somebody hit, one step later, in place: friction, then the daze wears off and an order to step back is given."""
     speed = math.hypot(walker[VX], walker[VY])

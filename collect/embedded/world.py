@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import zlib
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -24,6 +23,7 @@ from collect.embedded.view import draw
 from collect.embedded.walkers import DECISION_STEPS
 from collect.scenarios import Scenario, Weather
 from collect.simulator import Collision, Control, Ego, Lane, Snapshot
+from collect.starts import episode_generator
 from datasets.errors import SemoreError
 from datasets.schema import ACTOR_COLUMN, DT, KIND_INDEX, KINDS, SemanticClass
 
@@ -72,7 +72,7 @@ class EmbeddedSimulator:
 
     def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Snapshot:
         """Start an episode: actors placed and at rest. SemoreError for an unknown map, road or lane, or no room."""
-        rng = np.random.default_rng([seed, zlib.crc32(scenario.name.encode())])
+        rng = episode_generator(scenario, seed)
         cast = place(scenario, town(scenario.map).road, rng)
         start = dict(rng.bit_generator.state)
         return self.restore(

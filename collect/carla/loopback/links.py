@@ -1,0 +1,90 @@
+"""Sockets that never block: what cannot be sent yet waits in memory, and a client that stops reading loses frames."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from typing import Any, Final
+
+_BACKLOG: Final = 64 * 2**20  # bytes that wait for a client before messages are dropped
+_CHUNK: Final = 2**18
+
+
+class Link:
+    """One connection; `handler` is told of what arrives (see server.py)."""
+
+    def __init__(self, connection: socket.socket, selector: selectors.BaseSelector, handler: Any) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket, self._selector = connection, selector
+        self._waiting = bytearray()
+        self.open = True
+        selector.register(connection, selectors.EVENT_READ, handler)
+        self._handler = handler
+
+    def receive(self) -> bytes:
+        """What has arrived; the link is closed when there is nothing more to come."""
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+        return data
+
+    def send(self, data: bytes) -> None:
+        """Send `data`, now or as soon as the client reads; dropped when it is far behind or gone."""
+        if not self.open or len(self._waiting) > _BACKLOG:
+            return
+        self._waiting += data
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the client takes it."""
+        try:
+            sent = self._socket.send(self._waiting)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        del self._waiting[:sent]
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._waiting else 0)
+        if self._selector.get_key(self._socket).events != events:
+            self._selector.modify(self._socket, events, self._handler)
+
+    def close(self) -> None:
+        """Hang up; harmless twice."""
+        if self.open:
+            self.open = False
+            self._selector.unregister(self._socket)
+            self._socket.close()
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """Listening sockets on two neighbouring ports, the first for procedures and the next for streams; port 0 finds a
+    free pair. OSError when they are taken."""
+    for _ in range(100):
+        first = _bound(host, port)
+        try:
+            return first, _bound(host, first.getsockname()[1] + 1)
+        except (OSError, OverflowError):
+            first.close()
+            if port:
+                raise
+    raise OSError(f"no two neighbouring ports are free on {host}")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+        made.listen(16)
+    except (OSError, OverflowError):
+        made.close()
+        raise
+    made.setblocking(False)
+    return made

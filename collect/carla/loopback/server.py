@@ -1,0 +1,133 @@
+"""The server's loop: one thread that answers procedures, feeds streams, and ticks the world when nobody else does."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from typing import Any, Final
+
+import msgpack
+
+from collect.carla.loopback import wire
+from collect.carla.loopback.faults import Fault
+from collect.carla.loopback.links import Link, listen
+from collect.carla.loopback.procedures import Procedures
+from collect.carla.loopback.simulation import Simulation
+
+_PACE: Final = 0.05  # s between two ticks of the free-running world
+
+
+class Server:
+    """Serves one world on two neighbouring ports of `host` until `run` is interrupted; OSError when they are taken."""
+
+    def __init__(self, host: str, port: int, map_name: str, fault: Fault) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._calls, self._streams = listen(host, port)
+        self.port = int(self._calls.getsockname()[1])
+        self._links: set[Link] = set()
+        self._readers: dict[int, list[Link]] = {}
+        self._fault = fault
+        self._simulation = Simulation(map_name, self._send, self._wanted, fault)
+        self._procedures = Procedures(self._simulation, host, self.port, self.tick)
+        for listener, made in ((self._calls, _Calls), (self._streams, _Subscription)):
+            self._selector.register(listener, selectors.EVENT_READ, made)
+
+    def run(self) -> None:
+        """Serve for ever."""
+        due = time.monotonic()
+        while True:
+            wait = None if self._simulation.synchronous else max(0.0, due - time.monotonic())
+            for key, events in self._selector.select(wait):
+                if isinstance(key.data, type):
+                    self._welcome(key.fileobj, key.data)
+                else:
+                    key.data.ready(events)
+            if not self._simulation.synchronous and time.monotonic() >= due:
+                self.tick()
+                due = time.monotonic() + _PACE
+
+    def tick(self) -> int:
+        """One tick of the world, with whatever fault is due; the new frame's number."""
+        ticks = self._simulation.ticks + 1
+        self._fault.at_tick(ticks)
+        if self._fault.drops(ticks):
+            self.hang_up()
+        return self._simulation.tick()
+
+    def answer(self, name: str, arguments: list[Any]) -> Any:
+        return self._procedures.call(name, arguments)
+
+    def subscribe(self, stream: int, link: Link) -> None:
+        self._readers.setdefault(stream, []).append(link)
+
+    def hang_up(self) -> None:
+        """Close every connection, not the ports."""
+        for link in self._links:
+            link.close()
+        self._links.clear()
+        self._readers.clear()
+
+    def close(self) -> None:
+        """Give back every socket."""
+        self.hang_up()
+        for listener in (self._calls, self._streams):
+            self._selector.unregister(listener)
+            listener.close()
+        self._selector.close()
+
+    def _welcome(self, listener: Any, made: type[_Calls] | type[_Subscription]) -> None:
+        assert isinstance(listener, socket.socket)
+        connection, _ = listener.accept()
+        visitor = made(self)
+        visitor.link = Link(connection, self._selector, visitor)
+        self._links = {link for link in self._links if link.open} | {visitor.link}
+
+    def _wanted(self, stream: int) -> bool:
+        readers = self._readers.get(stream)
+        if readers and not all(link.open for link in readers):
+            readers[:] = [link for link in readers if link.open]
+        return bool(readers)
+
+    def _send(self, stream: int, data: bytes) -> None:
+        for link in self._readers.get(stream, ()):
+            link.send(data)
+
+
+class _Calls:
+    """A connection that calls procedures."""
+
+    link: Link
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=2**28)
+
+    def ready(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self.link.flush()
+        if not events & selectors.EVENT_READ:
+            return
+        self._unpacker.feed(self.link.receive())
+        for kind, number, name, arguments in self._unpacker:
+            if kind == 0:
+                self.link.send(wire.reply(number, self._server.answer(name, arguments)))
+
+
+class _Subscription:
+    """A connection that reads one stream: the client says which, then only listens."""
+
+    link: Link
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._head = b""
+
+    def ready(self, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self.link.flush()
+        if events & selectors.EVENT_READ:
+            before = len(self._head)
+            self._head = (self._head + self.link.receive())[:4]
+            if before < 4 <= len(self._head):
+                self._server.subscribe(int.from_bytes(self._head, "little"), self.link)

@@ -1,0 +1,119 @@
+"""CARLA 0.9.16 on the wire: msgpack-RPC replies, stream tokens, and the binary records that streams carry.
+
+Learnt by driving the real client; docs/loopback.md lists what is known. All numbers are little-endian."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgpack
+
+VERSION: Final = "0.9.16"
+WORLD_STREAM: Final = 1
+"""Stream id of the world observer; a sensor's stream id is its actor id."""
+
+SENSOR_INDEX: Final = {
+    "sensor.other.collision": 0,
+    "sensor.camera.depth": 1,
+    "sensor.camera.rgb": 13,
+    "sensor.camera.semantic_segmentation": 14,
+    "sensor.camera.instance_segmentation": 15,
+}
+"""What a message's first number says of its body; the client crashes on one it doesn't know."""
+WORLD_INDEX: Final = 17
+
+_ACTIVE: Final = 2
+_GREEN: Final = 2
+_HEAD: Final = struct.Struct("<QQd6f")
+_WORLD: Final = struct.Struct("<QdfiiiI")
+_ACTOR: Final = struct.Struct("<IB6f9f54s")
+_VEHICLE: Final = struct.Struct("<fff???ifB?IB")
+_WALKER: Final = struct.Struct("<ffff?")
+_IMAGE: Final = struct.Struct("<IIf")
+_LENGTH: Final = struct.Struct("<I")
+
+Transform = tuple[float, float, float, float, float, float]
+"""x, y, z (m), pitch, yaw, roll (degrees), in the order of the stream's records."""
+
+
+def success(value: Any) -> list[Any]:
+    """The reply of a procedure that returns `value`."""
+    return [[1, value]]
+
+
+def failure(reason: str) -> list[Any]:
+    """The reply of a procedure that failed; the client raises RuntimeError(reason)."""
+    return [[0, [reason]]]
+
+
+VOID: Final = [[False]]
+"""The reply of a procedure that returns nothing."""
+
+
+def reply(number: int, result: Any) -> bytes:
+    """The msgpack-RPC message that answers request `number`."""
+    return bytes(msgpack.packb([1, number, None, result]))
+
+
+def token(stream: int, port: int) -> bytes:
+    """The 24 bytes that tell a client where to subscribe to `stream`: TCP over IPv4, the local host."""
+    return struct.pack("<IHBB16s", stream, port, 1, 1, bytes([127, 0, 0, 1]))
+
+
+def pack_transform(transform: Transform) -> list[list[float]]:
+    """A Transform as procedures carry it: [[x, y, z], [pitch, yaw, roll]]."""
+    return [list(transform[:3]), list(transform[3:])]
+
+
+def message(index: int, frame: int, elapsed: float, transform: Transform, body: bytes) -> bytes:
+    """One message of a stream, its length in front: head and body. `elapsed` is the simulation's time, s."""
+    size = _HEAD.size + len(body)
+    return b"".join((_LENGTH.pack(size), _HEAD.pack(index, frame, elapsed, *transform), body))
+
+
+def image(width: int, height: int, fov: float, pixels: bytes) -> bytes:
+    """Body of a camera's message; `pixels` are BGRA rows from the top, fov in degrees."""
+    return _IMAGE.pack(width, height, fov) + pixels
+
+
+def collision(actor: Any, other: Any, impulse: tuple[float, float, float]) -> bytes:
+    """Body of a collision: the two actors as procedures carry them, the impulse on the first in N·s."""
+    return bytes(msgpack.packb([actor, other, list(impulse)]))
+
+
+@dataclass(frozen=True)
+class Record:
+    """An actor's state in a world snapshot: pose, velocity (m/s), angular velocity (degrees/s), acceleration (m/s²) as
+    xyz in the world's axes, and 54 bytes that depend on its type."""
+
+    id: int
+    transform: Transform
+    velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    angular: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    acceleration: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    state: bytes = b""
+
+
+def vehicle_state(control: list[Any], speed_limit: float) -> bytes:
+    """Type-dependent bytes of a vehicle: its control as procedures carry it, the speed limit in km/h, no traffic
+    light."""
+    throttle, steer, brake, hand_brake, reverse, manual, gear = control[:7]
+    return _VEHICLE.pack(throttle, steer, brake, hand_brake, reverse, manual, gear, speed_limit, _GREEN, False, 0, 0)
+
+
+def walker_state(control: list[Any]) -> bytes:
+    """Type-dependent bytes of a walker: direction, speed (m/s), jump."""
+    return _WALKER.pack(*control[0], control[1], control[2])
+
+
+def world(frame: int, elapsed: float, episode: int, delta: float, records: Iterable[Record]) -> bytes:
+    """A snapshot of the world as the message of WORLD_STREAM; `delta` is the last step's length, s."""
+    parts = [_WORLD.pack(episode, time.time(), delta, 0, 0, 0, 0)]
+    for one in records:
+        motion = (*one.velocity, *one.angular, *one.acceleration)
+        parts.append(_ACTOR.pack(one.id, _ACTIVE, *one.transform, *motion, one.state))
+    return message(WORLD_INDEX, frame, elapsed, (0.0,) * 6, b"".join(parts))

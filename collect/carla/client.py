@@ -48,6 +48,11 @@ class CarlaSimulator:
         self._trace: list[str] = []
         self._spent = {"steps": 0.0, "tick": 0.0, "camera": 0.0, "own": 0.0}
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras it sees with, of moment.CAMERAS."""
+        return self._address.cameras
+
     @cached_property
     def renderer_version(self) -> str:
         """Whose pictures these are: `unreal`, or the embedded renderer's version behind a loopback server."""

@@ -1,15 +1,17 @@
-"""The seam every world stands behind: `reset` and `step` give a Snapshot. Implementations: embedded (here), carla."""
+"""The seam every world stands behind: `reset` and `step` give a Snapshot. Implementations: embedded, carla."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from collect.carla.settings import CarlaSettings
 from collect.scenarios import Scenario, Weather
 from datasets.errors import SemoreError
 
@@ -149,10 +151,22 @@ def simulator_identity(simulator: Simulator) -> dict[str, str]:
     }
 
 
-def make_simulator(name: str, size: int) -> Simulator:
-    """The simulator called `name` with a square camera of `size` pixels; SemoreError naming the choices otherwise."""
+def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> Simulator:
+    """The simulator called `name` with a square camera of `size` pixels, `carla` saying where its servers are; cheap: a
+    CARLA server is looked for at the first reset. SemoreError naming the choices, or what is not installed."""
     if name == "embedded":
         from collect.embedded.world import EmbeddedSimulator
 
         return EmbeddedSimulator(size)
-    raise SemoreError(f"unknown simulator {name!r}; this version has: embedded")
+    if name == "carla":
+        from collect.carla.supervisor import SupervisedCarla
+
+        if find_spec("carla") is None:
+            raise SemoreError("the carla client is not installed: make setup SIM=carla (pip install carla==0.9.16)")
+        return SupervisedCarla(carla or CarlaSettings(), size)
+    raise SemoreError(f"unknown simulator {name!r}; choose one of embedded, carla")
+
+
+def at_once(name: str, wanted: int, carla: CarlaSettings) -> int:
+    """How many simulators called `name` may drive at once when `wanted` would be welcome: for carla one per server."""
+    return min(wanted, carla.servers) if name == "carla" else wanted

@@ -1,0 +1,79 @@
+"""One user at a time for each server: leases on ports, held by the kernel, so that no crash leaves a stale one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TextIO
+
+from collect.carla.settings import CarlaSettings
+from datasets.errors import SemoreError
+
+LOOK: Final = 0.2
+"""Seconds between looks for a free server."""
+
+
+class Lease:
+    """The right to drive on the server at `port`, until `close`; a started server holds it too, until it is gone."""
+
+    def __init__(self, port: int, handle: TextIO) -> None:
+        self.port, self._handle = port, handle
+
+    def fileno(self) -> int:
+        """The lock's file descriptor: a process that inherits it shares the lease."""
+        return self._handle.fileno()
+
+    def close(self) -> None:
+        """Give it back; harmless twice."""
+        self._handle.close()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def lease(settings: CarlaSettings, patience: float) -> Lease:
+    """A lease on the first server nobody of this user on this machine drives on, waiting up to `patience` seconds for
+    one; SemoreError naming who holds them otherwise."""
+    deadline = time.monotonic() + patience
+    while True:
+        holders = []
+        for port in settings.ports():
+            taken = _take(_lock_file(settings.host, port))
+            if not isinstance(taken, str):
+                return Lease(port, taken)
+            holders.append(f"{settings.host}:{port} by {taken}")
+        if time.monotonic() >= deadline:
+            raise SemoreError(
+                f"all CARLA servers are in use ({', '.join(holders)}); wait for them, or raise carla.servers"
+            )
+        time.sleep(LOOK)
+
+
+def _lock_file(host: str, port: int) -> Path:
+    return Path(tempfile.gettempdir()) / f"semore-carla-{os.getuid()}" / f"{host.replace('/', '_')}-{port}.lock"
+
+
+def _take(path: Path) -> TextIO | str:
+    """The locked file, or who has it."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (the lease closes it)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        holder = handle.read().strip()
+        handle.close()
+        return holder or "an unknown process"
+    handle.truncate(0)
+    handle.write(f"process {os.getpid()}\n")
+    handle.flush()
+    return handle

@@ -1,0 +1,155 @@
+"""One CARLA server's life: found running or started, watched, ended and started again."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+
+from collect.carla import keeper
+from collect.carla.ping import Identity, identity
+from collect.carla.ports import Lease
+from collect.carla.settings import CARLA_VERSION, CarlaSettings
+from datasets.errors import SemoreError
+
+TAIL: Final = 60
+"""Lines of a server's output worth showing."""
+STARTS: Final = 3
+"""Tries to start a server before giving up: right after a crash its ports or its GPU may not be free yet."""
+LOOK: Final = 0.2
+"""Seconds between looks at whether a server answers yet."""
+REACH: Final = 5.0
+"""Seconds after which an unanswered look counts as none."""
+
+
+class Sample(NamedTuple):
+    """Memory of the server's processes at a moment: seconds of a steady clock, bytes."""
+
+    seconds: float
+    bytes: int
+
+
+class Server:
+    """The server on a leased port. It only ever ends what it has started itself; a started server also ends when this
+    process does (keeper.py)."""
+
+    def __init__(self, settings: CarlaSettings, lease: Lease) -> None:
+        self._settings, self._lease = settings, lease
+        self._keeper: subprocess.Popen[bytes] | None = None
+        self.port = lease.port
+        self.log = Path(settings.logs) / f"server-{self.port}.log"
+        """Output of the server when it was started here."""
+        self.samples: deque[Sample] = deque(maxlen=1_000)
+        """Its memory over time, since its start."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it was started here."""
+        return self._keeper is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of a server started here; None while it runs. 128 + n for one that signal n ended."""
+        return self._keeper.poll() if self._keeper else None
+
+    def ready(self) -> Identity:
+        """Have it running and answering; returns who it is. SemoreError when it can't be had, or is another version."""
+        found = self.look()
+        if found is None and self._settings.command:
+            found = self._started()
+        elif found is None:
+            print(
+                f"carla: nothing answers at {self._settings.host}:{self.port}, waiting up to "
+                f"{self._settings.start_timeout:g} s; start a server, or have it started with --carla.command (see "
+                "docs/carla.md)", file=sys.stderr, flush=True,
+            )  # fmt: skip
+            found = self._awaited()
+        if found is None:
+            raise SemoreError(self._absence())
+        if not found.version.startswith(CARLA_VERSION):
+            raise SemoreError(
+                f"the server at {self._settings.host}:{self.port} is CARLA {found.version}, the client "
+                f"{CARLA_VERSION}; start that version (carlasim/carla:{CARLA_VERSION})"
+            )
+        return found
+
+    def look(self) -> Identity | None:
+        """Who answers right now."""
+        return identity(self._settings.host, self.port, min(self._settings.timeout, REACH))
+
+    def measure(self) -> int:
+        """Bytes of memory its processes hold now, 0 for a server not started here; remembered in `samples`."""
+        held = 0
+        if self._keeper is not None:
+            try:
+                for process in psutil.Process(self._keeper.pid).children(recursive=True):
+                    held += process.memory_info().rss
+            except psutil.NoSuchProcess:
+                pass  # it is just ending; whoever drives on it will notice
+            self.samples.append(Sample(time.monotonic(), held))
+        return held
+
+    def tail(self) -> list[str]:
+        """Its last lines of output; none of a server not started here."""
+        if not self.ours or not self.log.exists():
+            return []
+        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+
+    def stop(self) -> None:
+        """End it if it was started here; returns when it is gone. Harmless twice."""
+        if self._keeper is None:
+            return
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.close()
+        self._keeper.wait()
+        self._keeper = None
+
+    def _started(self) -> Identity | None:
+        for _ in range(STARTS):
+            self.stop()
+            self._start()
+            if (found := self._awaited()) is not None:
+                return found
+        return None
+
+    def _start(self) -> None:
+        words = shlex.split(self._settings.command.replace("{port}", str(self.port)))
+        if shutil.which(words[0]) is None:
+            raise SemoreError(f"carla.command: {words[0]} does not exist or cannot be run")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        stop = self._settings.stop.replace("{port}", str(self.port))
+        self.samples.clear()
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", keeper.__file__, str(self.log), stop, *words],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            pass_fds=[self._lease.fileno()], start_new_session=True,
+        )  # fmt: skip
+
+    def _awaited(self) -> Identity | None:
+        deadline = time.monotonic() + self._settings.start_timeout
+        while self.exit_code is None and time.monotonic() < deadline:
+            if (found := self.look()) is not None:
+                return found
+            time.sleep(LOOK)
+        return None
+
+    def _absence(self) -> str:
+        where = f"{self._settings.host}:{self.port}"
+        if not self._settings.command:
+            return (
+                f"no CARLA server answered at {where} for {self._settings.start_timeout:g} s; start one (see "
+                "docs/carla.md), or have it started with --carla.command"
+            )
+        ending = "does not answer" if self.exit_code is None else f"ended with code {self.exit_code}"
+        said = "\n  ".join(self.tail()[-10:]) or "nothing"
+        return (
+            f"the CARLA server started for {where} {ending} ({STARTS} tries of up to "
+            f"{self._settings.start_timeout:g} s); its last words, from {self.log}:\n  {said}"
+        )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from collect.behaviour import make_policy
+from collect.carla.settings import CarlaSettings
 from collect.driving import DrivingEnv
 from collect.scenarios import scenario_and_weather
-from collect.simulator import make_simulator, simulator_identity
+from collect.simulator import Simulator, make_simulator, simulator_identity
 from datasets.errors import SemoreError
 from datasets.reward import IMPULSE_WEIGHT
 from datasets.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
@@ -31,7 +33,7 @@ class CollectSettings:
     weather: str = ""
     """Weather preset; default the scenario's own."""
     simulator: str = "embedded"
-    """The world to drive in."""
+    """The world to drive in: embedded, or carla."""
     episodes: int = 60
     """Episodes with training seeds."""
     validation_episodes: int = 10
@@ -51,7 +53,9 @@ class CollectSettings:
     camera: int = RECORDING_SIZE
     """Side of a recorded frame in pixels."""
     workers: int = 2
-    """Worker processes."""
+    """Worker processes; with carla there is one per server."""
+    carla: CarlaSettings = field(default_factory=CarlaSettings)
+    """CARLA servers; only looked at with simulator carla."""
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""
@@ -72,21 +76,29 @@ class CollectSettings:
             raise SemoreError(
                 f"validation_episodes is {self.validation_episodes}; there are {len(SEED_SPLITS['validation'])} seeds"
             )
-        _ = self.simulator_identity  # an unknown one is refused before any folder is made
+        self._make_simulator().close()  # an unknown one is refused before any folder is made
 
     @cached_property
     def simulator_identity(self) -> dict[str, str]:
-        """Name and versions of the world; SemoreError when there is none of that name or camera size."""
-        simulator = make_simulator(self.simulator, self.camera)
-        simulator.close()
-        return simulator_identity(simulator)
+        """Name and versions of the world; carla's server is asked for them. SemoreError when there is none of that
+        name or camera size."""
+        with closing(self._make_simulator()) as simulator:
+            return simulator_identity(simulator)
+
+    @property
+    def at_once(self) -> int:
+        """Worker processes that find a world to drive in."""
+        return self.carla.servers if self.simulator == "carla" else self.workers
 
     def env(self) -> DrivingEnv:
         """The environment the behaviours drive in."""
         return DrivingEnv(
-            self.scenario, self.weather, self.simulator, self.camera, self.camera, self.action_repeat,
+            self.scenario, self.weather, self._make_simulator(), self.camera, self.camera, self.action_repeat,
             reward=self.reward, jitter=self.jitter, max_episode_steps=self.max_episode_steps,
         )  # fmt: skip
+
+    def _make_simulator(self) -> Simulator:
+        return make_simulator(self.simulator, self.camera, self.carla)
 
 
 def plan(settings: CollectSettings) -> list[tuple[int, str]]:

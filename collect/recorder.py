@@ -8,7 +8,7 @@ from typing import Any
 
 from collect.behaviour import Policy
 from collect.driving import DrivingEnv
-from collect.episodes import drive
+from collect.episodes import Lost, drive, tell
 from collect.recording import EpisodeRecorder
 from collect.simulator import simulator_identity
 from collect.writer import EpisodeWriter
@@ -48,21 +48,25 @@ def record_into(
     seeds: Sequence[int],
     attributes: Mapping[str, Any],
     threads: int = 1,
+    lost: Lost = tell,
 ) -> list[str]:
-    """`record` with a writer that outlives the call: the last episodes may not be on disk yet when it returns."""
+    """`record` with a writer that outlives the call: the last episodes may not be on disk yet when it returns. `lost`
+    hears of episodes that are driven again (collect.episodes)."""
     recorders: dict[int, EpisodeRecorder] = {}
 
     def begin(seed: int, env: DrivingEnv) -> EpisodeRecorder:
-        try:
+        if seed in recorders:  # it was lost, and is driven again
+            recorders[seed].begin(env.snapshot)
+        elif writer.spare:
             recorders[seed] = writer.spare.pop()
             recorders[seed].begin(env.snapshot)
-        except IndexError:
+        else:
             recorders[seed] = EpisodeRecorder(env.snapshot)
         return recorders[seed]
 
     names = []
     env = envs[0]
-    for seed, info in drive(envs, policy, seeds, begin, threads=threads):
+    for seed, info in drive(envs, policy, seeds, begin, threads=threads, lost=lost):
         name = episode_name(env.scenario.name, seed)
         about = {
             "scenario": env.scenario.name,

@@ -1,27 +1,52 @@
 """Recording a plan with worker processes: each takes whole episodes, nothing finished is recorded twice.
 
-A worker writes one episode while it drives the next. It says None when it wants an episode, (name, steps) when one is
-on disk, and an exception when it fails; it is told (seed, behaviour), or None when there is nothing left.
+A worker writes one episode while it drives the next. It says None when it wants an episode, Recorded when one is on
+disk, Redone when one was lost with its simulator, Spent at its end, and an exception when it fails; it is told (seed,
+behaviour), or None when there is nothing left.
 """
 
 from __future__ import annotations
 
 import ctypes
 import signal
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from typing import cast
+from typing import NamedTuple, cast
 
 from collect.behaviour import make_policy
+from collect.carla.supervisor import SupervisedCarla
+from collect.carla.throughput import throughput
 from collect.plan import CollectSettings, identity, plan, policy_attributes
 from collect.recorder import episode_name, record_into
+from collect.simulator import EpisodeLost
 from collect.writer import EpisodeWriter
 from datasets.errors import SemoreError
 from datasets.progress import meter
 from datasets.rollouts import Rollouts, rollouts_path
+
+
+class Recorded(NamedTuple):
+    """An episode is on disk."""
+
+    name: str
+    steps: int
+
+
+class Redone(NamedTuple):
+    """A simulator lost the episode of this seed, which is driven again."""
+
+    seed: int
+    why: str
+
+
+class Spent(NamedTuple):
+    """Where a worker's simulator spent its time (collect.carla.supervisor); empty when it keeps no account."""
+
+    timings: dict[str, float]
 
 
 def collect(settings: CollectSettings) -> Rollouts:
@@ -37,10 +62,27 @@ def collect(settings: CollectSettings) -> Rollouts:
         total = settings.episodes + settings.validation_episodes
         print(f"collect: {settings.scenario} into {rollouts.path}: {total - len(todo)} of {total} episodes there")
         if todo:
-            with meter(f"collect {settings.scenario}", total, "episodes", total - len(todo)) as progress:
-                for name, steps in _record_parallel(rollouts, settings, todo):
-                    progress.advance(1, f"{name} ({steps} steps)")
+            _record(rollouts, settings, todo, total)
     return rollouts
+
+
+def _record(rollouts: Rollouts, settings: CollectSettings, todo: list[tuple[int, str]], total: int) -> None:
+    """Record what is to do, and tell how it goes."""
+    redone, accounts, start = 0, [], time.monotonic()
+    with meter(f"collect {settings.scenario}", total, "episodes", total - len(todo)) as progress:
+        for said in _record_parallel(rollouts, settings, todo):
+            match said:
+                case Recorded(name, steps):
+                    progress.advance(1, f"{name} ({steps} steps)")
+                case Redone(seed, why):
+                    redone += 1
+                    progress.say(f"seed {seed} is driven again: {why}")
+                case Spent(timings):
+                    accounts.append(timings)
+    if redone:
+        print(f"collect: {redone} episode(s) lost with their simulator and driven again")
+    if any(accounts):
+        print(throughput(accounts, time.monotonic() - start))
 
 
 def _missing(rollouts: Rollouts, settings: CollectSettings) -> Iterator[tuple[int, str]]:
@@ -61,13 +103,13 @@ def _missing(rollouts: Rollouts, settings: CollectSettings) -> Iterator[tuple[in
 
 def _record_parallel(
     rollouts: Rollouts, settings: CollectSettings, todo: list[tuple[int, str]]
-) -> Iterator[tuple[str, int]]:
-    """Record episodes in worker processes; yields (name, steps) as each is on disk."""
+) -> Iterator[Recorded | Redone | Spent]:
+    """Record episodes in worker processes; yields what they say."""
     context, tasks = get_context("spawn"), iter(todo)
     owed: dict[Connection, int] = {}  # what each worker has yet to say: its next question, and episodes on disk
     processes = []
     try:
-        for _ in range(min(settings.workers, len(todo))):
+        for _ in range(min(settings.at_once, len(todo))):
             ours, theirs = context.Pipe()
             processes.append(context.Process(target=_work, args=(rollouts, settings, theirs)))
             processes[-1].start()
@@ -91,7 +133,7 @@ def _record_parallel(
                 if isinstance(said, Exception):
                     raise said
                 if said is not None:
-                    owed[pipe] -= 1
+                    owed[pipe] -= isinstance(said, Recorded)
                     yield said
     finally:
         for pipe in owed:
@@ -103,13 +145,19 @@ def _record_parallel(
 def _work(rollouts: Rollouts, settings: CollectSettings, pipe: Connection) -> None:
     """A worker's life, at the other end of `pipe`."""
     _die_with_parent()
+
+    def lost(seed: int, error: EpisodeLost) -> None:
+        pipe.send(Redone(seed, str(error)))
+
     try:
-        env = settings.env()
-        with EpisodeWriter(rollouts, lambda name, steps: pipe.send((name, steps))) as writer:
-            while (task := _next_task(pipe)) is not None:
-                seed, policy = task
-                record_into(writer, [env], make_policy(policy), [seed], policy_attributes(settings, policy))
-        env.close()
+        with closing(settings.env()) as env:
+            with EpisodeWriter(rollouts, lambda name, steps: pipe.send(Recorded(name, steps))) as writer:
+                while (task := _next_task(pipe)) is not None:
+                    seed, policy = task
+                    about = policy_attributes(settings, policy)
+                    record_into(writer, [env], make_policy(policy), [seed], about, lost=lost)
+            if isinstance(env.simulator, SupervisedCarla):
+                pipe.send(Spent(env.simulator.timings()))
     except KeyboardInterrupt:
         pass  # the collector says so
     except Exception as error:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from collect.behaviour import load_view
+from collect.carla.settings import CarlaSettings
 from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.schema import SEED_SPLITS
@@ -35,8 +36,8 @@ class EvaluateSettings:
     """Scenario to drive."""
     weather: str = ""
     """Weather preset; default what the run was trained in."""
-    simulator: str = "embedded"
-    """The world to drive in."""
+    simulator: str = ""
+    """The world to drive in: embedded, or carla; default what the run was trained in."""
     runs: str = "runs"
     """Folder of all runs."""
     run: str = ""
@@ -46,7 +47,9 @@ class EvaluateSettings:
     episodes: int = 50
     """Test seeds, the same for every policy."""
     workers: int = 2
-    """Worker processes."""
+    """Worker processes; with carla there is one per server."""
+    carla: CarlaSettings = field(default_factory=CarlaSettings)
+    """CARLA servers; only looked at with simulator carla."""
     video: bool = True
     """Film the first test episode of the trained policy."""
 
@@ -116,21 +119,26 @@ def main() -> None:
     settings = load_settings(EvaluateSettings, "evaluate")
     settings.validate()
     folder, view = settings.folder, load_view(settings.folder)
+    own_world = view.get("simulator", "embedded")
+    simulator = settings.simulator or own_world
+    elsewhere = "" if simulator == own_world else f"-{simulator}"
     course = RunCourse(
-        folder, settings.scenario, settings.weather or view["weather"], view["reward"], settings.simulator
+        folder, settings.scenario, settings.weather or view["weather"], view["reward"], simulator, settings.carla
     )
     first = SEED_SPLITS["test"].start
     seeds = range(first, first + settings.episodes)
-    rows = evaluate_policies(course, settings.policies, seeds, folder / "evaluation.csv", settings.workers)
+    table = folder / f"evaluation{elsewhere}.csv"
+    workers = settings.carla.servers if simulator == "carla" else settings.workers
+    rows = evaluate_policies(course, settings.policies, seeds, table, workers)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(results(rows, f"{folder}: {settings.scenario}, {rows[0].weather}, {settings.episodes} test seeds"))
     if "trained" in settings.policies and settings.episodes > 1:
         console.print(differences(rows))
     console.print(_mask_line(folder), highlight=False)
-    video = folder / f"{settings.scenario}-{rows[0].weather}-{first}.mp4"
+    video = folder / f"{settings.scenario}-{rows[0].weather}-{first}{elsewhere}.mp4"
     if settings.video and not video.exists():
         film(course, first, video)
-    print(f"every episode: {folder / 'evaluation.csv'}" + (f"; video: {video}" if settings.video else ""))
+    print(f"every episode: {table}" + (f"; video: {video}" if settings.video else ""))
     print(f"next: look at the curves with `.venv/bin/tensorboard --logdir {settings.runs}`, or train another scenario")
 
 

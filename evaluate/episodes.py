@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,16 +14,21 @@ from typing import Any, Protocol
 import torch
 
 from collect.behaviour import Policy, load_view
+from collect.carla.settings import CarlaSettings
 from collect.driving import DrivingEnv
 from collect.episodes import drive
 from collect.scenarios import scenario_and_weather
+from collect.simulator import make_simulator
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
 from datasets.progress import meter
+from datasets.schema import RECORDING_SIZE
 from evaluate.policies import POLICIES
 
 TOGETHER = 8
 """Episodes driven in lockstep, and the unit of work of a process."""
+ON_A_SERVER = 25
+"""The unit of work where a process has to start a server first; they are driven one after another."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +52,27 @@ class Row:
 class Course(Protocol):
     """What is driven, and by whom; picklable, for worker processes."""
 
-    scenario: str
-    weather: str
+    @property
+    def scenario(self) -> str: ...
+
+    @property
+    def weather(self) -> str: ...
 
     def envs(self, count: int) -> list[DrivingEnv]:
-        """Fresh environments, all alike."""
+        """Fresh environments, all alike: `count`, or fewer where the world has no room for so many."""
 
     def policy(self, name: str) -> Policy:
         """The policy of that row; SemoreError for an unknown one."""
+
+    @property
+    def together(self) -> int:
+        """Episodes that are the unit of work of a process."""
 
     def outdated(self, rows: Path) -> bool:
         """Whether the rows saved at this path are of something that has been replaced since."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunCourse:
     """A Course for a trained run: its policies beside the blind and privileged ones, shown what it was trained on."""
 
@@ -68,20 +81,26 @@ class RunCourse:
     weather: str
     reward: str
     simulator: str
+    carla: CarlaSettings = CarlaSettings()  # noqa: RUF009  (frozen)
 
     def envs(self, count: int) -> list[DrivingEnv]:
-        """Environments showing what the run's policy was trained to see."""
+        """Environments showing what the run's policy was trained to see; with carla only one: a process drives on a
+        server of its own."""
         view = load_view(self.run)
         return [
             DrivingEnv(
-                self.scenario, self.weather, self.simulator, view["size"], frame_skip=view["frame_skip"],
-                stack=view["stack"], reward=self.reward,
+                self.scenario, self.weather, make_simulator(self.simulator, RECORDING_SIZE, self.carla), view["size"],
+                frame_skip=view["frame_skip"], stack=view["stack"], reward=self.reward,
             )
-            for _ in range(count)
+            for _ in range(1 if self.simulator == "carla" else count)
         ]  # fmt: skip
 
     def policy(self, name: str) -> Policy:
         return POLICIES[name](self.run)
+
+    @property
+    def together(self) -> int:
+        return ON_A_SERVER if self.simulator == "carla" else TOGETHER
 
     def outdated(self, rows: Path) -> bool:
         return rows.exists() and rows.stat().st_mtime < (self.run / "policy.pt2").stat().st_mtime
@@ -105,7 +124,8 @@ def evaluate_policies(
     jobs = []
     for policy in policies:
         missing = [seed for seed in seeds if (policy, seed) not in rows]
-        jobs += [(policy, missing[first : first + TOGETHER]) for first in range(0, len(missing), TOGETHER)]
+        size = course.together
+        jobs += [(policy, missing[first : first + size]) for first in range(0, len(missing), size)]
     if jobs:
         label = f"evaluate {course.scenario}"
         with (
@@ -153,9 +173,12 @@ def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
     torch.set_num_threads(1)
     envs = course.envs(len(seeds))
     rows = []
-    for seed, info in drive(envs, course.policy(policy), seeds):
-        metrics: dict[str, Any] = info["metrics"]
-        rows.append(Row(policy, envs[0].scenario.name, envs[0].weather.name, seed, **metrics))
+    with ExitStack() as stack:
+        for env in envs:
+            stack.callback(env.close)
+        for seed, info in drive(envs, course.policy(policy), seeds):
+            metrics: dict[str, Any] = info["metrics"]
+            rows.append(Row(policy, envs[0].scenario.name, envs[0].weather.name, seed, **metrics))
     return rows
 
 

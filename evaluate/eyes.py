@@ -27,7 +27,7 @@ from datasets.files import atomic_file
 from datasets.reward import IMPULSE_WEIGHT
 from datasets.schema import SEED_SPLITS
 from datasets.settings import run_command
-from evaluate.episodes import Row, by_policy, evaluate_policies
+from evaluate.episodes import TOGETHER, Row, by_policy, evaluate_policies
 from evaluate.statistics import estimate, paired_difference
 
 CONSTANTS: Final = tuple(
@@ -55,12 +55,13 @@ class EyesSettings:
     """Worker processes."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class BlindCourse:
     """A Course nobody needs to see: the embedded world with a tiny camera."""
 
     scenario: str
     weather: str = ""
+    together: int = TOGETHER
 
     def envs(self, count: int) -> list[DrivingEnv]:
         return [DrivingEnv(self.scenario, self.weather, size=SIZE, camera=SIZE) for _ in range(count)]

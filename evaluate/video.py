@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -26,10 +28,14 @@ def film(course: RunCourse, seed: int, path: Path) -> int:
     (env,) = course.envs(1)
     pictures: list[NDArray[np.uint8]] = []
 
+    def begin(*_: Any) -> None:
+        pictures.clear()  # of an attempt whose simulator was lost
+
     def watch(_: int, observation: NDArray[np.uint8], action: Action | None, info: Info) -> None:
         pictures.append(_picture(env.render(), policy.student_mask(observation[None])[0], action, info))
 
-    list(drive([env], policy, [seed], watch=watch))
+    with closing(env):
+        list(drive([env], policy, [seed], begin, watch))
     with atomic_file(path) as temporary:
         film_path = temporary.with_suffix(".mp4")
         imageio.mimsave(film_path, pictures, fps=FPS, macro_block_size=16, quality=7)  # type: ignore[arg-type]

@@ -326,7 +326,7 @@ def command(monkeypatch, capsys, *words: str) -> str:
     [
         ("--scenario=Jay", "unknown scenario 'Jay'; choose one of JayWalk, HighBeam, HighWay"),
         ("--weather=snow", "unknown weather 'snow'"),
-        ("--simulator=unreal", "unknown simulator 'unreal'; this version has: embedded"),
+        ("--simulator=unreal", "unknown simulator 'unreal'; choose one of embedded, carla"),
         ('--policies={"drunk": 1.0}', "unknown behaviour 'drunk'"),
         ('--policies={"checkpoint:nowhere.pt2": 1.0}', "nowhere.pt2 does not exist"),
         ('--policies={"driver": 0.0}', "not all zero"),

@@ -157,13 +157,14 @@ class FramePool:
         self.verdict[first + torch.from_numpy(np.flatnonzero(seen[:-1]))] = torch.from_numpy(judged)
         return True
 
-    def gather(self, index: Tensor) -> Batch:
-        """The transitions at the pool indices `index` (B,) int64; fresh tensors."""
+    def gather(self, index: Tensor, frames: Tensor | None = None) -> Batch:
+        """The transitions at the pool indices `index` (B,) int64; fresh tensors, but for the frames where a buffer
+        (4·B, 3, S, S) uint8 for them is given: fresh memory of that size costs more than filling it."""
         window = torch.cat([self._stack(index), index[:, None] + 1], 1)
         pair = window[:, 2:].flatten()
         side, grid = self.view.size, self.view.grid
         return Batch(
-            self.frames.index_select(0, window.flatten()).view(-1, 4, 3, side, side),
+            torch.index_select(self.frames, 0, window.flatten(), out=frames).view(-1, 4, 3, side, side),
             self.masks.index_select(0, pair).view(-1, 2, grid, grid).float().div_(255.0),
             self.mask_valid[pair].view(-1, 2),
             self.action[index],

@@ -105,8 +105,9 @@ def measure(size: int, batch: int, frames: int, rounds: int, calls: int) -> dict
     with tempfile.TemporaryDirectory() as folder:
         replay = random_replay(size, frames, Path(folder))
         rival = torchrl_buffer(replay, batch, Path(folder) / "torchrl")
+        held = torch.empty(WINDOW * batch, 3, size, size, dtype=torch.uint8)  # as training does on a CPU
         bodies: dict[str, Body] = {
-            "replay": repeated(lambda: replay.sample(batch), calls),
+            "replay": repeated(lambda: replay.sample(batch, held), calls),
             "index_select": repeated(bare(replay, batch), calls),
         }
         if rival is not None:

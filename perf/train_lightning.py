@@ -54,7 +54,7 @@ class _Ready:
     def __init__(self, batches: Sequence[Batch]) -> None:
         self._batches = cycle(batches)
 
-    def sample(self, batch: int) -> Batch:
+    def sample(self, batch: int, frames: Tensor) -> Batch:
         return next(self._batches)
 
 

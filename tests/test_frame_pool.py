@@ -288,6 +288,15 @@ def test_a_batch_is_fresh(driven):
     assert all(torch.equal(one, other) for one, other in zip(pool.gather(index), before, strict=True))
 
 
+def test_a_batch_puts_its_frames_where_it_is_told(driven):
+    skip, driven = driven
+    pool, _ = pooled(driven, skip)
+    index, held = torch.tensor([2, 0, 2]), torch.empty(12, 3, SIZE, SIZE, dtype=torch.uint8)
+    batch = pool.gather(index, held)
+    assert batch.frames.data_ptr() == held.data_ptr()
+    assert all(torch.equal(one, other) for one, other in zip(batch, pool.gather(index), strict=True))
+
+
 def test_a_batch_has_the_documented_shapes(driven):
     skip, driven = driven
     pool, _ = pooled(driven, skip)

@@ -245,7 +245,7 @@ def test_a_batch_holds_admitted_transitions_without_repetition(batch, seed):
         replay.add(Recorded(number, 30), Knowing(lambda _, step: int(step % 3 == 0)))
     assert len(replay) == 30
     allowed = set(indices(replay))
-    replay.pool.gather = lambda index: index
+    replay.pool.gather = lambda index, _: index
     drawn = replay.sample(batch).tolist()
     assert len(set(drawn)) == batch
     assert set(drawn) <= allowed
@@ -254,7 +254,7 @@ def test_a_batch_holds_admitted_transitions_without_repetition(batch, seed):
 def test_every_transition_gets_its_turn_equally():
     replay = make_replay()
     replay.add(Recorded(0, 20), Knowing())
-    replay.pool.gather = lambda index: index
+    replay.pool.gather = lambda index, _: index
     counts = np.bincount(torch.cat([replay.sample(5) for _ in range(4000)]).numpy(), minlength=21)
     assert counts[20] == 0
     assert abs(counts[:20] - 1000).max() < 150  # σ ≈ 27
@@ -354,7 +354,7 @@ def test_a_verdict_that_comes_late_judges_as_one_that_came_at_once(rule, episode
     for learnt in recorded:  # twice is as once
         late.learn(learnt, knowledge)
     assert indices(late) == indices(early)
-    early.pool.gather = late.pool.gather = lambda index: index
+    early.pool.gather = late.pool.gather = lambda index, _: index
     size = min(len(early), 5)
     assert torch.equal(early.sample(size), late.sample(size))
 

@@ -125,15 +125,16 @@ class SelectiveReplay:
         accepted = admitted(verdict, terminal, self._initial[decisions], delta, draw, self.settings.admission)
         self._index = decisions[accepted]
 
-    def sample(self, batch: int) -> Batch:
-        """`batch` admitted transitions; SemoreError when the buffer holds fewer."""
+    def sample(self, batch: int, frames: Tensor | None = None) -> Batch:
+        """`batch` admitted transitions, their frames in the given buffer (`FramePool.gather`); SemoreError when the
+        replay holds fewer."""
         if batch > len(self._index):
             raise SemoreError(
                 f"the replay buffer holds {len(self._index)} transitions, fewer than a batch of {batch}; record more "
                 "episodes (--episodes) or soften the filter (--replay.filter_steps, --replay.admission off)"
             )
         chosen = self._index[self._generator.choice(len(self._index), batch, replace=False, shuffle=False)]
-        return self.pool.gather(torch.from_numpy(chosen))
+        return self.pool.gather(torch.from_numpy(chosen), frames)
 
     def latest(self, batch: int) -> Tensor:
         """Pool indices of the newest `batch` admitted transitions, for pictures and checks."""

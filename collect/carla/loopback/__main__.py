@@ -47,7 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=2000, help="for procedures; streams use the next; 0: any free pair")
     parser.add_argument("--map", default="Town01", choices=list(SPECS))
     parser.add_argument("--fault", default="none", choices=list(KINDS), help="what to do wrong on purpose")
-    parser.add_argument("--after", type=int, default=0, help="ticks of the server's life before the fault")
+    parser.add_argument("--after", type=int, default=0, help="ticks that clients must ask for before the fault")
     parser.add_argument("--seconds", type=float, default=1.0, help="how late --fault delay answers")
     parser.add_argument("--megabytes", type=int, default=10, help="what --fault leak takes with every tick")
     return parser.parse_args()

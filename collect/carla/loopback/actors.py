@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import count
 from typing import Any, Final, TypeVar
 
@@ -47,11 +48,11 @@ class Actor:
     offset: wire.Transform
     parent: int = 0
 
-    @property
+    @cached_property
     def blueprint(self) -> str:
         return str(self.description[1])
 
-    @property
+    @cached_property
     def attributes(self) -> dict[str, str]:
         return {one[0]: one[2] for one in self.description[2]}
 
@@ -62,7 +63,6 @@ class Body(Actor):
     (m/s²); `slot` numbers the bodies of the moment from 0."""
 
     kind: Kind = field(kw_only=True)
-    paint: tuple[float, ...] = field(kw_only=True)
     slot: int = field(kw_only=True)
     x: float = 0.0
     y: float = 0.0
@@ -76,18 +76,16 @@ class Body(Actor):
     down: bool = False
     lights: int = 0
 
-    @property
-    def rise(self) -> float:
+    def __post_init__(self) -> None:
+        self.paint = paint_of(self.blueprint, self.attributes)
+        self.shape = build(self.kind)
+        self.rise = self.kind.height / 2 if self.kind.semantic is SemanticClass.PEDESTRIAN else 0.0
         """How far its origin lies above its foot, m: a walker's is at half its height, as in CARLA."""
-        return self.kind.height / 2 if self.kind.semantic is SemanticClass.PEDESTRIAN else 0.0
-
-    @property
-    def object_id(self) -> int:
-        """What stands for it in instance pictures: as in Unreal not the actor's id. Never 0; slots below 30,000 differ.
-
-        Equal to the slot modulo 4, so that whoever stands where the embedded world's first, second, … actor would
-        gets the same skin."""
-        return (self.slot * 40505 + 20484) & 0xFFFF
+        self.object_id = (self.slot * 40505 + 20484) & 0xFFFF
+        """What stands for it in instance pictures: as in Unreal not the actor's id. Never 0, and different for
+        different slots. Equal to the slot modulo 4, so that whoever stands where the embedded world's first, second, …
+        actor would gets the same skin."""
+        self.pose(self.offset)
 
     @property
     def lit(self) -> bool:
@@ -99,7 +97,7 @@ class Body(Actor):
 
     def box(self) -> tuple[float, ...]:
         """Its row of contact.BODY_FIELDS."""
-        half_length, half_width, mass, inertia = build(self.kind)
+        half_length, half_width, mass, inertia = self.shape
         if self.down:  # lies along its heading
             half_length, half_width = self.kind.height / 2, self.kind.width / 2
         heading = math.cos(self.yaw), math.sin(self.yaw)
@@ -176,9 +174,7 @@ class Actors:
         slots = {body.slot for body in self.every(Body)}
         slot = next(number for number in count() if number not in slots)
         made = Walker if kind.semantic is SemanticClass.PEDESTRIAN else Vehicle
-        body = made(0, description, transform, kind=kind, paint=(), slot=slot)
-        body.paint = paint_of(body.blueprint, body.attributes)
-        body.pose(transform)
+        body = made(0, description, transform, kind=kind, slot=slot)
         if self._blocked(body):
             raise Refused("Spawn failed because of collision at spawn position")
         body.id = next(self.ids)

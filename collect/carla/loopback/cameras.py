@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from collect.carla.loopback.actors import LOW_BEAM, TAGS, Actor, Actors, Body, Vehicle
 from collect.embedded.casting import Eye
+from collect.embedded.jit import kernel
 from collect.embedded.scanline import WIDEST
 from collect.embedded.sky import Atmosphere
 from collect.embedded.view import look
@@ -23,6 +24,7 @@ _MOST_CODE: Final = 2**24 - 1
 _KIND: Final = {kind.name: index for index, kind in enumerate(KINDS)}
 _TAG_OF: Final = np.array([TAGS[semantic] for semantic in sorted(TAGS)], np.uint8)
 
+Bytes = NDArray[np.uint8]
 Key = tuple[float, ...]
 
 
@@ -38,22 +40,17 @@ class Cameras:
         """BGRA rows of what `camera` sees, in the coding of its blueprint."""
         attributes = camera.attributes
         width, height, fov = int(attributes["image_size_x"]), int(attributes["image_size_y"]), field_of_view(attributes)
-        seen = self._view(camera, max(width, height), width, fov)
-        frame = _crop(width, height)
+        side = max(width, height)
+        seen = self._view(camera, side, width, fov)
+        top, left = (side - height) // 2, (side - width) // 2
         bgra = np.empty((height, width, 4), np.uint8)
-        bgra[..., 3] = 255
         kind = camera.blueprint.rpartition(".")[2]
         if kind == "rgb":
-            bgra[..., :3] = seen.rgb[frame][..., ::-1]
+            _write_colours(seen.rgb, top, left, bgra)
         elif kind == "depth":
-            side = max(width, height)
-            tangent = math.tan(math.radians(fov) / 2) * side / width
-            code = _depth_code(seen.depth, tangent)[frame]
-            bgra[..., 2], bgra[..., 1], bgra[..., 0] = code & 255, (code >> 8) & 255, code >> 16
+            _write_depth(seen.depth, _tangent(fov, side, width), top, left, bgra)
         else:
-            bgra[..., 2] = _TAG_OF[seen.semantic[frame]]
-            instance = seen.instance[frame] if kind == "instance_segmentation" else np.uint16(0)
-            bgra[..., 1], bgra[..., 0] = instance & 255, instance >> 8
+            _write_tags(seen.semantic, seen.instance, kind == "instance_segmentation", _TAG_OF, top, left, bgra)
         return bgra.tobytes()
 
     def _view(self, camera: Actor, side: int, width: int, fov: float) -> Images:
@@ -61,7 +58,7 @@ class Cameras:
         x, y, z, yaw = self._actors.place(camera)
         key = (camera.parent, x, y, z, yaw, side, width, fov)
         if key not in self._drawn:
-            eye = Eye(x, y, z, math.cos(yaw), math.sin(yaw), math.tan(math.radians(fov / 2)) * side / width)
+            eye = Eye(x, y, z, math.cos(yaw), math.sin(yaw), _tangent(fov, side, width))
             self._drawn[key] = self._draw(eye, side, self._carrier(camera), (x, y, yaw))
         return self._drawn[key]
 
@@ -104,16 +101,40 @@ def _row(body: Body) -> tuple[float, ...]:
     return (*pose, kind.length, kind.width, kind.height, float(body.lit), float(body.down), float(body.braking))
 
 
-def _crop(width: int, height: int) -> tuple[slice, slice]:
-    """The middle of a square that holds width × height."""
-    side = max(width, height)
-    top, left = (side - height) // 2, (side - width) // 2
-    return slice(top, top + height), slice(left, left + width)
+def _tangent(fov: float, side: int, width: int) -> float:
+    """Tan of half the angle across a square of `side` pixels, when `width` of them span `fov` degrees."""
+    return math.tan(math.radians(fov / 2)) * side / width
 
 
-def _depth_code(along: NDArray[np.float32], tangent: float) -> NDArray[np.uint32]:
-    """24-bit codes of a square picture's depth: metres along the ray become metres along the camera's axis."""
-    side = len(along)
-    across = ((2 * np.arange(side) + 1) / side - 1.0) * tangent
-    ahead = along / np.sqrt(1.0 + across[None, :] ** 2 + across[:, None] ** 2)
-    return np.round(np.minimum(ahead, FARTHEST) / FARTHEST * _MOST_CODE).astype(np.uint32)
+@kernel
+def _write_colours(rgb: Bytes, top: int, left: int, bgra: Bytes) -> None:
+    for v in range(bgra.shape[0]):
+        for u in range(bgra.shape[1]):
+            for channel in range(3):
+                bgra[v, u, channel] = rgb[v + top, u + left, 2 - channel]
+            bgra[v, u, 3] = 255
+
+
+@kernel
+def _write_tags(
+    semantic: Bytes, instance: NDArray[np.uint16], with_instance: bool, tags: Bytes, top: int, left: int, bgra: Bytes
+) -> None:
+    """The class's tag is red; the object's id is green (low byte) and blue."""
+    for v in range(bgra.shape[0]):
+        for u in range(bgra.shape[1]):
+            number = int(instance[v + top, u + left]) if with_instance else 0
+            bgra[v, u, 0], bgra[v, u, 1] = number >> 8, number & 255
+            bgra[v, u, 2], bgra[v, u, 3] = tags[semantic[v + top, u + left]], 255
+
+
+@kernel
+def _write_depth(along: NDArray[np.float32], tangent: float, top: int, left: int, bgra: Bytes) -> None:
+    """Metres along the ray become metres along the camera's axis, in 24 bits from red to blue."""
+    side = along.shape[0]
+    for v in range(bgra.shape[0]):
+        rise = ((2 * (v + top) + 1) / side - 1.0) * tangent
+        for u in range(bgra.shape[1]):
+            across = ((2 * (u + left) + 1) / side - 1.0) * tangent
+            ahead = along[v + top, u + left] / math.sqrt(1.0 + across * across + rise * rise)
+            code = int(min(ahead, FARTHEST) / FARTHEST * _MOST_CODE + 0.5)
+            bgra[v, u, 0], bgra[v, u, 1], bgra[v, u, 2], bgra[v, u, 3] = code >> 16, (code >> 8) & 255, code & 255, 255

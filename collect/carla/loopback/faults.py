@@ -23,34 +23,34 @@ KINDS: Final = {
 
 @dataclass
 class Fault:
-    """The fault `kind` of KINDS, from the tick number `after` of the server's life on."""
+    """The fault `kind` of KINDS, from the tick number `after` on; only ticks that clients ask for count."""
 
     kind: str = "none"
     after: int = 0
     seconds: float = 1.0
     megabytes: int = 10
-    _hoard: list[bytearray] = field(default_factory=list)
+    _asked: int = 0
     _dropped: bool = False
+    _hoard: list[bytes] = field(default_factory=list)
 
-    def at_tick(self, ticks: int) -> None:
-        """Do what must be done when tick number `ticks` has been asked for and not yet been taken."""
-        if not self.on(ticks):
-            return
-        if self.kind == "delay":
+    def active(self, kind: str) -> bool:
+        """Whether the fault `kind` is to show."""
+        return self.kind == kind and self._asked >= self.after
+
+    def tick_asked(self) -> None:
+        """Do what must be done now that a client has asked for a tick and has not had it yet."""
+        self._asked += 1
+        if self.active("delay"):
             time.sleep(self.seconds)
-        elif self.kind == "die":
+        elif self.active("die"):
             os.kill(os.getpid(), signal.SIGKILL)
-        elif self.kind == "hang":
-            while True:
-                time.sleep(1.0)  # SIGTERM still ends the process
-        elif self.kind == "leak":
-            self._hoard.append(bytearray(os.urandom(4096) * (self.megabytes * 256)))
+        elif self.active("leak"):
+            self._hoard.append(os.urandom(4096) * (self.megabytes * 256))
+        while self.active("hang"):
+            time.sleep(1.0)  # a signal still ends the process
 
-    def drops(self, ticks: int) -> bool:
+    def drops(self) -> bool:
         """Whether the connections are to be closed now; true once."""
-        due = self.kind == "drop" and self.on(ticks) and not self._dropped
+        due = self.active("drop") and not self._dropped
         self._dropped |= due
         return due
-
-    def on(self, ticks: int) -> bool:
-        return self.kind != "none" and ticks >= self.after

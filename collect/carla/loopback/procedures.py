@@ -212,7 +212,7 @@ class Procedures:
         self._simulation.actors.find(number, Vehicle).physics = physics
 
     def _get_lights(self) -> list[Any]:
-        return [[vehicle.id, [vehicle.lights]] for vehicle in self._simulation.actors.every(Vehicle)]
+        return [[vehicle.id, vehicle.lights] for vehicle in self._simulation.actors.every(Vehicle)]
 
     def _set_lights(self, number: int, state: Any) -> None:
         self._simulation.actors.find(number, Vehicle).lights = state[0] if isinstance(state, list) else state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from threading import Event
 from typing import Any, Final
 
 import msgpack
@@ -16,6 +17,7 @@ from collect.carla.loopback.procedures import Procedures
 from collect.carla.loopback.simulation import Simulation
 
 _PACE: Final = 0.05  # s between two ticks of the free-running world
+_PATIENCE: Final = 0.2  # s without a call after which the loop looks whether it is to stop
 
 
 class Server:
@@ -33,25 +35,24 @@ class Server:
         for listener, made in ((self._calls, _Calls), (self._streams, _Subscription)):
             self._selector.register(listener, selectors.EVENT_READ, made)
 
-    def run(self) -> None:
-        """Serve for ever."""
+    def run(self, stop: Event | None = None) -> None:
+        """Serve until `stop` is set, or for ever."""
         due = time.monotonic()
-        while True:
-            wait = None if self._simulation.synchronous else max(0.0, due - time.monotonic())
+        while stop is None or not stop.is_set():
+            wait = _PATIENCE if self._simulation.synchronous else max(0.0, due - time.monotonic())
             for key, events in self._selector.select(wait):
                 if isinstance(key.data, type):
                     self._welcome(key.fileobj, key.data)
                 else:
                     key.data.ready(events)
             if not self._simulation.synchronous and time.monotonic() >= due:
-                self.tick()
+                self._simulation.tick()
                 due = time.monotonic() + _PACE
 
     def tick(self) -> int:
-        """One tick of the world, with whatever fault is due; the new frame's number."""
-        ticks = self._simulation.ticks + 1
-        self._fault.at_tick(ticks)
-        if self._fault.drops(ticks):
+        """One tick of the world as a client asks for it, with whatever fault is due; the new frame's number."""
+        self._fault.tick_asked()
+        if self._fault.drops():
             self.hang_up()
         return self._simulation.tick()
 

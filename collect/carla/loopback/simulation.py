@@ -78,7 +78,7 @@ class Simulation:
         self.ticks += 1
         self.elapsed += self.delta
         self._tell_hits(step(self.actors, self.rng, self.delta))
-        if not self.settings[1] and not self._faulty("no-pictures"):
+        if not self.settings[1] and not self._fault.active("no-pictures"):
             self._tell_pictures()
         self.tell_world()
         return self.frame
@@ -126,16 +126,13 @@ class Simulation:
 
     def _message(self, sensor: Actor, body: bytes) -> bytes:
         index = wire.SENSOR_INDEX[sensor.blueprint]
-        frame = self.frame - self._faulty("wrong-frame")
+        frame = self.frame - self._fault.active("wrong-frame")
         return wire.message(index, frame, self.elapsed, self.actors.transform(sensor), body)
 
-    def _faulty(self, kind: str) -> bool:
-        return self._fault.kind == kind and self._fault.on(self.ticks)
-
-    def _record(self, actor: Actor) -> wire.Record:
+    def _record(self, actor: Actor) -> bytes:
         pose = self.actors.transform(actor)
         if not isinstance(actor, Body):
-            return wire.Record(actor.id, pose)
+            return wire.record(actor.id, pose)
         state = b""
         if isinstance(actor, Vehicle):
             control = actor.control
@@ -144,8 +141,8 @@ class Simulation:
             state = wire.vehicle_state(control, self.town.road.limit)
         elif isinstance(actor, Walker):
             state = wire.walker_state(actor.control)
-        velocity, turning = (actor.vx, actor.vy, 0.0), (0.0, 0.0, math.degrees(actor.spin))
-        return wire.Record(actor.id, pose, velocity, turning, (actor.ax, actor.ay, 0.0), state)
+        motion = (actor.vx, actor.vy, 0.0, 0.0, 0.0, math.degrees(actor.spin), actor.ax, actor.ay, 0.0)
+        return wire.record(actor.id, pose, motion, state)
 
 
 def _counterpart(hit: Hit) -> list[Any]:

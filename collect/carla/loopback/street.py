@@ -144,7 +144,7 @@ def _collide(
                 hits.append(Hit(second, first, (-push[0], -push[1], 0.0)))
     for row in range(driven):
         hits += _rails(bodies[row], table[row], town)
-    moved = [row for row in range(len(bodies)) if not np.array_equal(table[row], before[row])]
+    moved = np.flatnonzero((table[: len(bodies)] != before).any(axis=1)).tolist()
     for row in moved:
         _shove(bodies[row], table[row], before[row], town, rng)
     _show_traffic(

@@ -41,6 +41,7 @@ from train.agent import Agent
 from train.checkpoint import read_checkpoint, weights_digest
 from train.encoder import EncoderSettings
 from train.log import read_metrics
+from train.module import Semore
 from train.replay import ReplaySettings
 from train.run import train
 from train.settings import ScheduleSettings, TrainSettings
@@ -135,6 +136,37 @@ def test_last_checkpoint_and_exported_policy_hold_the_weights_they_claim(whole):
     np.testing.assert_allclose(policy.act(range(3), observations, [{}] * 3), expected, atol=1e-5)
     view = {"size": 32, "stack": 3, "frame_skip": 2, "scenario": "JayWalk", "weather": "", "reward": "published"}
     assert policy.view == {**view, "update": summary["best_update"]}
+
+
+def plain_mean(weights: list[dict[str, torch.Tensor]], keep: float) -> dict[str, torch.Tensor]:
+    """A running mean of the weights after each update, written out."""
+    mean = {name: value.double() for name, value in weights[0].items()}
+    for each in weights[1:]:
+        mean = {name: keep * mean[name] + (1.0 - keep) * value.double() for name, value in each.items()}
+    return mean
+
+
+@pytest.mark.usefixtures("_no_export")
+@pytest.mark.parametrize("keep", [0.0, 0.9])
+def test_what_is_validated_and_exported_is_the_running_mean_of_the_weights(data, tmp_path, monkeypatch, keep):
+    after: list[dict[str, torch.Tensor]] = []
+    step = Semore.training_step
+
+    def remembering(module: Semore, update: int) -> None:
+        step(module, update)
+        after.append({name: value.clone() for name, value in module.agent.state_dict().items()})
+
+    monkeypatch.setattr(Semore, "training_step", remembering)
+    settings = asked(data, tmp_path)
+    schedule = replace(settings.schedule, updates=12, averaging=keep, validate_every=0)
+    settings = replace(settings, schedule=schedule)
+    train(settings)
+    best = read_checkpoint(settings.folder / "best.ckpt", {})["agent"]["weights"]
+    expected = plain_mean(after, keep)
+    assert len(after) == 12
+    assert best.keys() == expected.keys()
+    for name, value in best.items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-4, atol=1e-6)
 
 
 COMPLAINTS = ("constant student mask", "dead stream", "dead gate", "exploding Q", "starved buffer", "zigzag steering")
@@ -232,7 +264,7 @@ def test_a_torn_checkpoint_is_one_clear_error(whole, tmp_path, damage):
 
 def test_a_checkpoint_of_another_version_is_named(whole, tmp_path):
     torch.save({"checkpoint_version": 1}, tmp_path / "last.ckpt")
-    with pytest.raises(SemoreError, match=r"last\.ckpt has checkpoint version 1, this code reads 2.*--run NAME"):
+    with pytest.raises(SemoreError, match=r"last\.ckpt has checkpoint version 1, this code reads 3.*--run NAME"):
         read_checkpoint(tmp_path / "last.ckpt", {})
 
 

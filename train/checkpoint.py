@@ -17,8 +17,8 @@ from datasets.errors import SemoreError
 from datasets.files import atomic_file
 from train.agent import Agent
 
-CHECKPOINT_VERSION = 2
-"""1: before rivals and re-judging; its replay state says too little to go on from."""
+CHECKPOINT_VERSION = 3
+"""1: before rivals and re-judging; its replay state says too little to go on from. 2: without averaged weights."""
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,7 +10,9 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from datasets.frame_pool import FramePool
 from datasets.knowledge_records import Digests
 from datasets.progress import Meter
 from train.agent import Agent
@@ -32,12 +34,16 @@ class Semore(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.settings, self.agent, self.replay = settings, agent, replay
+        side = settings.view.size
+        self._frames = torch.empty(4 * settings.schedule.batch, 3, side, side, dtype=torch.uint8)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
 
     def training_step(self, update: int) -> None:
         """Sample here, not in the loader: what a refresh adds is in the very next batch."""
-        batch = self.replay.sample(self.settings.schedule.batch)
+        # All batches in one buffer; but a copy to a GPU may still be under way when the next batch is drawn.
+        frames = self._frames if self.device.type == "cpu" else None
+        batch = self.replay.sample(self.settings.schedule.batch, frames)
         batch = type(batch)(*(part.to(self.device, non_blocking=True) for part in batch))
         schedule, updates = self.settings.schedule, self.agent.updates
         losses = self.agent.update(batch, schedule.weights(updates), watch=(updates + 1) % schedule.log_every == 0)
@@ -57,11 +63,12 @@ class Semore(lightning.LightningModule):
 
 
 class Course(lightning.Callback):
-    """Everything between updates, in a fixed order: refresh, log, validate, draw, save."""
+    """Everything between updates, in a fixed order: average, refresh, log, validate, draw, save."""
 
     def __init__(
         self,
         settings: TrainSettings,
+        agent: Agent,
         refresh: Refresh,
         validation: Validation,
         save: Callable[[], None],
@@ -71,6 +78,7 @@ class Course(lightning.Callback):
         """`save` writes a checkpoint; `keep` takes the digests of cache records that the run has come to rest on."""
         self._settings, self._refresh, self._validation = settings, refresh, validation
         self._save, self._progress, self._keep = save, progress, keep
+        self._averaged = AveragedModel(agent, multi_avg_fn=get_ema_multi_avg_fn(settings.schedule.averaging))
         self._speed = Speed()
         self._said: set[str] = set()
         self.best_reward = float("-inf")
@@ -84,6 +92,7 @@ class Course(lightning.Callback):
         assert isinstance(module, Semore)
         schedule, agent = self._settings.schedule, module.agent
         update = agent.updates
+        self._averaged.update_parameters(agent)
         self._progress.advance(1)
         entry: dict[str, float] = {}
         refreshes, validates = schedule.refreshes(update), schedule.validates(update)
@@ -115,11 +124,13 @@ class Course(lightning.Callback):
     def state(self) -> dict[str, Any]:
         return {
             "best_reward": self.best_reward, "best_update": self.best_update, "best_weights": self.best_weights,
+            "averaged": self._averaged.state_dict(),
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
         self.best_reward, self.best_update = state["best_reward"], state["best_update"]
         self.best_weights = state["best_weights"]
+        self._averaged.load_state_dict(state["averaged"])
 
     def _health(self, module: Semore, entry: dict[str, float]) -> dict[str, float]:
         replay = module.replay
@@ -132,29 +143,32 @@ class Course(lightning.Callback):
                 self._progress.say(f"update {module.agent.updates}: {complaint}")
         return signs
 
-    def mask_quality(self, module: Semore, resamples: int) -> MaskQuality | None:
-        """The student's mask on held-out episodes, against the constant map of the training means; None where no loss
-        teaches it."""
-        if not module.agent.teaches_mask:
+    def mask_quality(self, agent: Agent, pool: FramePool, resamples: int) -> MaskQuality | None:
+        """The student's mask on held-out episodes, against the constant map of the training pool's means; None where no
+        loss teaches it."""
+        if not agent.teaches_mask:
             return None
-        pool = module.replay.pool
         known = pool.masks[: pool.size][pool.mask_valid[: pool.size]]
         constant = known.float().mean(0).div(255.0) if len(known) else torch.zeros(pool.masks.shape[1:])
-        return self._validation.mask(module.agent, constant.numpy(), resamples)
+        return self._validation.mask(agent, constant.numpy(), resamples)
 
     def _validate(self, module: Semore) -> dict[str, float]:
-        agent = module.agent
+        """The averaged agent's: single iterates swing by half the reward within a few hundred updates."""
+        agent = self._averaged.module
+        assert isinstance(agent, Agent)
         means = self._validation.drive(agent)
+        update = module.agent.updates
         if means["validation/reward"] > self.best_reward or not self.best_weights:
-            self.best_reward, self.best_update = means["validation/reward"], agent.updates
+            self.best_reward, self.best_update = means["validation/reward"], update
             self.best_weights = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})
-        quality = self.mask_quality(module, resamples=0)  # the interval takes seconds, and waits for the end
+        # The interval takes seconds, and waits for the end.
+        quality = self.mask_quality(agent, module.replay.pool, resamples=0)
         text = ""
         if quality is not None:
             means |= {"health/student_auc": quality.student, "health/constant_auc": quality.constant}
             text = f", student mask AUC {quality.student:.3f} (constant map {quality.constant:.3f})"
         self._progress.say(
-            f"update {agent.updates}: validation reward {means['validation/reward']:.1f}, distance "
+            f"update {update}: validation reward {means['validation/reward']:.1f}, distance "
             f"{means['validation/distance']:.0f} m, crash intensity {means['validation/crash_intensity']:.0f} N·s{text}"
         )
         return means

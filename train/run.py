@@ -124,7 +124,7 @@ class _Run:
         done = int(self.state["agent"]["updates"]) if self.state else 0
         with meter(label, schedule.updates, "updates", done) as progress:
             course = Course(
-                self.settings, self.refresh, self.validation, lambda: self._save(course), progress, self.keep
+                self.settings, agent, self.refresh, self.validation, lambda: self._save(course), progress, self.keep
             )
             if self.state:
                 self._restore(self.state, course)
@@ -135,7 +135,7 @@ class _Run:
                 self.refresh.backlog.close()
         last = weights_digest(agent)
         agent.load_state_dict(course.best_weights)
-        quality = course.mask_quality(self.module, resamples=200)
+        quality = course.mask_quality(agent, self.replay.pool, resamples=200)
         export_policy(agent, self.folder / "policy.pt2", policy_view(self.settings) | {"update": course.best_update})
         summary = {
             "method": self.settings.method,

@@ -44,6 +44,9 @@ class ScheduleSettings:
     """Updates between validations on validation seeds."""
     validate_episodes: int = 8
     """Episodes per validation."""
+    averaging: float = 0.995
+    """What validation, checkpoints' choice and the exported policy look at: a running mean of the weights that keeps
+    this share of itself at each update (0: the last weights)."""
     log_every: int = 50
     """Updates between log entries."""
     save_every: int = 250
@@ -161,6 +164,8 @@ class TrainSettings:
                 "schedule.refresh_waits false needs a cluster that annotates meanwhile: --scheduler local, and one "
                 "--seed at a time"
             )
+        if not 0.0 <= self.schedule.averaging < 1.0:
+            raise SemoreError(f"schedule.averaging is {self.schedule.averaging}; it must be at least 0 and below 1")
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")

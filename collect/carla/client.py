@@ -26,6 +26,7 @@ from datasets.errors import SemoreError
 _RESET_PATIENCE: Final = 6.0  # times the server's time-out that a reset, with the loading of a map, may take
 _STEP_PATIENCE: Final = 2.5  # the same of a step: a tick and the cameras
 _CONNECT_PATIENCE: Final = 4.0
+_START: Final = 60.0  # s on top of that for a process to begin on a busy machine
 
 
 class CarlaSimulator:
@@ -45,6 +46,7 @@ class CarlaSimulator:
             raise SemoreError(f"camera size {size} is too small; use at least 8 pixels")
         self._address = Address(host, port, timeout, size, cameras)
         self._child: _Child | None = None
+        self._map = ""
         self._trace: list[str] = []
         self._spent = {"steps": 0.0, "tick": 0.0, "camera": 0.0, "own": 0.0}
 
@@ -69,8 +71,11 @@ class CarlaSimulator:
 
         SemoreError for a server of another version, an unknown map, road or lane, no room; EpisodeLost when server or
         client fail."""
+        if self._map != scenario.map:
+            self.close()  # the client library's traffic manager does not survive a change of maps
         if self._child is None:
             self._child = _Child(self._address)
+        self._map = scenario.map
         return self._snapshot(self._ask(self._child, "reset", (scenario, weather, seed), _RESET_PATIENCE))
 
     def step(self, control: Control) -> Snapshot:
@@ -140,7 +145,7 @@ class _Child:
         theirs.close()  # so that the child's death is the end of the file here
         self._where = f"{address.host}:{address.port}"
         try:
-            self.classes: NDArray[np.uint8] = self._answer(_CONNECT_PATIENCE * address.timeout)
+            self.classes: NDArray[np.uint8] = self._answer(_START + _CONNECT_PATIENCE * address.timeout)
         except SemoreError:
             self.end()
             raise

@@ -56,7 +56,9 @@ class Session:
         self._opened()
 
     def open(self, name: str) -> None:
-        """Have the server show the map called `name`; SemoreError when it has none. Nobody may be on the old one."""
+        """Have the server show the map called `name`; SemoreError when it has none.
+
+        Nobody may be on the old one, and no traffic manager be in use: it hangs the client library."""
         if self.map_name == name:
             return
         known = sorted(path.rsplit("/", 1)[-1] for path in self.client.get_available_maps())
@@ -66,6 +68,7 @@ class Session:
         self.client.set_timeout(_MAP_PATIENCE * self._timeout)
         self.world = self.client.load_world(name)
         self.client.set_timeout(self._timeout)
+        self.world.wait_for_tick(self._timeout)  # else a server that stops ticking may stop before we listen
         self._hidden.clear()
         self._synchronise()
         self._opened()

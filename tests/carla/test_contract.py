@@ -1,0 +1,80 @@
+"""The real CARLA client against our loopback server keeps every promise of a Simulator, and drives like `embedded`.
+
+The world behind the wire is the embedded one, so this proves the adapter and the protocol, not Unreal's physics or
+pictures; `docs/carla.md` tells how to run the same against a real server.
+"""
+
+from __future__ import annotations
+
+import atexit
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("carla", reason="the carla wheel is not installed: pip install -e .[carla]")
+
+from simulator_contract import SimulatorContract, Tolerances  # noqa: E402
+
+from collect.carla.client import CarlaSimulator  # noqa: E402
+from collect.driving import DrivingEnv, SimStep  # noqa: E402
+from collect.embedded.world import EmbeddedSimulator  # noqa: E402
+from collect.scenarios import SCENARIOS, EgoStart  # noqa: E402
+from collect.simulator import Simulator  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@cache
+def loopback() -> int:
+    """The port of this process's loopback server, which ends with it."""
+    command = [sys.executable, "-m", "collect.carla.loopback", "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    atexit.register(server.kill)
+    assert server.stdout is not None
+    return int(server.stdout.readline().rsplit(":", 1)[1].split()[0])
+
+
+class TestCarla(SimulatorContract):
+    name = "carla"
+    road_end = ("Town01", EgoStart(12, (1,), (60.0, 60.0), 0.0, 0.0))
+    tolerances = Tolerances(place=0.12)
+
+    def make_simulator(self, size: int) -> Simulator:
+        return CarlaSimulator("127.0.0.1", loopback(), size, timeout=20.0)
+
+
+def episode(simulator: Simulator, scenario: str, seed: int, steps: int) -> list[SimStep]:
+    """The steps of an episode under a fixed run of actions: half throttle, weaving."""
+    env = DrivingEnv(scenario, simulator=simulator, size=64, camera=64, max_episode_steps=steps)
+    env.reset(seed=seed)
+    found: list[SimStep] = []
+    env.listener = found.append
+    actions = np.random.default_rng(seed).normal(0.0, 0.05, steps)
+    for steer in actions:
+        _, _, terminated, truncated, _ = env.step(np.array((steer, 0.5), np.float32))
+        if terminated or truncated:
+            break
+    return found
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_same_actions_same_rewards_as_embedded(scenario: str) -> None:
+    simulator, hits = CarlaSimulator("127.0.0.1", loopback(), 64), 0
+    try:
+        for seed in (1, 2):
+            ours, theirs = (episode(world, scenario, seed, 160) for world in (simulator, EmbeddedSimulator(64)))
+            assert len(ours) == len(theirs)
+            for one, other in zip(ours, theirs, strict=True):
+                assert one.reward == pytest.approx(other.reward, abs=2e-3)
+                assert one.impulse == pytest.approx(other.impulse, rel=1e-3, abs=1.0)
+                assert (one.terminated, one.truncated) == (other.terminated, other.truncated)
+                assert [hit.name for hit in one.snapshot.collisions] == [hit.name for hit in other.snapshot.collisions]
+                np.testing.assert_allclose(one.snapshot.actors, other.snapshot.actors, atol=0.02)
+                hits += bool(other.snapshot.collisions)
+    finally:
+        simulator.close()
+    assert hits > 0

@@ -1,0 +1,235 @@
+"""Is everything there that Semore can use? A line each, with a remedy for what is missing (`make doctor`)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+import psutil
+from jsonargparse import auto_cli, set_parsing_settings
+
+from collect.carla.ping import identity
+from collect.carla.settings import CARLA_VERSION, CarlaSettings
+from datasets.settings import run_command
+
+GIB: Final = 2**30
+MEMORY: Final = 4.0
+"""GiB that preset laptop needs with room to spare."""
+DISK: Final = 2.0
+"""GiB for the laptop preset's rollouts, knowledge and runs."""
+PYTHON: Final = (3, 11)
+LOCK: Final = Path(__file__).resolve().parents[1] / "requirements.lock"
+
+State = Literal["ok", "missing"]
+
+
+@dataclass(frozen=True)
+class DoctorSettings:
+    """What to look at."""
+
+    data: str = "data"
+    """Folder of all recorded data: its disk is looked at."""
+    models: tuple[str, ...] = ("Qwen/Qwen2-VL-7B-Instruct", "CIDAS/clipseg-rd64-refined")
+    """Models you mean to use: folders, checkpoint files, or model hub ids."""
+    scheduler: str = ""
+    """Address of a Dask scheduler (tcp://…) or its scheduler file."""
+    carla: CarlaSettings = field(default_factory=CarlaSettings)
+    """CARLA servers."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and what to do if that is not enough. Semore does without what is
+    missing and not `required`."""
+
+    what: str
+    state: State
+    found: str
+    remedy: str = ""
+    required: bool = False
+
+    def line(self) -> str:
+        state = "REQUIRED" if self.required and self.state == "missing" else self.state
+        return f"{self.what:<15} {state:<8} {self.found}" + (f"\n{'':<24} → {self.remedy}" if self.remedy else "")
+
+
+def python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info[:2] == PYTHON:
+        return Finding("Python", "ok", version)
+    return Finding("Python", "missing", version, "install Python 3.11, then make setup PYTHON=python3.11", True)
+
+
+def system() -> Finding:
+    found = f"{platform.system()} {platform.machine()}"
+    if found == "Linux x86_64":
+        return Finding("system", "ok", found)
+    return Finding(
+        "system", "missing", found, "only Linux x86-64 has been tried; the locked packages may not exist here"
+    )
+
+
+def packages(lock: Path = LOCK) -> Finding:
+    """Whether what is installed is what the lock says."""
+    if not lock.exists():
+        return Finding("packages", "missing", f"no {lock.name} here", "run this in a checkout of the repository")
+    wanted = dict(line.split("==", 1) for line in lock.read_text().split() if "==" in line)
+    other = []
+    for name, version in wanted.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found = "none"
+        if found.partition("+")[0] != version.partition("+")[0]:
+            other.append(f"{name} {found} for {version}")
+    if other:
+        shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+        return Finding("packages", "missing", f"not as locked: {shown}", "make setup", required=True)
+    return Finding("packages", "ok", f"{len(wanted)}, as locked")
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
+    """The features that torch's and numba's speed rests on."""
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    cores = f"{os.cpu_count()} cores"
+    if "avx2" not in flags:
+        return Finding("processor", "missing", f"{cores}, no AVX2", "everything runs, several times slower than stated")
+    fast = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    bf16 = {"avx512_bf16", "amx_bf16"} & flags
+    hint = "" if bf16 else "no bf16: updates take about twice as long as where there is"
+    return Finding("processor", "ok", f"{cores}, {' '.join(fast)}", hint)
+
+
+def gpu() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        return Finding("GPU", "ok", f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
+    return Finding(
+        "GPU", "missing", f"torch {torch.__version__} sees none",
+        "preset laptop needs none; for CARLA and Qwen2-VL: an NVIDIA driver (`nvidia-smi`) and a CUDA build of torch",
+    )  # fmt: skip
+
+
+def memory() -> Finding:
+    available = psutil.virtual_memory().available / GIB
+    if available >= MEMORY:
+        return Finding("memory", "ok", f"{available:.1f} GiB available")
+    remedy = f"{MEMORY:g} GiB are comfortable: close something, or lower --replay.pool_frames and --workers"
+    return Finding("memory", "missing", f"{available:.1f} GiB available", remedy)
+
+
+def disk(data: Path) -> Finding:
+    folder = next(parent for parent in (data.absolute(), *data.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(folder).free / GIB
+    if free >= DISK:
+        return Finding("disk", "ok", f"{free:.1f} GiB free for {data}")
+    remedy = f"preset laptop needs {DISK:g} GiB: free some, or choose another --data folder"
+    return Finding("disk", "missing", f"{free:.1f} GiB free for {data}", remedy, True)
+
+
+def carla_client() -> Finding:
+    try:
+        version = metadata.version("carla")
+    except metadata.PackageNotFoundError:
+        return Finding("CARLA client", "missing", "not installed", "for SIM=carla: make setup SIM=carla")
+    if version == CARLA_VERSION:
+        return Finding("CARLA client", "ok", version)
+    return Finding("CARLA client", "missing", f"{version}, not {CARLA_VERSION}", "make setup SIM=carla")
+
+
+def carla_server(settings: CarlaSettings, port: int) -> Finding:
+    what, where = "CARLA server", f"{settings.host}:{port}"
+    found = identity(settings.host, port, 3.0)
+    if found is None:
+        remedy = "for SIM=carla: start one or give --carla.command (docs/carla.md)"
+        return Finding(what, "missing", f"nothing answers at {where}", remedy)
+    if found.version.startswith(CARLA_VERSION):
+        pictures = "Unreal's" if found.renderer == "unreal" else f"a loopback server's ({found.renderer})"
+        return Finding(what, "ok", f"{found.version} at {where}, pictures {pictures}")
+    remedy = f"client and server must be of one version: start carlasim/carla:{CARLA_VERSION}"
+    return Finding(what, "missing", f"{found.version} at {where}", remedy)
+
+
+def model(name: str) -> Finding:
+    """A checkpoint file, a model folder with configuration and weights, or a model hub id as downloaded before."""
+    path = Path(name)
+    if path.is_file():
+        return Finding("model", "ok", f"{path}, {path.stat().st_size / GIB:.2f} GiB")
+    if not path.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
+        if not isinstance(cached, str):
+            remedy = "not needed by default; --models names your own folders or files (docs/annotate.md)"
+            return Finding("model", "missing", f"{name} is neither here nor downloaded", remedy)
+        path = Path(cached).parent
+    weights = [file for pattern in ("*.safetensors", "*.bin", "*.pth") for file in path.glob(pattern)]
+    absent = [] if (path / "config.json").exists() else ["config.json"]
+    absent += [] if weights else ["weights (*.safetensors)"]
+    if absent:
+        remedy = "the download is incomplete: fetch it again"
+        return Finding("model", "missing", f"{path} without {' and '.join(absent)}", remedy)
+    return Finding("model", "ok", f"{path}, {sum(file.stat().st_size for file in weights) / GIB:.2f} GiB of weights")
+
+
+def dask(scheduler: str) -> Finding:
+    if not scheduler:
+        return Finding(
+            "Dask scheduler", "missing", "none named", "make annotate SCHEDULER=local needs none; else --scheduler"
+        )
+    address = scheduler
+    if Path(scheduler).is_file():
+        from datasets.files import read_json
+
+        address = read_json(Path(scheduler))["address"]
+    parts = urlsplit(address)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 8786), 3.0).close()
+    except (OSError, ValueError) as error:
+        remedy = "start one: .venv/bin/dask scheduler (docs/annotate.md)"
+        return Finding("Dask scheduler", "missing", f"{address} does not answer ({error})", remedy)
+    return Finding("Dask scheduler", "ok", address)
+
+
+def examine(settings: DoctorSettings) -> Iterator[Finding]:
+    """Every finding, in the order shown."""
+    checks: tuple[Callable[[], Finding], ...] = (python, system, packages, processor, gpu, memory)
+    for check in checks:
+        yield check()
+    yield disk(Path(settings.data))
+    yield carla_client()
+    for port in settings.carla.ports():
+        yield carla_server(settings.carla, port)
+    for name in settings.models:
+        yield model(name)
+    yield dask(settings.scheduler)
+
+
+def main() -> None:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    settings = auto_cli(DoctorSettings, prog="python -m collect.doctor", description=__doc__)
+    lacking = []
+    for finding in examine(settings):
+        print(finding.line(), flush=True)
+        if finding.required and finding.state == "missing":
+            lacking.append(finding.what)
+    if lacking:
+        print(f"verdict: {', '.join(lacking)} must be mended first")
+        raise SystemExit(1)
+    print("verdict: what is required is there")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-GRACE: Final = 5.0
+GRACE: Final = 3.0
 """Seconds between asking a server to end and killing it."""
 LOOK: Final = 0.1
 """Seconds between looks at whether the server still runs."""

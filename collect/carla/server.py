@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +26,8 @@ STARTS: Final = 3
 """Tries to start a server before giving up: right after a crash its ports or its GPU may not be free yet."""
 LOOK: Final = 0.2
 """Seconds between looks at whether a server answers yet."""
+DYING: Final = 1.0
+"""Seconds a dying server may take to be dead."""
 REACH: Final = 5.0
 """Seconds after which an unanswered look counts as none."""
 
@@ -84,15 +87,19 @@ class Server:
         """Who answers right now."""
         return identity(self._settings.host, self.port, min(self._settings.timeout, REACH))
 
+    def settle(self) -> None:
+        """Give a server that is dying a moment to be dead, so that its exit code and last words can be had."""
+        if self._keeper is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(DYING)
+
     def measure(self) -> int:
         """Bytes of memory its processes hold now, 0 for a server not started here; remembered in `samples`."""
         held = 0
         if self._keeper is not None:
-            try:
+            with suppress(psutil.NoSuchProcess):  # it is just ending; whoever drives on it will notice
                 for process in psutil.Process(self._keeper.pid).children(recursive=True):
                     held += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                pass  # it is just ending; whoever drives on it will notice
             self.samples.append(Sample(time.monotonic(), held))
         return held
 

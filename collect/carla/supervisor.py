@@ -4,7 +4,6 @@ episode."""
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -156,7 +155,7 @@ class SupervisedCarla:
     def _failed(self, error: EpisodeLost) -> EpisodeLost:
         server = self._running()
         server.measure()
-        time.sleep(0.2)  # so that the exit code and the last words of a dying server are there
+        server.settle()
         box = self._record(server, {"why": str(error)})
         self._disconnect()
         server.stop()  # if it is ours; what has failed once is not trusted with another episode

@@ -47,13 +47,15 @@ class Session:
             self._apply(self._found, _SETTLE)
         self.world.wait_for_tick(timeout)
         self._sky = self.world.get_weather()
-        self.actors: list[Any] = []
-        """What was spawned and not yet destroyed, in this order."""
-        self.actors = [actor for actor in self.world.get_actors() if actor.attributes.get("role_name") == ROLE]
+        self._actors: list[Any] = [a for a in self.world.get_actors() if a.attributes.get("role_name") == ROLE]
         self._hidden: set[int] = set()
-        self._synchronise()
-        self.clear()
-        self._opened()
+        try:
+            self._synchronise()
+            self.clear()
+            self._opened()
+        except RuntimeError:
+            self.close(min(timeout, _SETTLE))
+            raise
 
     def open(self, name: str) -> None:
         """Have the server show the map called `name`; SemoreError when it has none.
@@ -95,7 +97,7 @@ class Session:
                 if "collision" not in str(error):
                     raise
             else:
-                self.actors.append(actor)
+                self._actors.append(actor)
                 return actor
         raise SemoreError(
             f"something on map {self.map_name} stands where a {blueprint.id} should start, at x {place.location.x:.1f} "
@@ -104,14 +106,14 @@ class Session:
 
     def clear(self) -> None:
         """Destroy everything spawned here; the server has forgotten it when this returns."""
-        if not self.actors:
+        if not self._actors:
             return
-        self._say(f"destroy {len(self.actors)} actors")
-        for actor in self.actors:
+        self._say(f"destroy {len(self._actors)} actors")
+        for actor in self._actors:
             if isinstance(actor, carla.Sensor) and actor.is_listening():
                 actor.stop()
-        self.client.apply_batch_sync([carla.command.DestroyActor(actor) for actor in reversed(self.actors)], False)
-        self.actors.clear()
+        self.client.apply_batch_sync([carla.command.DestroyActor(actor) for actor in reversed(self._actors)], False)
+        self._actors.clear()
         self.tick()
 
     def set_weather(self, weather: Weather) -> None:

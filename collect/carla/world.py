@@ -22,9 +22,9 @@ from collect.simulator import Collision, Control, Ego, EpisodeLost
 from collect.starts import draw_start, episode_generator
 from datasets.errors import SemoreError
 
-_FIRST_PICTURES: Final = 20  # ticks within which new cameras must begin to send
 _NOUNS: Final = {"guardrail": "guard rail", "roadlines": "lane marking", "poles": "pole"}
 _FIRST_WAIT: Final = 0.1  # s for a new camera's picture; a camera still being set up sends none
+_LONGER: Final = 1.5  # times that is the next wait
 
 
 class CarlaWorld:
@@ -43,7 +43,9 @@ class CarlaWorld:
         self._company: Company | None = None
 
     def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Moment:
-        """Start an episode: everybody placed and at rest. SemoreError when the map lacks a place or room for it."""
+        """Start an episode: everybody placed and at rest. SemoreError when the map lacks a place or room for it.
+
+        The server stays in synchronous mode meanwhile (the public code lets it run): nobody moves before the start."""
         session = self._session
         self._company = None
         session.clear()
@@ -74,8 +76,6 @@ class CarlaWorld:
 
     def close(self, seconds: float) -> None:
         """See Session.close."""
-        if self._traffic is not None:
-            self._traffic.set_synchronous_mode(False)
         self._session.close(seconds)
 
     def _advance(self) -> Moment:
@@ -121,17 +121,19 @@ class CarlaWorld:
     def _wait_for_first_pictures(self) -> None:
         """Tick the world at rest until every camera answers: the server sets up a new one's stream as it likes."""
         late = list(zip(self._cameras, self._pictures, strict=True))
-        for _ in range(_FIRST_PICTURES):
+        deadline, wait = time.monotonic() + self._timeout, _FIRST_WAIT
+        while True:
             frame = self._session.tick().frame
-            for camera, picture in list(late):
-                try:
-                    camera.take(frame, _FIRST_WAIT, picture)
-                    late.remove((camera, picture))
-                except EpisodeLost:
-                    break  # the next tick's, perhaps
-            if not late:
+            try:
+                while late:
+                    late[0][0].take(frame, wait, late[0][1])
+                    del late[0]
+            except EpisodeLost:
+                if time.monotonic() > deadline:
+                    raise
+                wait *= _LONGER
+            else:
                 return
-        raise EpisodeLost(f"the {late[0][0].name} camera sent no picture in {_FIRST_PICTURES} ticks")
 
     def _traffic_manager(self, seed: int) -> Any:
         """This process's traffic manager, seeded; one is enough for all episodes."""

@@ -17,13 +17,13 @@ import pytest
 
 pytest.importorskip("carla", reason="the carla wheel is not installed: pip install -e .[carla]")
 
-from simulator_contract import SimulatorContract, Tolerances  # noqa: E402
+from simulator_contract import SimulatorContract, Tolerances
 
-from collect.carla.client import CarlaSimulator  # noqa: E402
-from collect.driving import DrivingEnv, SimStep  # noqa: E402
-from collect.embedded.world import EmbeddedSimulator  # noqa: E402
-from collect.scenarios import SCENARIOS, EgoStart  # noqa: E402
-from collect.simulator import Simulator  # noqa: E402
+from collect.carla.client import CarlaSimulator
+from collect.driving import DrivingEnv, SimStep
+from collect.embedded.world import EmbeddedSimulator
+from collect.scenarios import SCENARIOS, EgoStart
+from collect.simulator import Simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,0 +1,140 @@
+"""The client's process: what it leaves behind on a server, however it ends, and how its failures are told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("carla", reason="the carla wheel is not installed: pip install -e .[carla]")
+
+from loopback_thread import Caller, serving
+
+from collect.carla.client import CarlaSimulator
+from collect.carla.session import ROLE
+from collect.scenarios import SCENARIOS, WEATHERS
+from collect.simulator import Control, EpisodeLost
+from datasets.errors import SemoreError
+
+ROOT = Path(__file__).resolve().parents[2]
+JAYWALK, DAY = SCENARIOS["JayWalk"], WEATHERS["hard_high_light"]
+DRIVER = """
+import sys
+from collect.carla.client import CarlaSimulator
+from collect.scenarios import SCENARIOS, WEATHERS
+from collect.simulator import Control
+if __name__ == "__main__":
+    simulator = CarlaSimulator("127.0.0.1", int(sys.argv[1]), 16)
+    simulator.reset(SCENARIOS["JayWalk"], WEATHERS["midnight"], 1)
+    print("driving", flush=True)
+    while True:
+        simulator.step(Control(0.0, 0.5))
+"""
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with serving() as found:
+        yield found
+
+
+def left_behind(port: int) -> tuple[bool, int]:
+    """Whether the server at `port` waits for somebody's ticks, and how many actors of ours it has."""
+    caller = Caller(port)
+    synchronous = caller.call("get_episode_settings")[0]
+    actors = caller.call("get_actors_by_id", list(range(5000)))
+    caller.close()
+    return synchronous, sum(ROLE in str(actor) for actor in actors)
+
+
+def clean_soon(port: int) -> bool:
+    """Whether nothing is left behind, now or within some seconds."""
+    deadline = time.monotonic() + 20.0
+    while left_behind(port) != (False, 0):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_closing_puts_everything_back(port: int) -> None:
+    simulator = CarlaSimulator("127.0.0.1", port, 16)
+    simulator.reset(JAYWALK, DAY, 1)
+    assert left_behind(port) == (True, 10)  # ego, four walkers, four cameras, collision detector
+    caller = Caller(port)
+    altitude = caller.call("get_weather_parameters")[5]
+    simulator.close()
+    assert left_behind(port) == (False, 0)
+    assert altitude == 90.0 != caller.call("get_weather_parameters")[5]
+    assert active_children() == []
+    assert simulator.trace()[-1].startswith("apply_settings")
+
+
+def test_a_client_that_is_killed_loses_the_episode_and_the_next_one_cleans_up(port: int) -> None:
+    simulator = CarlaSimulator("127.0.0.1", port, 16)
+    simulator.reset(JAYWALK, DAY, 1)
+    first = simulator.step(Control(0.0, 1.0))
+    (client,) = active_children()
+    client.kill()
+    with pytest.raises(EpisodeLost, match="exit code -9"):
+        simulator.step(Control())
+    assert "tick" in simulator.trace()[-1]
+    assert first.images.rgb.shape == (16, 16, 3)  # a snapshot outlives its client
+    with pytest.raises(SemoreError, match="reset"):
+        simulator.step(Control())
+    assert left_behind(port) == (True, 10)
+    simulator.reset(JAYWALK, DAY, 1)
+    again = simulator.step(Control(0.0, 1.0))
+    assert again.ego == first.ego
+    assert left_behind(port) == (True, 10)
+    simulator.close()
+    assert left_behind(port) == (False, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_driver_that_is_stopped_leaves_nothing_behind(port: int, number: signal.Signals) -> None:
+    """Ctrl-C reaches the whole process group; a kill reaches the driver only."""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "driving\n"
+    assert left_behind(port) == (True, 10)
+    (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
+    assert driver.wait(20.0) != 0
+    assert clean_soon(port)
+
+
+def test_nobody_there() -> None:
+    simulator = CarlaSimulator("127.0.0.1", 1, 16, timeout=0.5)
+    with pytest.raises(EpisodeLost, match=r"127\.0\.0\.1:1"):
+        simulator.reset(JAYWALK, DAY, 1)
+    with pytest.raises(SemoreError, match=r"no CARLA server answers at 127\.0\.0\.1:1"):
+        _ = simulator.renderer_version
+    simulator.close()
+
+
+def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collect.carla.loopback.wire.VERSION", "0.9.13")
+    with serving() as port:
+        simulator = CarlaSimulator("127.0.0.1", port, 16)
+        with pytest.raises(SemoreError, match=r"is version 0\.9\.13, the carla wheel 0\.9\.16"):
+            simulator.reset(JAYWALK, DAY, 1)
+        simulator.close()
+
+
+def test_an_unknown_map_is_refused_by_name(port: int) -> None:
+    simulator = CarlaSimulator("127.0.0.1", port, 16)
+    with pytest.raises(SemoreError, match=r"no map Town99; it has .*Town01"):
+        simulator.reset(replace(JAYWALK, map="Town99"), DAY, 1)
+    simulator.close()
+    assert left_behind(port) == (False, 0)

@@ -18,7 +18,7 @@ from datasets.frame_pool import FramePool, View
 from datasets.knowledge import KnowledgeCache, ensure_set, open_set
 from datasets.rollouts import Rollouts
 from train.attention import CrossAttention
-from train.online import HeldOut, Validation
+from train.online import Fleet, HeldOut, Validation
 from train.pictures import APART, PANELS, SHOWN, SIDE, draw, save
 from train.replay import ReplaySettings, SelectiveReplay
 
@@ -147,7 +147,7 @@ def test_the_student_is_measured_by_the_simulator_s_truth_whatever_the_knowledge
         assert bool(held_out.pool.mask_valid.any()) == (knowledge is known)
         rows = [*range(0, episodes[0].steps, 2), episodes[0].steps]
         assert np.array_equal(held_out.truth, true_grids(episodes[0], np.array(rows), GRID))
-        found.append(Validation(settings, held_out).mask(agent, constant, resamples=20))
+        found.append(Validation(settings, Fleet(settings), held_out).mask(agent, constant, resamples=20))
     assert found[0] is not None
     assert found[0].frames > 0
     assert found[0] == found[1]

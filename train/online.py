@@ -15,12 +15,13 @@ from collect.behaviour import NetworkPolicy
 from collect.driving import DrivingEnv
 from collect.episodes import drive
 from collect.recorder import record
+from collect.simulator import at_once, make_simulator, simulator_identity
 from datasets.action_words import action_words
 from datasets.frame_pool import FramePool, rows_of
 from datasets.knowledge import KnowledgeSet
 from datasets.knowledge_records import Digests
 from datasets.rollouts import Episode, Rollouts
-from datasets.schema import SEED_SPLITS
+from datasets.schema import RECORDING_SIZE, SEED_SPLITS
 from train.agent import Agent
 from train.backlog import Backlog, Group, grouped
 from train.diagnosis import MaskQuality, mask_quality
@@ -37,11 +38,35 @@ def make_envs(settings: TrainSettings, count: int) -> list[DrivingEnv]:
     """Environments showing what the network sees."""
     return [
         DrivingEnv(
-            settings.scenario, settings.weather, settings.simulator, settings.agent.encoder.size,
-            frame_skip=settings.frame_skip, reward=settings.reward,
+            settings.scenario, settings.weather, make_simulator(settings.simulator, RECORDING_SIZE, settings.carla),
+            settings.agent.encoder.size, frame_skip=settings.frame_skip, reward=settings.reward,
         )
         for _ in range(count)
     ]  # fmt: skip
+
+
+class Fleet:
+    """The environments of a run, made when they are first needed; refresh and validation take turns with them."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self._settings = settings
+        self._envs: list[DrivingEnv] = []
+
+    def envs(self, count: int) -> list[DrivingEnv]:
+        """`count` environments, or fewer where the world has no room for so many."""
+        count = at_once(self._settings.simulator, count, self._settings.carla)
+        if len(self._envs) < count:
+            self._envs += make_envs(self._settings, count - len(self._envs))
+        return self._envs[:count]
+
+    def world(self) -> dict[str, str]:
+        """Name and versions of the world they drive in."""
+        return simulator_identity(self.envs(1)[0].simulator)
+
+    def close(self) -> None:
+        """Give servers back."""
+        for env in self._envs:
+            env.close()
 
 
 def acting(agent: Agent, settings: TrainSettings, sample: bool) -> NetworkPolicy:
@@ -55,19 +80,19 @@ def policy_view(settings: TrainSettings) -> dict[str, object]:
     return {
         "size": settings.agent.encoder.size, "stack": 3, "frame_skip": settings.frame_skip,
         "scenario": settings.scenario, "weather": settings.weather, "reward": settings.reward,
+        "simulator": settings.simulator,
     }  # fmt: skip
 
 
 class Refresh:
     """Every so often the current policy drives; its episodes enter the pool, and their knowledge when it is there."""
 
-    def __init__(self, settings: TrainSettings, backlog: Backlog, knowledge: KnowledgeSet) -> None:
-        self._settings, self._knowledge = settings, knowledge
+    def __init__(self, settings: TrainSettings, fleet: Fleet, backlog: Backlog, knowledge: KnowledgeSet) -> None:
+        self._settings, self._fleet, self._knowledge = settings, fleet, knowledge
         self.backlog = backlog
         self.rollouts = Rollouts(settings.folder / "refresh.zarr")
         self.rollouts.create()
         self.rollouts.sweep()
-        self._envs: list[DrivingEnv] = []
         self.recorded: list[str] = []
         """Names of the episodes recorded so far, in order."""
 
@@ -89,11 +114,11 @@ class Refresh:
         """Drive, grow the pool, hand in for annotation; returns means over the new episodes for the log."""
         settings = self._settings
         count = settings.schedule.refresh_episodes
-        self._envs = self._envs or make_envs(settings, count)
+        envs = self._fleet.envs(count)
         first = REFRESH_SEEDS + len(self.recorded)
         about = {"policy": "trained", "action_repeat": settings.frame_skip, "reward": settings.reward}
         policy = acting(agent, settings, sample=True)
-        names = record(self.rollouts, self._envs, policy, range(first, first + count), about, threads=settings.threads)
+        names = record(self.rollouts, envs, policy, range(first, first + count), about, threads=settings.threads)
         group = self._group(len(self.recorded) // count, names)
         self.backlog.submit(group)
         for episode in group.episodes:
@@ -156,17 +181,16 @@ class HeldOut(NamedTuple):
 class Validation:
     """Deterministic drives on validation seeds, and the student's mask on recorded validation episodes."""
 
-    def __init__(self, settings: TrainSettings, held_out: HeldOut) -> None:
-        self._settings, self._held_out = settings, held_out
-        self._envs: list[DrivingEnv] = []
+    def __init__(self, settings: TrainSettings, fleet: Fleet, held_out: HeldOut) -> None:
+        self._settings, self._fleet, self._held_out = settings, fleet, held_out
 
     def drive(self, agent: Agent) -> dict[str, float]:
         """Mean reward, distance (m) and crash intensity (N·s) over the validation seeds."""
         schedule = self._settings.schedule
-        self._envs = self._envs or make_envs(self._settings, min(schedule.validate_episodes, 16))
+        envs = self._fleet.envs(min(schedule.validate_episodes, 16))
         seeds = range(VALIDATION_SEEDS, VALIDATION_SEEDS + schedule.validate_episodes)
         policy = acting(agent, self._settings, sample=False)
-        ends = [info["metrics"] for _, info in drive(self._envs, policy, seeds, threads=self._settings.threads)]
+        ends = [info["metrics"] for _, info in drive(envs, policy, seeds, threads=self._settings.threads)]
         keys = ("reward", "distance", "crash_intensity", "steer", "brake")
         return {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in keys}
 

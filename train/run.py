@@ -7,6 +7,7 @@ import random
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from torch.utils.data import DataLoader
 from annotate.engine import annotator_for
 from annotate.settings import CrewSettings
 from collect.scenarios import scenario_and_weather
-from collect.simulator import make_simulator, simulator_identity
 from datasets.device import torch_device
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
@@ -31,7 +31,6 @@ from datasets.knowledge_records import Digests
 from datasets.progress import meter
 from datasets.provenance import environment
 from datasets.rollouts import Episode, Rollouts, rollouts_path
-from datasets.schema import RECORDING_SIZE
 from datasets.settings import as_dict, flat
 from train.agent import Agent
 from train.backlog import Backlog
@@ -39,11 +38,14 @@ from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, we
 from train.diagnosis import complaints
 from train.log import MetricsFile
 from train.module import Course, Semore
-from train.online import HeldOut, Refresh, Validation, policy_view, records_used
+from train.online import Fleet, HeldOut, Refresh, Validation, policy_view, records_used
 from train.replay import SelectiveReplay
 from train.settings import TrainSettings
 
-FREE_TO_CHANGE = ("preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb")
+FREE_TO_CHANGE = (
+    *("preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb"),
+    "carla",
+)
 """Settings that may differ when a run is resumed."""
 
 
@@ -57,26 +59,28 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
     episodes = list(rollouts.episodes())
     fingerprint = rollouts.fingerprint()
-    _check_world(episodes, settings)
-    with exclusive_lock(folder / ".lock", f"training of {folder}"):
-        _claim(settings, fingerprint)
-        if (folder / "summary.json").exists():
-            print(f"train: {folder} is finished; nothing to do (another one: --run NAME)")
-            summary: dict[str, Any] = read_json(folder / "summary.json")
-            return summary
-        return _Run(settings, episodes, fingerprint).finish()
+    with closing(Fleet(settings)) as fleet:
+        if not (folder / "summary.json").exists():
+            _check_world(episodes, settings, fleet.world())
+        with exclusive_lock(folder / ".lock", f"training of {folder}"):
+            _claim(settings, fingerprint)
+            if (folder / "summary.json").exists():
+                print(f"train: {folder} is finished; nothing to do (another one: --run NAME)")
+                summary: dict[str, Any] = read_json(folder / "summary.json")
+                return summary
+            return _Run(settings, fleet, episodes, fingerprint).finish()
 
 
 class _Run:
     """The objects of a run, wired together."""
 
-    def __init__(self, settings: TrainSettings, episodes: Sequence[Episode], fingerprint: str) -> None:
+    def __init__(self, settings: TrainSettings, fleet: Fleet, episodes: Sequence[Episode], fingerprint: str) -> None:
         self.settings, self.fingerprint, self.folder = settings, fingerprint, settings.folder
         self.device = torch_device(settings.device)
         torch.set_num_threads(settings.threads)
         _seed(settings.seed)
         self.agent = Agent(settings.agent)
-        self.identity = {"method": settings.method, "rollouts": fingerprint, **world_of(settings)}
+        self.identity = {"method": settings.method, "rollouts": fingerprint, **fleet.world()}
         """What a checkpoint must agree in with this run to be taken up."""
         self.checkpoint, pins = self.folder / "last.ckpt", self.folder / "knowledge_used.npy"
         journal = self.folder / "visible.csv"
@@ -94,7 +98,7 @@ class _Run:
             lambda: annotator_for(open_set(root, settings.knowledge)),
             crew, journal, settings.schedule.refresh_waits,
         )  # fmt: skip
-        self.refresh = Refresh(settings, backlog, knowledge)
+        self.refresh = Refresh(settings, fleet, backlog, knowledge)
         training = [episode for episode in episodes if episode.attributes["split"] == "train"]
         refreshed = self.state["refreshed"] if self.state else {"recorded": [], "pending": []}
         grown = self.refresh.restore(refreshed["recorded"], refreshed["pending"])
@@ -102,7 +106,7 @@ class _Run:
         if not len(self.used):  # a run that goes on has them, and not what others have annotated since
             self.keep([records_used(episode, knowledge, rows_of(episode, settings.frame_skip)) for episode in episodes])
         held_out = [episode for episode in episodes if episode.attributes["split"] == "validation"]
-        self.validation = Validation(settings, HeldOut.of(settings, held_out, knowledge))
+        self.validation = Validation(settings, fleet, HeldOut.of(settings, held_out, knowledge))
         self.module = Semore(settings, self.agent, self.replay)
         self._started, self._earlier = time.monotonic(), float(self.state["seconds"]) if self.state else 0.0
 
@@ -234,15 +238,10 @@ class _Run:
         torch.set_rng_state(state["random"])
 
 
-def world_of(settings: TrainSettings) -> dict[str, str]:
-    """Name and versions of the world the policy drives in."""
-    return simulator_identity(make_simulator(settings.simulator, RECORDING_SIZE))
-
-
-def _check_world(episodes: Sequence[Episode], settings: TrainSettings) -> None:
+def _check_world(episodes: Sequence[Episode], settings: TrainSettings, world: dict[str, str]) -> None:
     """SemoreError when an episode was recorded in another world than the policy will drive in."""
     scenario, weather = scenario_and_weather(settings.scenario, settings.weather)
-    wanted = {"scenario": scenario.name, "weather": weather.name, **world_of(settings)}
+    wanted = {"scenario": scenario.name, "weather": weather.name, **world}
     for episode in episodes:
         for key, value in wanted.items():
             if episode.attributes.get(key) != value:
@@ -260,7 +259,7 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
     """
     path = settings.folder / "settings.json"
     begun = any((settings.folder / name).exists() for name in ("last.ckpt", "summary.json"))
-    wanted = {key: value for key, value in flat(as_dict(settings)) if key not in FREE_TO_CHANGE}
+    wanted = {key: value for key, value in flat(as_dict(settings)) if key.partition(".")[0] not in FREE_TO_CHANGE}
     wanted["rollouts_fingerprint"] = fingerprint
     if not (begun and path.exists()):
         write_json(path, {"settings": as_dict(settings), "identity": wanted, "environment": environment()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from collect.carla.settings import CarlaSettings
 from collect.scenarios import scenario_and_weather
 from datasets.errors import SemoreError
 from datasets.frame_pool import View
@@ -90,7 +91,7 @@ class TrainSettings:
     weather: str = ""
     """Weather preset; default the scenario's own."""
     simulator: str = "embedded"
-    """The world to drive in."""
+    """The world to drive in: embedded, or carla."""
     data: str = "data"
     """Folder of all recorded data."""
     rollouts: str = ""
@@ -121,6 +122,8 @@ class TrainSettings:
     """Compile the encoder (torch.compile: minutes at the start, needs a C++ compiler)."""
     wandb: bool = False
     """Log to Weights & Biases as well (pip install wandb)."""
+    carla: CarlaSettings = field(default_factory=CarlaSettings)
+    """CARLA servers; only looked at with simulator carla."""
     agent: AgentSettings = field(default_factory=AgentSettings)
     """The agent."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)

@@ -1,13 +1,15 @@
 # Semore. `make help` lists the targets; each installs what it needs into .venv on first use, and resumes when repeated.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate eyes test test-slow lint bench format clean
+.PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate eyes doctor test test-slow test-carla lint bench
+.PHONY: format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
 SCENARIO ?= JayWalk
 # Further choices, passed on only when given: METHOD, RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, SAMPLE,
-# FRAMES, BUDGET, SCHEDULER, WORKERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
+# FRAMES, BUDGET, SCHEDULER, WORKERS, with SIM=carla CARLA_HOST, CARLA_PORT, CARLA (a command line that starts a server) and
+# SERVERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
 common = --preset $(PRESET) --scenario $(SCENARIO)
 option = $(if $($(1)),--$(2) $($(1)))
 # A knowledge set is called after its producers unless KNOWLEDGE says otherwise (annotate.settings.default_knowledge).
@@ -15,9 +17,15 @@ describer = $(or $(DESCRIBER),privileged)
 segmenter = $(or $(SEGMENTER),cris-tiny)
 produced = $(if $(filter $(describer),$(segmenter)),$(describer),$(describer)-$(segmenter))
 knowledge = $(if $(KNOWLEDGE)$(DESCRIBER)$(SEGMENTER),--knowledge $(or $(KNOWLEDGE),$(produced)))
-# A rival's run is called after its method unless RUN says otherwise (train.settings.run_folder).
+# A rival's run is called after its method unless RUN says otherwise (train.settings.run_folder), and what another world
+# gave after that world: its recordings and runs stay apart from the embedded world's.
 rival = $(filter-out semore,$(METHOD))
-named = $(or $(RUN),$(if $(rival),$(SCENARIO)-$(basename $(notdir $(PRESET)))-$(rival)))
+world = $(filter-out embedded,$(SIM))
+plain = $(SCENARIO)-$(basename $(notdir $(PRESET)))
+named = $(or $(RUN),$(if $(rival)$(world),$(plain)$(addprefix -,$(rival))$(addprefix -,$(world))))
+recorded = $(or $(ROLLOUTS),$(if $(world),$(plain)-$(world)))
+carla = $(if $(filter carla,$(SIM)),$(if $(CARLA),--carla.command '$(CARLA)') $(call option,CARLA_HOST,carla.host) $(call option,CARLA_PORT,carla.port) $(call option,SERVERS,carla.servers))
+drive = $(call option,WEATHER,weather) $(call option,SIM,simulator) $(carla)
 empty :=
 comma := ,
 seeds = $(if $(SEEDS),--seeds [$(subst $(empty) $(empty),$(comma),$(strip $(SEEDS)))])
@@ -30,16 +38,24 @@ help:
 	@echo "make cris-tiny                         train the small segmenter of the embedded world again"
 	@echo "make rehearse                          a cluster's bad day on this machine, with a fake model"
 	@echo "make test | test-slow | lint           checks"
+	@echo "make test-carla                        the CARLA client against our loopback server"
+	@echo "make doctor                            what is there of all that Semore can use, and how to get the rest"
 	@echo "make bench                             speeds of all stages and of rivals, against their targets"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
 	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay RUN= ROLLOUTS= KNOWLEDGE= WEATHER="
 	@echo "           METHOD=semore|sac|deepmdp|drq|curl|sac-segmentation|cloning SEEDS=\"1 2 3\""
-	@echo "           SIM= DESCRIBER= SEGMENTER= SAMPLE= FRAMES= BUDGET=minutes SCHEDULER=none|local|tcp://... WORKERS="
+	@echo "           SIM=embedded|carla CARLA_HOST= CARLA_PORT= CARLA=\"command that starts a server\" SERVERS="
+	@echo "           DESCRIBER= SEGMENTER= SAMPLE= FRAMES= BUDGET=minutes SCHEDULER=none|local|tcp://... WORKERS="
 	@echo "           ARGS=\"--any.setting value\"; every setting: .venv/bin/python -m train --help"
 
-setup: .venv/.installed
+setup: .venv/.installed $(if $(filter carla,$(SIM)),.venv/.carla)
+
+.venv/.carla: .venv/.installed requirements-carla.lock
+	@echo "setup: installing the CARLA client (180 MB; once)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-carla.lock
+	@touch $@
 
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
@@ -53,13 +69,13 @@ setup: .venv/.installed
 	@touch $@
 
 collect: setup
-	@$(run) collect $(common) $(call option,ROLLOUTS,rollouts) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(ARGS)
+	@$(run) collect $(common) $(call option,recorded,rollouts) $(drive) $(ARGS)
 
 annotate: setup
-	@$(run) annotate $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,DESCRIBER,describer) $(call option,SEGMENTER,segmenter) $(call option,SAMPLE,sample) $(call option,FRAMES,frames) $(call option,BUDGET,budget) $(call option,SCHEDULER,scheduler) $(call option,WORKERS,workers) $(ARGS)
+	@$(run) annotate $(common) $(call option,recorded,rollouts) $(knowledge) $(call option,DESCRIBER,describer) $(call option,SEGMENTER,segmenter) $(call option,SAMPLE,sample) $(call option,FRAMES,frames) $(call option,BUDGET,budget) $(call option,SCHEDULER,scheduler) $(call option,WORKERS,workers) $(ARGS)
 
 audit: setup
-	@$(run) annotate.audit $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(ARGS)
+	@$(run) annotate.audit $(common) $(call option,recorded,rollouts) $(knowledge) $(ARGS)
 
 rehearse: setup
 	@$(run) annotate.rehearsal $(ARGS)
@@ -68,16 +84,24 @@ cris-tiny: setup
 	@$(run) annotate.segment.cris_tiny $(ARGS)
 
 train: setup
-	@$(run) train $(common) $(call option,ROLLOUTS,rollouts) $(knowledge) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,METHOD,method) $(call option,RUN,run) $(seeds) $(ARGS)
+	@$(run) train $(common) $(call option,recorded,rollouts) $(knowledge) $(drive) $(call option,METHOD,method) $(call option,named,run) $(seeds) $(ARGS)
 
 evaluate: setup
-	@$(run) evaluate $(common) $(call option,WEATHER,weather) $(call option,SIM,simulator) $(call option,named,run) $(ARGS)
+	@$(run) evaluate $(common) $(drive) $(call option,named,run) $(ARGS)
 
 test: setup
 	@$(run) pytest -m "not slow"
 
 test-slow: setup
 	@$(run) pytest
+
+# The client library and our loopback server; without the library this fails, while `make test` skips those tests.
+test-carla: .venv/.carla
+	@.venv/bin/python -c 'import carla'
+	@$(run) pytest tests/carla
+
+doctor: setup
+	@$(run) collect.doctor $(carla) $(call option,SCHEDULER,scheduler) $(ARGS)
 
 eyes: setup
 	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)

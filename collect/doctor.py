@@ -185,7 +185,7 @@ def model(name: str) -> Finding:
 
 
 def dask(scheduler: str) -> Finding:
-    if not scheduler:
+    if scheduler in ("", "none", "local"):
         return Finding(
             "Dask scheduler", "missing", "none named", "make annotate SCHEDULER=local needs none; else --scheduler"
         )

@@ -24,7 +24,8 @@ world = $(filter-out embedded,$(SIM))
 plain = $(SCENARIO)-$(basename $(notdir $(PRESET)))
 named = $(or $(RUN),$(if $(rival)$(world),$(plain)$(addprefix -,$(rival))$(addprefix -,$(world))))
 recorded = $(or $(ROLLOUTS),$(if $(world),$(plain)-$(world)))
-carla = $(if $(filter carla,$(SIM)),$(if $(CARLA),--carla.command '$(CARLA)') $(call option,CARLA_HOST,carla.host) $(call option,CARLA_PORT,carla.port) $(call option,SERVERS,carla.servers))
+export CARLA
+carla = $(if $(filter carla,$(SIM)),$(if $(CARLA),--carla.command "$$CARLA") $(call option,CARLA_HOST,carla.host) $(call option,CARLA_PORT,carla.port) $(call option,SERVERS,carla.servers))
 drive = $(call option,WEATHER,weather) $(call option,SIM,simulator) $(carla)
 empty :=
 comma := ,
@@ -97,7 +98,7 @@ test-slow: setup
 
 # The client library and our loopback server; without the library this fails, while `make test` skips those tests.
 test-carla: .venv/.carla
-	@.venv/bin/python -c 'import carla'
+	@.venv/bin/python -c 'import carla.libcarla'
 	@$(run) pytest tests/carla
 
 doctor: setup

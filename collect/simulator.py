@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
+from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
@@ -161,8 +161,10 @@ def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> 
     if name == "carla":
         from collect.carla.supervisor import SupervisedCarla
 
-        if find_spec("carla") is None:
-            raise SemoreError("the carla client is not installed: make setup SIM=carla (pip install carla==0.9.16)")
+        try:
+            metadata.version("carla")  # without importing it: only a client's own process does
+        except metadata.PackageNotFoundError:
+            raise SemoreError("the carla client is not installed; have it with: make setup SIM=carla") from None
         return SupervisedCarla(carla or CarlaSettings(), size)
     raise SemoreError(f"unknown simulator {name!r}; choose one of embedded, carla")
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +369,9 @@ def test_the_throughput_line_adds_servers_and_keeps_the_parts_apart() -> None:
 
 
 def test_without_the_wheel_the_remedy_is_named(monkeypatch) -> None:
-    monkeypatch.setattr("collect.simulator.find_spec", lambda name: None)
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
     with pytest.raises(SemoreError, match="make setup SIM=carla"):
         make_simulator("carla", 32)

@@ -134,7 +134,10 @@ def test_last_checkpoint_and_exported_policy_hold_the_weights_they_claim(whole):
     with torch.no_grad():
         expected = torch.tanh(agent(torch.from_numpy(observations))[0])
     np.testing.assert_allclose(policy.act(range(3), observations, [{}] * 3), expected, atol=1e-5)
-    view = {"size": 32, "stack": 3, "frame_skip": 2, "scenario": "JayWalk", "weather": "", "reward": "published"}
+    view = {
+        "size": 32, "stack": 3, "frame_skip": 2, "scenario": "JayWalk", "weather": "", "reward": "published",
+        "simulator": "embedded",
+    }  # fmt: skip
     assert policy.view == {**view, "update": summary["best_update"]}
 
 

@@ -102,6 +102,17 @@ class TestProcedures:
         assert msgpack.unpackb(caller.socket.recv(99)) == [1, 1, None, [[1, "0.9.16"]]]
         caller.close()
 
+    def test_nonsense_harms_nobody_else(self, client: Caller, port: int, capfd: pytest.CaptureFixture[str]) -> None:
+        for nonsense in (b"GET / HTTP/1.1\r\n\r\n", msgpack.packb([1, 2, 3]), b"\xc1"):
+            other = Caller(port)
+            other.socket.sendall(nonsense)
+            assert other.socket.recv(99) == b""
+            other.close()
+        with pytest.raises(RuntimeError, match="set_actor_transform: the arguments"):
+            client.call("set_actor_transform", client.call("get_spectator")[0], "nowhere")
+        assert "set_actor_transform" in capfd.readouterr().err
+        assert client.call("version") == "0.9.16"
+
 
 class TestBlueprints:
     def test_every_kind_can_be_spawned(self) -> None:

@@ -117,6 +117,9 @@ class Procedures:
                 return wire.VOID
         except Refused as reason:
             return wire.failure(str(reason))
+        except (TypeError, ValueError, LookupError) as error:  # a client's nonsense must not end the server
+            print(f"loopback: {name}{arguments!r:.300}: {error!r}", file=sys.stderr, flush=True)
+            return wire.failure(f"{name}: the arguments cannot be understood ({error!r})")
         if name not in self._unknown:
             self._unknown.add(name)
             print(f"loopback: a client called {name!r}, which this server does not know", file=sys.stderr, flush=True)

@@ -79,7 +79,10 @@ class Server:
 
     def _welcome(self, listener: Any, made: type[_Calls] | type[_Subscription]) -> None:
         assert isinstance(listener, socket.socket)
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # it has gone again
+            return
         visitor = made(self)
         visitor.link = Link(connection, self._selector, visitor)
         self._links = {link for link in self._links if link.open} | {visitor.link}
@@ -109,10 +112,13 @@ class _Calls:
             self.link.flush()
         if not events & selectors.EVENT_READ:
             return
-        self._unpacker.feed(self.link.receive())
-        for kind, number, name, arguments in self._unpacker:
-            if kind == 0:
+        try:
+            self._unpacker.feed(self.link.receive())
+            for message in self._unpacker:
+                number, name, arguments = wire.request(message)
                 self.link.send(wire.reply(number, self._server.answer(name, arguments)))
+        except (ValueError, msgpack.UnpackException):  # not msgpack-RPC: some other kind of client
+            self.link.close()
 
 
 class _Subscription:

@@ -55,6 +55,13 @@ VOID: Final = [[False]]
 """The reply of a procedure that returns nothing."""
 
 
+def request(message: Any) -> tuple[int, str, list[Any]]:
+    """Number, name and arguments of a msgpack-RPC request; ValueError for anything else."""
+    if not isinstance(message, list) or len(message) != 4 or message[0] != 0 or not isinstance(message[3], list):
+        raise ValueError(f"{message!r} is no msgpack-RPC request")
+    return message[1], str(message[2]), message[3]
+
+
 def reply(number: int, result: Any) -> bytes:
     """The msgpack-RPC message that answers request `number`."""
     return bytes(msgpack.packb([1, number, None, result]))

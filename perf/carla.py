@@ -23,11 +23,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from statistics import median
 from typing import Final
 
@@ -35,10 +32,10 @@ from rich.console import Console
 from rich.table import Table
 
 from collect.carla.client import CarlaSimulator
+from collect.carla.loopback.running import running
 from collect.carla.moment import CAMERAS
 from collect.scenarios import SCENARIOS, scenario_and_weather
 from collect.simulator import Control
-from datasets.errors import SemoreError
 from datasets.schema import MAX_EPISODE_STEPS
 from datasets.settings import run_command
 
@@ -48,21 +45,6 @@ TARGET: Final = 2.0
 """ms of own time per step."""
 
 Rates = dict[str, float]
-
-
-@contextmanager
-def loopback() -> Iterator[int]:
-    """A loopback server in a process of its own; its port."""
-    command = [sys.executable, "-m", "collect.carla.loopback", "--port", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        said = server.stdout.readline() if server.stdout else ""
-        if ":" not in said.removeprefix("loopback:"):
-            raise SemoreError(f"the loopback server did not start; try {' '.join(command[1:])}")
-        yield int(said.rsplit(":", 1)[1].split()[0])
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def run(simulator: CarlaSimulator, name: str, seed: int, seconds: float) -> Rates:
@@ -132,7 +114,7 @@ def main() -> None:
     chosen = parser.parse_args()
     print(f"load of this machine before we begin: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     with ExitStack() as stack:
-        port = chosen.port or stack.enter_context(loopback())
+        port = chosen.port or stack.enter_context(running()).port
         host = chosen.host if chosen.port else "127.0.0.1"
         server = CarlaSimulator(host, port, chosen.size, chosen.timeout).renderer_version
         rows = measure(host, port, chosen)

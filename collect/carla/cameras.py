@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -12,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collect.carla.pictures import FIELD_OF_VIEW
+from collect.carla.session import Session
 from collect.simulator import EpisodeLost
 from datasets.errors import SemoreError
-
-Spawn = Callable[[carla.ActorBlueprint, carla.Transform, carla.Actor], carla.Actor]
 
 PLACE: Final = (1.0, 0.0, 1.5)
 """m ahead of the ego's origin, to its right, above it (method.md §2.3)."""
@@ -44,8 +42,8 @@ _BLUEPRINTS: Final = {
 class Camera:
     """One camera of `size`² pixels that hands out the picture of a frame asked for."""
 
-    def __init__(self, name: str, library: carla.BlueprintLibrary, size: int, ego: carla.Actor, spawn: Spawn) -> None:
-        blueprint = library.find(_BLUEPRINTS[name])
+    def __init__(self, name: str, size: int, session: Session, ego: carla.Actor) -> None:
+        blueprint = session.blueprint(_BLUEPRINTS[name])
         # A tick of 0 s is every frame; 0.05 would skip some by rounding.
         about = {"image_size_x": str(size), "image_size_y": str(size), "fov": str(FIELD_OF_VIEW), "sensor_tick": "0.0"}
         for key, value in (about | (POST_PROCESS if name == "rgb" else {})).items():
@@ -54,7 +52,7 @@ class Camera:
             blueprint.set_attribute(key, value)
         self.name, self._size = name, size
         self._arrived: SimpleQueue[Any] = SimpleQueue()
-        self.sensor: Any = spawn(blueprint, carla.Transform(carla.Location(*PLACE)), ego)
+        self.sensor: Any = session.spawn(blueprint, carla.Transform(carla.Location(*PLACE)), ego)
         self.sensor.listen(self._arrived.put)
 
     def take(self, frame: int, seconds: float, into: NDArray[np.uint8]) -> Any:
@@ -82,9 +80,9 @@ class Camera:
 class Bumper:
     """The collision detector."""
 
-    def __init__(self, library: carla.BlueprintLibrary, ego: carla.Actor, spawn: Spawn) -> None:
+    def __init__(self, session: Session, ego: carla.Actor) -> None:
         self._arrived: SimpleQueue[Any] = SimpleQueue()
-        self.sensor: Any = spawn(library.find("sensor.other.collision"), carla.Transform(), ego)
+        self.sensor: Any = session.spawn(session.blueprint("sensor.other.collision"), carla.Transform(), ego)
         self.sensor.listen(self._arrived.put)
 
     def take(self) -> list[Any]:

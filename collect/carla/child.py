@@ -70,8 +70,6 @@ def live(address: Address, pipe: Connection, buffer: Any, trace: Trace) -> None:
         if world is not None:
             with suppress(RuntimeError, SemoreError):  # the server is gone too: there is nothing to put back
                 world.close(FAREWELL)
-        with suppress(OSError):
-            pipe.send(("done", None))
         os._exit(0)  # the library's threads do not survive an orderly end
 
 

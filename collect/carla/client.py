@@ -132,7 +132,8 @@ class _Child:
     """A client's process, connected; only the simulator above holds one."""
 
     def __init__(self, address: Address) -> None:
-        if importlib.util.find_spec("carla") is None:
+        wheel = importlib.util.find_spec("carla")
+        if wheel is None or wheel.origin is None:  # a folder that happens to be called so has no origin
             raise SemoreError("simulator carla needs the carla wheel: .venv/bin/pip install -e .[carla]")
         context = get_context("spawn")
         buffer: Any = context.RawArray("B", max(1, math.prod(address.shape)))

@@ -119,7 +119,7 @@ class Company:
 
     def _spawn_ego(self, place: EgoPlace, low_beams: bool) -> Any:
         x, y, yaw = self._session.lanes.where(place.road, place.lane, place.s, place.offset)
-        blueprint = self._session.library.find(KINDS[KIND_INDEX["sedan"]].blueprint)
+        blueprint = self._session.blueprint(KINDS[KIND_INDEX["sedan"]].blueprint)
         ego = self._session.spawn(blueprint, _transform(x, y, self.ground + _LIFT, yaw + place.turn))
         physics = ego.get_physics_control()
         physics.gear_switch_time = 0.01
@@ -131,7 +131,7 @@ class Company:
         return ego
 
     def _spawn_vehicle(self, place: VehiclePlace, paint: int) -> Any:
-        blueprint = self._session.library.find(KINDS[place.kind].blueprint)
+        blueprint = self._session.blueprint(KINDS[place.kind].blueprint)
         if blueprint.has_attribute("color"):
             colours = blueprint.get_attribute("color").recommended_values
             blueprint.set_attribute("color", colours[paint % len(colours)])
@@ -141,7 +141,7 @@ class Company:
         return vehicle
 
     def _spawn_walker(self, place: WalkerPlace, paint: int) -> Any:
-        choice = sorted(self._session.library.filter(KINDS[_PEDESTRIAN].blueprint), key=lambda found: found.id)
+        choice = self._session.blueprints(KINDS[_PEDESTRIAN].blueprint)
         blueprint = choice[paint % len(choice)]
         blueprint.set_attribute("is_invincible", "false")
         return self._session.spawn(blueprint, self._above(place, _WALKER_LIFT))

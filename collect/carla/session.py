@@ -49,10 +49,10 @@ class Session:
         self._sky = self.world.get_weather()
         self._actors: list[Any] = [a for a in self.world.get_actors() if a.attributes.get("role_name") == ROLE]
         self._hidden: set[int] = set()
+        self._open = ""
         try:
             self._synchronise()
             self.clear()
-            self._opened()
         except RuntimeError:
             self.close(min(timeout, _SETTLE))
             raise
@@ -61,19 +61,25 @@ class Session:
         """Have the server show the map called `name`; SemoreError when it has none.
 
         Nobody may be on the old one, and no traffic manager be in use: it hangs the client library."""
-        if self.map_name == name:
-            return
-        known = sorted(path.rsplit("/", 1)[-1] for path in self.client.get_available_maps())
-        if name not in known:
-            raise SemoreError(f"the CARLA server has no map {name}; it has {', '.join(known)}")
-        self._say(f"load_world {name}")
-        self.client.set_timeout(_MAP_PATIENCE * self._timeout)
-        self.world = self.client.load_world(name)
-        self.client.set_timeout(self._timeout)
-        self.world.wait_for_tick(self._timeout)  # else a server that stops ticking may stop before we listen
-        self._hidden.clear()
-        self._synchronise()
-        self._opened()
+        if self._open != name:
+            if _short(self.world.get_map().name) != name:
+                self._load(name)
+            self._get_to_know()
+            self._open = name
+
+    def blueprint(self, name: str) -> Any:
+        """The blueprint called `name`; SemoreError when the server has none."""
+        try:
+            return self._library.find(name)
+        except IndexError:
+            raise SemoreError(f"the CARLA server has no {name}; is it a full CARLA 0.9.16?") from None
+
+    def blueprints(self, pattern: str) -> list[Any]:
+        """All whose name fits, by name; SemoreError when none does."""
+        found = sorted(self._library.filter(pattern), key=lambda one: one.id)
+        if not found:
+            raise SemoreError(f"the CARLA server has no {pattern}; is it a full CARLA 0.9.16?")
+        return found
 
     def tick(self) -> carla.WorldSnapshot:
         """Advance 0.05 s; the world of exactly that frame. EpisodeLost when the server shows another."""
@@ -100,7 +106,7 @@ class Session:
                 self._actors.append(actor)
                 return actor
         raise SemoreError(
-            f"something on map {self.map_name} stands where a {blueprint.id} should start, at x {place.location.x:.1f} "
+            f"something on map {self._open} stands where a {blueprint.id} should start, at x {place.location.x:.1f} "
             f"y {place.location.y:.1f}; move the scenario's s range, or clear the map of other clients' actors"
         )
 
@@ -154,16 +160,29 @@ class Session:
         self._say(f"apply_settings synchronous={settings.synchronous_mode}")
         self.world.apply_settings(settings, seconds)
 
-    def _opened(self) -> None:
-        """Get to know the map that is open now, and hide what the method hides."""
-        town = self.world.get_map()
-        self.map_name, self.lanes = town.name.rsplit("/", 1)[-1], Lanes(town)
-        self.library = self.world.get_blueprint_library()
+    def _load(self, name: str) -> None:
+        known = sorted(_short(path) for path in self.client.get_available_maps())
+        if name not in known:
+            raise SemoreError(f"the CARLA server has no map {name}; it has {', '.join(known)}")
+        self._say(f"load_world {name}")
+        self.client.set_timeout(_MAP_PATIENCE * self._timeout)
+        self.world = self.client.load_world(name)
+        self.client.set_timeout(self._timeout)
+        self._hidden.clear()
+        self.world.wait_for_tick(self._timeout)  # else a server that stops ticking may stop before we listen
+        self._synchronise()
+
+    def _get_to_know(self) -> None:
+        """The open map's lanes and blueprints; and hide what the method hides."""
+        self.lanes = Lanes(self.world.get_map())
+        self._library = self.world.get_blueprint_library()
         for label in _HIDDEN:
-            self._hidden |= {found.id for found in self.world.get_environment_objects(_label(label))}
+            kind = carla.CityObjectLabel.names[label]
+            self._hidden |= {found.id for found in self.world.get_environment_objects(kind)}
         if self._hidden:
             self.world.enable_environment_objects(self._hidden, False)
 
 
-def _label(name: str) -> Any:
-    return carla.CityObjectLabel.names[name]
+def _short(path: str) -> str:
+    """Town01 of /Game/Carla/Maps/Town01."""
+    return path.rsplit("/", 1)[-1]

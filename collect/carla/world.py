@@ -53,10 +53,9 @@ class CarlaWorld:
         rng = episode_generator(scenario, seed)
         start = draw_start(scenario, session.lanes.where, rng)
         company = Company(session, scenario, start, weather.headlights, rng)
-        library, ego = session.library, company.ego
-        self._bumper = Bumper(library, ego, session.spawn)
+        self._bumper = Bumper(session, company.ego)
         size = self._pictures.shape[1]
-        self._cameras = [Camera(name, library, size, ego, session.spawn) for name in self._names]
+        self._cameras = [Camera(name, size, session, company.ego) for name in self._names]
         self._wait_for_first_pictures()
         session.set_weather(weather)
         self._company, self._tick, self._control = company, 0, Control()

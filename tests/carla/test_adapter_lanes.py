@@ -7,13 +7,15 @@ import math
 import numpy as np
 import pytest
 
-carla = pytest.importorskip("carla", reason="the carla wheel is not installed: pip install -e .[carla]")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
 
-from collect.carla.lanes import Lanes  # noqa: E402
-from collect.embedded.opendrive import opendrive  # noqa: E402
-from collect.embedded.road import travel  # noqa: E402
-from collect.embedded.town import SPECS  # noqa: E402
-from datasets.errors import SemoreError  # noqa: E402
+import carla
+
+from collect.carla.lanes import Lanes
+from collect.embedded.opendrive import opendrive
+from collect.embedded.road import travel
+from collect.embedded.town import SPECS
+from datasets.errors import SemoreError
 
 
 @pytest.fixture(params=SPECS)

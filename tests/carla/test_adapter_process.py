@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("carla", reason="the carla wheel is not installed: pip install -e .[carla]")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
 
 from loopback_thread import Caller, serving
 

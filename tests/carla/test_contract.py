@@ -7,37 +7,33 @@ pictures; `docs/carla.md` tells how to run the same against a real server.
 from __future__ import annotations
 
 import atexit
-import subprocess
-import sys
+from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("carla", reason="the carla wheel is not installed: pip install -e .[carla]")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
 
 from simulator_contract import SimulatorContract, Tolerances
 
 from collect.carla.client import CarlaSimulator
+from collect.carla.loopback.running import running
 from collect.driving import DrivingEnv, SimStep
 from collect.embedded.world import EmbeddedSimulator
 from collect.scenarios import SCENARIOS, EgoStart
 from collect.simulator import Simulator
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @cache
 def loopback() -> int:
     """The port of this process's loopback server, which ends with it."""
-    command = [sys.executable, "-m", "collect.carla.loopback", "--port", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    atexit.register(server.kill)
-    assert server.stdout is not None
-    return int(server.stdout.readline().rsplit(":", 1)[1].split()[0])
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(running()).port
 
 
+@pytest.mark.slow
 class TestCarla(SimulatorContract):
     name = "carla"
     road_end = ("Town01", EgoStart(12, (1,), (60.0, 60.0), 0.0, 0.0))

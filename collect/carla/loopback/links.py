@@ -18,9 +18,9 @@ class Link:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket, self._selector = connection, selector
         self._waiting = bytearray()
+        self._handler = handler
         self.open = True
         selector.register(connection, selectors.EVENT_READ, handler)
-        self._handler = handler
 
     def receive(self) -> bytes:
         """What has arrived; the link is closed when there is nothing more to come."""
@@ -38,22 +38,27 @@ class Link:
         """Send `data`, now or as soon as the client reads; dropped when it is far behind or gone."""
         if not self.open or len(self._waiting) > _BACKLOG:
             return
-        self._waiting += data
-        self.flush()
+        sent = 0 if self._waiting else self._push(data)
+        if self.open and sent < len(data):
+            if not self._waiting:
+                self._selector.modify(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self._handler)
+            self._waiting += data[sent:]
 
     def flush(self) -> None:
-        """Send what waits, as far as the client takes it."""
+        """Send more of what waits."""
+        del self._waiting[: self._push(self._waiting)]
+        if self.open and not self._waiting:
+            self._selector.modify(self._socket, selectors.EVENT_READ, self._handler)
+
+    def _push(self, data: bytes | bytearray) -> int:
+        """How many bytes the system takes at once; the link is closed when the client is gone."""
         try:
-            sent = self._socket.send(self._waiting)
+            return self._socket.send(data)
         except BlockingIOError:
-            sent = 0
+            return 0
         except OSError:
             self.close()
-            return
-        del self._waiting[:sent]
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._waiting else 0)
-        if self._selector.get_key(self._socket).events != events:
-            self._selector.modify(self._socket, events, self._handler)
+            return 0
 
     def close(self) -> None:
         """Hang up; harmless twice."""

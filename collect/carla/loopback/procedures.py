@@ -44,7 +44,7 @@ class Procedures:
     """Everything that can be called; `tick` advances the world, `port` is where it all arrives."""
 
     def __init__(self, simulation: Simulation, host: str, port: int, tick: Callable[[], int]) -> None:
-        self._simulation, self._host, self._port, self._tick = simulation, host, port, tick
+        self._simulation, self._port, self._tick = simulation, port, tick
         self._traffic = Traffic(simulation)
         self._unknown: set[str] = set()
         self._void: dict[str, Callable[..., None]] = dict.fromkeys(_IGNORED, lambda *_: None) | {
@@ -87,7 +87,6 @@ class Procedures:
             "get_traffic_manager_running": lambda *_: [host, port],
             "add_traffic_manager_running": lambda *_: True,
         }
-
         self._commands: dict[str, Callable[..., Any]] = {
             "DestroyActor": self._destroy,
             "ApplyVehicleControl": self._control_vehicle,

@@ -46,7 +46,6 @@ class Simulation:
         self.actors = Actors(town(map_name), self._ids)
         self.episode += 1
         self.rng = np.random.default_rng(0)
-        self.weather: list[float] = []
         self.set_weather(list(_NOON))
         if reset_settings or self.episode == 1:
             self.settings: list[Any] = list(_ASYNCHRONOUS)

@@ -1,4 +1,4 @@
-"""The ego's sensors: four cameras in the windscreen and a collision detector, matched to ticks by frame id."""
+"""The cameras in the ego's windscreen; their pictures are matched to ticks by frame id."""
 
 from __future__ import annotations
 
@@ -75,20 +75,3 @@ class Camera:
             raise EpisodeLost(f"the {self.name} camera sent {image.width}×{image.height} pixels, not {self._size}²")
         into[:] = np.frombuffer(image.raw_data, np.uint8).reshape(into.shape)
         return image
-
-
-class Bumper:
-    """The collision detector."""
-
-    def __init__(self, session: Session, ego: carla.Actor) -> None:
-        self._arrived: SimpleQueue[Any] = SimpleQueue()
-        self.sensor: Any = session.spawn(session.blueprint("sensor.other.collision"), carla.Transform(), ego)
-        self.sensor.listen(self._arrived.put)
-
-    def take(self) -> list[Any]:
-        """Every event that has come since the last call. They travel apart from ticks and pictures: one that is late
-        counts in the next step, none is lost."""
-        events = []
-        while not self._arrived.empty():
-            events.append(self._arrived.get())
-        return events

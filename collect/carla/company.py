@@ -44,10 +44,11 @@ class Company:
         self._vehicles = [
             self._spawn_vehicle(vehicle, paint) for vehicle, paint in zip(start.vehicles, start.paints, strict=False)
         ]
-        self._walkers = [
-            self._spawn_walker(walker, paint) for walker, paint in zip(start.walkers, start.paints[count:], strict=True)
-        ]
         axes = [Axis(*lanes.across(walker.road, walker.s)) for walker in start.walkers]
+        self._walkers = [
+            self._spawn_walker(walker, paint, axis)
+            for walker, paint, axis in zip(start.walkers, start.paints[count:], axes, strict=True)
+        ]
         self._crossing = Crossing(axes, scenario.walker_band, start.walk_left, start.walk_right, rng)
         self._told: list[Order | None] = [None] * len(self._walkers)
         self._everybody = [*self._vehicles, *self._walkers]
@@ -140,17 +141,19 @@ class Company:
             vehicle.set_light_state(carla.VehicleLightState(carla.VehicleLightState.All))
         return vehicle
 
-    def _spawn_walker(self, place: WalkerPlace, paint: int) -> Any:
+    def _spawn_walker(self, place: WalkerPlace, paint: int, axis: Axis) -> Any:
+        """Somebody who faces the road."""
         choice = self._session.blueprints(KINDS[_PEDESTRIAN].blueprint)
         blueprint = choice[paint % len(choice)]
         blueprint.set_attribute("is_invincible", "false")
-        return self._session.spawn(blueprint, self._above(place, _WALKER_LIFT))
+        yaw = axis.yaw + (math.pi if place.lane < 0 else 0.0)
+        return self._session.spawn(blueprint, self._above(place, _WALKER_LIFT, yaw))
 
-    def _above(self, place: VehiclePlace | WalkerPlace, lift: float) -> carla.Transform:
+    def _above(self, place: VehiclePlace | WalkerPlace, lift: float, yaw: float | None = None) -> carla.Transform:
+        """`lift` m above the middle of the lane there, heading along it unless told otherwise."""
         middle = self._session.lanes.waypoint(place.road, place.lane, place.s).transform
-        return _transform(
-            middle.location.x, middle.location.y, middle.location.z + lift, math.radians(middle.rotation.yaw)
-        )
+        at = middle.location
+        return _transform(at.x, at.y, at.z + lift, math.radians(middle.rotation.yaw) if yaw is None else yaw)
 
 
 def _transform(x: float, y: float, z: float, yaw: float) -> carla.Transform:

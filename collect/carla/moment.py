@@ -15,7 +15,7 @@ CAMERAS: Final = ("rgb", "semantic", "instance", "depth")
 
 
 class Cost(NamedTuple):
-    """Seconds of one step: waiting for the server's tick, and for the cameras after it."""
+    """Seconds of one step: waiting for the server's tick, and for the cameras and the collision detector after it."""
 
     tick: float
     camera: float

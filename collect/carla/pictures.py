@@ -74,7 +74,7 @@ def whose(
     for one in np.unique(objects):
         pixels = objects == one
         fitting = np.array([_fits(kind.semantic, int(one) & 0xFF) for kind in kinds])
-        away = np.median(_outside(places[pixels], boxes), axis=0)
+        away = np.median(outside(places[pixels], boxes), axis=0)
         nearest = int(np.argmin(np.where(fitting, away, math.inf)))
         if not fitting[nearest] or away[nearest] > _NEAR:
             continue
@@ -89,7 +89,7 @@ def _fits(kind: SemanticClass, tag: int) -> bool:
     return tag == kind or (kind is SemanticClass.BICYCLE and tag == SemanticClass.RIDER)
 
 
-def _outside(places: Floats, boxes: Floats) -> Floats:
+def outside(places: Floats, boxes: Floats) -> Floats:
     """(n, b): how far (m) each of `places` (n, 2) lies outside each of `boxes` (b, 5): x, y, yaw, length, width."""
     dx, dy = (places[:, None, axis] - boxes[None, :, axis] for axis in (0, 1))
     cos, sin = np.cos(boxes[:, 2]), np.sin(boxes[:, 2])

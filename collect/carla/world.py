@@ -13,7 +13,8 @@ import carla
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.cameras import Bumper, Camera
+from collect.carla.bumper import Bumper
+from collect.carla.cameras import Camera
 from collect.carla.company import Company
 from collect.carla.moment import Cost, Moment
 from collect.carla.session import Session
@@ -22,7 +23,7 @@ from collect.simulator import Collision, Control, Ego, EpisodeLost
 from collect.starts import draw_start, episode_generator
 from datasets.errors import SemoreError
 
-_NOUNS: Final = {"guardrail": "guard rail", "roadlines": "lane marking", "poles": "pole"}
+_NOUNS: Final = {"guardrail": "guard rail", "poles": "pole", "buildings": "building"}
 _FIRST_WAIT: Final = 0.1  # s for a new camera's picture; a camera still being set up sends none
 _LONGER: Final = 1.5  # times that is the next wait
 
@@ -40,64 +41,107 @@ class CarlaWorld:
         self._timeout, self._names, self._pictures, self._say = timeout, cameras, pictures, say
         self._session = Session(host, port, timeout, say)
         self._traffic: Any = None
-        self._company: Company | None = None
+        self._episode: _Episode | None = None
 
     def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Moment:
         """Start an episode: everybody placed and at rest. SemoreError when the map lacks a place or room for it.
 
         The server stays in synchronous mode meanwhile (the public code lets it run): nobody moves before the start."""
         session = self._session
-        self._company = None
+        self._episode = None
         session.clear()
         session.open(scenario.map)
         rng = episode_generator(scenario, seed)
         start = draw_start(scenario, session.lanes.where, rng)
         company = Company(session, scenario, start, weather.headlights, rng)
-        self._bumper = Bumper(session, company.ego)
+        bumper = Bumper(session, company.ego)
         size = self._pictures.shape[1]
-        self._cameras = [Camera(name, size, session, company.ego) for name in self._names]
-        self._wait_for_first_pictures()
+        cameras = [Camera(name, size, session, company.ego) for name in self._names]
+        episode = _Episode(session, company, bumper, cameras, self._pictures, self._timeout)
+        episode.wait_for_first_pictures()
         session.set_weather(weather)
-        self._company, self._tick, self._control = company, 0, Control()
-        moment = self._advance()
+        moment = episode.advance()
         company.set_off(self._traffic_manager(seed))
+        self._episode = episode
         return replace(moment, collisions=())
 
     def step(self, control: Control) -> Moment:
         """Advance 0.05 s; out-of-range controls are clipped. SemoreError before the first reset."""
-        if self._company is None:
+        if self._episode is None:
             raise SemoreError("the simulator has no episode; call reset first")
-        self._control = asked = _clipped(control)
-        self._company.ego.apply_control(carla.VehicleControl(asked.throttle, asked.steer, asked.brake))
-        self._company.walk(self._tick)
-        self._tick += 1
-        return self._advance()
+        return self._episode.step(control)
 
     def close(self, seconds: float) -> None:
         """See Session.close."""
         self._session.close(seconds)
 
-    def _advance(self) -> Moment:
-        company = self._company
-        assert company is not None
-        began = time.perf_counter()
+    def _traffic_manager(self, seed: int) -> Any:
+        """This process's traffic manager, seeded; one is enough for all episodes."""
+        if self._traffic is None:
+            port = _free_port()
+            self._say(f"traffic manager on port {port}")
+            self._traffic = self._session.client.get_trafficmanager(port)
+            self._traffic.set_synchronous_mode(True)
+        self._traffic.set_random_device_seed(seed)
+        return self._traffic
+
+
+class _Episode:
+    """One episode, everybody placed; only the world above holds it."""
+
+    def __init__(
+        self, session: Session, company: Company, bumper: Bumper, cameras: list[Camera],
+        pictures: NDArray[np.uint8], timeout: float,
+    ) -> None:  # fmt: skip
+        self._session, self._company, self._bumper, self._timeout = session, company, bumper, timeout
+        self._cameras = list(zip(cameras, pictures, strict=True))
+        self._tick, self._control = 0, Control()
+
+    def wait_for_first_pictures(self) -> None:
+        """Tick the world at rest until every camera answers: the server sets up a new one's stream as it likes."""
+        late = list(self._cameras)
+        deadline, wait = time.monotonic() + self._timeout, _FIRST_WAIT
+        while late:
+            frame = self._session.tick().frame
+            try:
+                while late:
+                    late[0][0].take(frame, wait, late[0][1])
+                    del late[0]
+            except EpisodeLost:
+                if time.monotonic() > deadline:
+                    raise
+                wait *= _LONGER
+
+    def step(self, control: Control) -> Moment:
+        self._control = asked = _clipped(control)
+        self._company.ego.apply_control(carla.VehicleControl(asked.throttle, asked.steer, asked.brake))
+        self._company.walk(self._tick)
+        self._tick += 1
+        return self.advance()
+
+    def advance(self) -> Moment:
+        """Tick, and wait for everything that belongs to the tick."""
+        company, clock = self._company, time.perf_counter
+        began = clock()
         snapshot = self._session.tick()
-        ticked = time.perf_counter()
+        ticked = clock()
         eye = np.eye(4)
-        for camera, picture in zip(self._cameras, self._pictures, strict=True):
+        for camera, picture in self._cameras:
             image = camera.take(snapshot.frame, self._timeout, picture)
+        seen = clock()
+        if self._cameras:
             eye = np.array(image.transform.get_matrix())
-        seen = time.perf_counter()
         company.look(snapshot)
-        hits = tuple(self._collision(event) for event in self._bumper.take())
         ego = self._ego(snapshot)
+        waiting = clock()
+        events = self._bumper.take(snapshot.frame, ego, company.table())
+        cost = Cost(ticked - began, seen - ticked + clock() - waiting)
+        hits = tuple(self._collision(event) for event in events)
         lane, ends = self._session.lanes.under(carla.Location(ego.x, ego.y, ego.z + company.ground), ego.yaw)
-        cost = Cost(ticked - began, seen - ticked)
         return Moment(self._tick, ego, lane, ends, hits, company.table(), eye, cost)
 
     def _ego(self, snapshot: carla.WorldSnapshot) -> Ego:
         company = self._company
-        assert company is not None
         found = snapshot.find(company.ego.id)
         if found is None:
             raise EpisodeLost(f"the ego is not in the server's frame {snapshot.frame}; did another client remove it?")
@@ -109,40 +153,11 @@ class CarlaWorld:
         )  # fmt: skip
 
     def _collision(self, event: Any) -> Collision:
-        company = self._company
-        assert company is not None
-        push = event.normal_impulse
+        push, other = event.normal_impulse, event.other_actor
         impulse = math.sqrt(push.x**2 + push.y**2 + push.z**2)
-        number, name = company.struck(event.other_actor.id, impulse)
-        scenery = event.other_actor.type_id.rsplit(".", 1)[-1] or "scenery"
+        number, name = self._company.struck(other.id, impulse)
+        scenery = other.type_id.rsplit(".", 1)[-1] or "scenery"
         return Collision(impulse, number, name or _NOUNS.get(scenery, scenery))
-
-    def _wait_for_first_pictures(self) -> None:
-        """Tick the world at rest until every camera answers: the server sets up a new one's stream as it likes."""
-        late = list(zip(self._cameras, self._pictures, strict=True))
-        deadline, wait = time.monotonic() + self._timeout, _FIRST_WAIT
-        while True:
-            frame = self._session.tick().frame
-            try:
-                while late:
-                    late[0][0].take(frame, wait, late[0][1])
-                    del late[0]
-            except EpisodeLost:
-                if time.monotonic() > deadline:
-                    raise
-                wait *= _LONGER
-            else:
-                return
-
-    def _traffic_manager(self, seed: int) -> Any:
-        """This process's traffic manager, seeded; one is enough for all episodes."""
-        if self._traffic is None:
-            port = _free_port()
-            self._say(f"traffic manager on port {port}")
-            self._traffic = self._session.client.get_trafficmanager(port)
-            self._traffic.set_synchronous_mode(True)
-        self._traffic.set_random_device_seed(seed)
-        return self._traffic
 
 
 def _clipped(control: Control) -> Control:

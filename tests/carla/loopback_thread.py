@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+import numpy as np
 
 from collect.carla.loopback.faults import Fault
 from collect.carla.loopback.server import Server
@@ -123,3 +125,44 @@ class Reader:
                 raise ConnectionError("the stream ended")
             data += more
         return data
+
+
+def actors_of(message: Message) -> dict[int, tuple[float, ...]]:
+    """id → x, y, z, pitch, yaw, roll, vx, vy, vz of a world snapshot."""
+    records = message.body[36:]
+    assert len(records) % 119 == 0
+    rows = [struct.unpack_from("<IB9f", records, at) for at in range(0, len(records), 119)]
+    return {row[0]: row[2:] for row in rows}
+
+
+def watch(client: Caller) -> Reader:
+    """The world's snapshots, from the next on."""
+    _, (token,) = client.call("get_episode_info")
+    return subscribed(client, token)
+
+
+def subscribed(client: Caller, token: bytes) -> Reader:
+    reader = Reader(token)
+    client.call("version")
+    time.sleep(0.05)  # for the subscription, which nothing acknowledges
+    return reader
+
+
+def listen(client: Caller, sensor: int) -> Reader:
+    return subscribed(client, client.call("get_sensor_token", sensor)[0])
+
+
+def camera(client: Caller, parent: int, kind: str, size: int = 32, **attributes: object) -> tuple[int, Reader]:
+    """A camera where Semore's stands on the ego."""
+    made = {"image_size_x": size, "image_size_y": size, "fov": 60.0} | attributes
+    number = client.spawn(f"sensor.camera.{kind}", 1.0, 0.0, parent=parent, z=1.5, **made)
+    return number, listen(client, number)
+
+
+def pixels(message: Message) -> np.ndarray:
+    width, height, _ = struct.unpack_from("<IIf", message.body)
+    return np.frombuffer(message.body, np.uint8, offset=12).reshape(height, width, 4)
+
+
+def events(message: Message) -> list:
+    return msgpack.unpackb(message.body, raw=False)

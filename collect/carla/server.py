@@ -28,8 +28,6 @@ LOOK: Final = 0.2
 """Seconds between looks at whether a server answers yet."""
 DYING: Final = 1.0
 """Seconds a dying server may take to be dead."""
-REACH: Final = 5.0
-"""Seconds after which an unanswered look counts as none."""
 
 
 class Sample(NamedTuple):
@@ -85,7 +83,7 @@ class Server:
 
     def look(self) -> Identity | None:
         """Who answers right now."""
-        return identity(self._settings.host, self.port, min(self._settings.timeout, REACH))
+        return identity(self._settings.host, self.port, self._settings.timeout)
 
     def settle(self) -> None:
         """Give a server that is dying a moment to be dead, so that its exit code and last words can be had."""

@@ -153,7 +153,9 @@ class SupervisedCarla:
         return replace(snapshot, draw=draw)
 
     def _failed(self, error: EpisodeLost) -> EpisodeLost:
-        server = self._running()
+        server = self._server
+        if server is None:  # closed meanwhile: a snapshot of then is drawn too late
+            return error
         server.measure()
         server.settle()
         box = self._record(server, {"why": str(error)})

@@ -11,17 +11,16 @@ import carla
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.pictures import outside
+from collect.carla.pictures import BOX, outside
 from collect.carla.session import Session
 from collect.simulator import Ego
-from datasets.schema import ACTOR_COLUMN, DT, KIND_INDEX, KINDS
+from datasets.schema import DT, KIND_INDEX, KINDS
 
 _SURE: Final = 0.1  # s to wait for the event of a hit that must have been
 _MAYBE: Final = 0.02  # s for that of one that may have been
 _NEAR: Final = 0.3  # m between the ego's side and somebody it may touch
 _TYRES: Final = 12.0  # m/s² that engine, brakes and tyres can do; more is a hit
 _EGO: Final = KINDS[KIND_INDEX["sedan"]]
-_BOX: Final = [ACTOR_COLUMN[name] for name in ("x", "y", "yaw", "length", "width")]
 
 
 class Bumper:
@@ -55,7 +54,7 @@ class Bumper:
             return 0.0
         if self._hit or math.hypot(ego.vx - last.vx, ego.vy - last.vy) > _TYRES * DT:
             return _SURE
-        near = outside(_outline(ego), actors[:, _BOX].astype(np.float64)) < _NEAR
+        near = outside(_outline(ego), actors[:, BOX].astype(np.float64)) < _NEAR
         return _MAYBE if near.any() else 0.0
 
 

@@ -23,10 +23,15 @@ FAR: Final = 1000.0
 """m that the depth camera's 24 bits reach."""
 SKY_DEPTH: Final = 1e6
 """m in Images.depth where nothing is hit."""
+BOX: Final = [ACTOR_COLUMN[name] for name in ("x", "y", "yaw", "length", "width")]
+"""Columns of an actor's place and size on the ground."""
 
 _NEAR: Final = 0.6  # m outside an actor's box where its mirrors, doors and limbs may still be
 _EGO: Final = KINDS[KIND_INDEX["sedan"]]
-_BLUE, _GREEN, _RED = 0, 1, 2
+_SAMPLE: Final = 32  # pixels that tell where an object is
+_RED: Final = 2
+_CLASS_OF_KIND: Final = np.array([kind.semantic for kind in KINDS])
+_MOVING: Final = np.isin(np.arange(256), ACTOR_CLASSES)
 
 
 def decode(
@@ -43,19 +48,20 @@ def decode(
         raise SemoreError(f"this simulator was made without the camera {missing[0]}; its pictures cannot be had")
     rgb, semantic, instance, depth = (raw[cameras.index(camera)] for camera in CAMERAS)
     tags = classes[semantic[..., _RED]]
-    ahead = _ahead(depth)
-    rays = _rays(len(raw[0]))
-    numbers = instance[..., _GREEN].astype(np.uint16) | instance[..., _BLUE].astype(np.uint16) << 8
-    owners = np.zeros(tags.shape, np.uint16)
-    mobile = np.isin(tags, ACTOR_CLASSES)
-    if mobile.any():
-        places = _places(ahead[mobile], rays[mobile], eye)
-        owners[mobile], own = whose(tags[mobile], numbers[mobile], places, actors, ego)
-        mobile[mobile] = own
-        tags[mobile] = SemanticClass.OTHER
-    along = ahead * np.sqrt(1.0 + np.square(rays).sum(-1))
+    right, down, stretch = _rays(len(rgb))
+    ahead = (depth.view(">u4")[..., 0] >> 8) * np.float32(FAR / (2**24 - 1))  # R + 256 G + 65536 B
+    along = ahead * stretch
     along[tags == SemanticClass.SKY] = SKY_DEPTH
-    return Images(np.ascontiguousarray(rgb[..., 2::-1]), tags, owners, along.astype(np.float32))
+    owners = np.zeros(tags.shape, np.uint16)
+    moving = _MOVING[tags]
+    if moving.any():
+        away = ahead[moving].astype(np.float64)
+        seen = np.stack([away, away * right[moving], -away * down[moving], np.ones_like(away)])
+        numbers = instance.view("<u2")[..., 0][moving]  # B + 256 G
+        owners[moving], own = whose(tags[moving], numbers, (eye[:2] @ seen).T, actors, ego)
+        moving[moving] = own
+        tags[moving] = SemanticClass.OTHER
+    return Images(np.ascontiguousarray(rgb[..., 2::-1]), tags, owners, along)
 
 
 def whose(
@@ -67,26 +73,24 @@ def whose(
     its pixels lie in or nearest to. `tags` (n,) classes, `numbers` (n,) the engine's, `places` (n, 2) m on the ground.
     """
     owners, own = np.zeros(len(tags), np.uint16), np.zeros(len(tags), np.bool_)
-    columns = [ACTOR_COLUMN[name] for name in ("x", "y", "yaw", "length", "width")]
-    boxes = np.vstack([(ego.x, ego.y, ego.yaw, _EGO.length, _EGO.width), actors[:, columns]]).astype(np.float64)
-    kinds = [_EGO, *(KINDS[int(kind)] for kind in actors[:, ACTOR_COLUMN["kind"]])]
+    boxes = np.vstack([(ego.x, ego.y, ego.yaw, _EGO.length, _EGO.width), actors[:, BOX]]).astype(np.float64)
+    ids = np.append(0, actors[:, ACTOR_COLUMN["id"]]).astype(np.uint16)
+    kinds = np.append(KIND_INDEX["sedan"], actors[:, ACTOR_COLUMN["kind"]]).astype(np.intp)
+    classes = _CLASS_OF_KIND[kinds]
     objects = numbers.astype(np.uint32) << 8 | tags  # a bicycle and its rider may share a number
     for one in np.unique(objects):
-        pixels = objects == one
-        fitting = np.array([_fits(kind.semantic, int(one) & 0xFF) for kind in kinds])
-        away = np.median(outside(places[pixels], boxes), axis=0)
-        nearest = int(np.argmin(np.where(fitting, away, math.inf)))
-        if not fitting[nearest] or away[nearest] > _NEAR:
+        tag = int(one) & 0xFF
+        (fitting,) = np.nonzero(classes == (SemanticClass.BICYCLE if tag == SemanticClass.RIDER else tag))
+        if len(fitting) == 0:
             continue
-        if nearest == 0:
-            own |= pixels
-        else:
-            owners[pixels] = int(actors[nearest - 1, ACTOR_COLUMN["id"]])
+        (pixels,) = np.nonzero(objects == one)
+        sample = places[pixels[:: len(pixels) // _SAMPLE + 1]]
+        away = np.sort(outside(sample, boxes[fitting]), axis=0)[len(sample) // 2]
+        nearest = int(np.argmin(away))
+        if away[nearest] <= _NEAR:
+            owners[pixels] = ids[fitting[nearest]]
+            own[pixels] = fitting[nearest] == 0
     return owners, own
-
-
-def _fits(kind: SemanticClass, tag: int) -> bool:
-    return tag == kind or (kind is SemanticClass.BICYCLE and tag == SemanticClass.RIDER)
 
 
 def outside(places: Floats, boxes: Floats) -> Floats:
@@ -95,25 +99,13 @@ def outside(places: Floats, boxes: Floats) -> Floats:
     cos, sin = np.cos(boxes[:, 2]), np.sin(boxes[:, 2])
     along = np.abs(dx * cos + dy * sin) - boxes[:, 3] / 2
     across = np.abs(dy * cos - dx * sin) - boxes[:, 4] / 2
-    outside: Floats = np.hypot(np.maximum(along, 0.0), np.maximum(across, 0.0))
-    return outside
-
-
-def _ahead(depth: NDArray[np.uint8]) -> Floats:
-    """Metres along the view direction: R + 256 G + 65536 B of 2²⁴ − 1 steps."""
-    steps: Floats = depth[..., _RED] + 256.0 * depth[..., _GREEN] + 65536.0 * depth[..., _BLUE]
-    return steps * (FAR / (2**24 - 1))
+    away: Floats = np.hypot(np.maximum(along, 0.0), np.maximum(across, 0.0))
+    return away
 
 
 @cache
-def _rays(size: int) -> Floats:
-    """(size, size, 2): how far right and down a pixel's ray goes for every metre ahead."""
+def _rays(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """(size, size) each: how far right and down a pixel's ray goes for every metre ahead, and how long it then is."""
     middle = (np.arange(size) + 0.5 - size / 2) / (size / 2) * math.tan(math.radians(FIELD_OF_VIEW / 2))
-    return np.stack(np.meshgrid(middle, middle), axis=-1)
-
-
-def _places(ahead: Floats, rays: Floats, eye: Floats) -> Floats:
-    """(n, 2) world x, y (m) of pixels `ahead` (n,) m away along `rays` (n, 2)."""
-    seen = np.stack([ahead, ahead * rays[:, 0], -ahead * rays[:, 1], np.ones_like(ahead)])
-    places: Floats = (eye[:2] @ seen).T
-    return places
+    right, down = np.meshgrid(middle.astype(np.float32), middle.astype(np.float32))
+    return right, down, np.sqrt(1.0 + right**2 + down**2)

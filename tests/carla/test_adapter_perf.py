@@ -27,8 +27,7 @@ def test_prints_rates_as_its_last_line() -> None:
     assert found.pop("server") not in ("", "unreal")
     assert list(found) == ["empty", "colour", "three", "all"]
     for name, rates in found.items():
-        keys = ["ticks_per_s", "tick_ms", "camera_ms", "own_ms"]
+        keys = ["ticks_per_s", "tick_ms", "camera_ms", "own_ms", "cpu_ms"]
         assert list(rates) == keys + ["decode_ms"] * (name == "all")
         assert all(rates[key] > 0 for key in rates if name != "empty" or key != "camera_ms")
-        parts = rates["tick_ms"] + rates["camera_ms"] + rates["own_ms"]
-        assert parts == pytest.approx(1e3 / rates["ticks_per_s"], rel=0.35)
+        assert name != "all" or rates["decode_ms"] < rates["own_ms", "cpu_ms"]

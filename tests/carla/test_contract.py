@@ -16,13 +16,13 @@ import pytest
 
 pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
 
-from simulator_contract import SimulatorContract, Tolerances
+from simulator_contract import SimulatorContract
 
 from collect.carla.client import CarlaSimulator
 from collect.carla.loopback.running import running
 from collect.driving import DrivingEnv, SimStep
 from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, EgoStart
+from collect.scenarios import EgoStart
 from collect.simulator import Simulator
 from datasets.schema import ACTOR_COLUMN
 
@@ -41,7 +41,6 @@ def loopback() -> int:
 class TestCarla(SimulatorContract):
     name = "carla"
     road_end = ("Town01", EgoStart(12, (1,), (60.0, 60.0), 0.0, 0.0))
-    tolerances = Tolerances(place=0.12)
 
     def make_simulator(self, size: int) -> Simulator:
         return CarlaSimulator("127.0.0.1", loopback(), size, timeout=20.0)
@@ -61,23 +60,22 @@ def episode(simulator: Simulator, scenario: str, seed: int, steps: int) -> list[
     return found
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_same_actions_same_rewards_as_embedded(scenario: str) -> None:
-    simulator, hits = CarlaSimulator("127.0.0.1", loopback(), 64), 0
+@pytest.mark.parametrize(("scenario", "seed"), [("JayWalk", 2), ("HighBeam", 1), ("HighWay", 1)])
+def test_same_actions_same_rewards_as_embedded(scenario: str, seed: int) -> None:
+    """Seeds under which the ego hits somebody or something."""
+    simulator = CarlaSimulator("127.0.0.1", loopback(), 64)
     try:
-        for seed in (1, 2):
-            ours, theirs = (episode(world, scenario, seed, 200) for world in (simulator, EmbeddedSimulator(64)))
-            assert len(ours) == len(theirs)
-            for one, other in zip(ours, theirs, strict=True):
-                assert one.reward == pytest.approx(other.reward, abs=2e-3)
-                assert one.impulse == pytest.approx(other.impulse, rel=1e-3, abs=1.0)
-                assert (one.terminated, one.truncated) == (other.terminated, other.truncated)
-                assert [hit.name for hit in one.snapshot.collisions] == [hit.name for hit in other.snapshot.collisions]
-                actors, others = one.snapshot.actors, other.snapshot.actors
-                turned = np.remainder(actors[:, YAW] - others[:, YAW] + math.pi, math.tau) - math.pi
-                np.testing.assert_allclose(turned, 0.0, atol=0.01)
-                np.testing.assert_allclose(np.delete(actors, YAW, 1), np.delete(others, YAW, 1), atol=0.02)
-                hits += bool(other.snapshot.collisions)
+        ours, theirs = (episode(world, scenario, seed, 200) for world in (simulator, EmbeddedSimulator(64)))
     finally:
         simulator.close()
-    assert hits > 0
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.reward == pytest.approx(other.reward, abs=2e-3)
+        assert one.impulse == pytest.approx(other.impulse, rel=1e-3, abs=1.0)
+        assert (one.terminated, one.truncated) == (other.terminated, other.truncated)
+        assert [hit.name for hit in one.snapshot.collisions] == [hit.name for hit in other.snapshot.collisions]
+        actors, others = one.snapshot.actors, other.snapshot.actors
+        turned = np.remainder(actors[:, YAW] - others[:, YAW] + math.pi, math.tau) - math.pi
+        np.testing.assert_allclose(turned, 0.0, atol=0.01)
+        np.testing.assert_allclose(np.delete(actors, YAW, 1), np.delete(others, YAW, 1), atol=0.02)
+    assert any(step.snapshot.collisions for step in theirs)

@@ -19,6 +19,8 @@ pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: 
 from loopback_thread import Caller, serving
 
 from collect.carla.client import CarlaSimulator
+from collect.carla.loopback.blueprints import library
+from collect.carla.loopback.running import running
 from collect.carla.session import ROLE
 from collect.scenarios import SCENARIOS, WEATHERS
 from collect.simulator import Control, EpisodeLost
@@ -63,6 +65,11 @@ def clean_soon(port: int) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def coast(simulator: CarlaSimulator, steps: int) -> None:
+    for _ in range(steps):
+        simulator.step(Control())
 
 
 def test_closing_puts_everything_back(port: int) -> None:
@@ -112,6 +119,32 @@ def test_a_driver_that_is_stopped_leaves_nothing_behind(port: int, number: signa
     (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
     assert driver.wait(20.0) != 0
     assert clean_soon(port)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["drop", "wrong-frame", "no-pictures", "die", "hang"])
+def test_a_server_that_fails_loses_the_episode(fault: str) -> None:
+    with running("--fault", fault, "--after", "30") as server:
+        simulator = CarlaSimulator("127.0.0.1", server.port, 16, timeout=3.0)
+        simulator.reset(JAYWALK, DAY, 1)
+        with pytest.raises(EpisodeLost, match=f":{server.port}"):
+            coast(simulator, 40)
+        began = time.monotonic()
+        simulator.close()
+        assert time.monotonic() - began < 1.0  # it was given up when it failed
+        assert active_children() == []
+        assert simulator.trace()
+
+
+def test_a_blueprint_the_server_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = [one for one in library() if one[1] != "vehicle.bh.crossbike"]
+    monkeypatch.setattr("collect.carla.loopback.procedures.library", lambda: lacking)
+    with serving() as port:
+        simulator = CarlaSimulator("127.0.0.1", port, 16)
+        with pytest.raises(SemoreError, match=r"has no vehicle\.bh\.crossbike"):
+            simulator.reset(SCENARIOS["HighBeam"], DAY, 1)
+        simulator.close()
+        assert left_behind(port) == (False, 0)
 
 
 def test_nobody_there() -> None:

@@ -108,7 +108,7 @@ class CarlaSimulator:
     def _ask(self, child: _Child, request: str, arguments: tuple[Any, ...], patience: float) -> Moment:
         try:
             moment: Moment = child.ask(request, arguments, patience * self._address.timeout)
-        except EpisodeLost:
+        except (EpisodeLost, KeyboardInterrupt):  # after Ctrl-C an answer would come that nobody asked for
             self._end()
             raise
         return moment

@@ -31,6 +31,8 @@ empty :=
 comma := ,
 seeds = $(if $(SEEDS),--seeds [$(subst $(empty) $(empty),$(comma),$(strip $(SEEDS)))])
 run = .venv/bin/python -m
+# A file's tests stay together: what a module's fixtures make is made once.
+parallel = -n auto --maxprocesses 4 --dist loadfile
 
 help:
 	@echo "make collect annotate train evaluate   the pipeline, in this order"
@@ -91,10 +93,10 @@ evaluate: setup
 	@$(run) evaluate $(common) $(drive) $(call option,named,run) $(ARGS)
 
 test: setup
-	@$(run) pytest -m "not slow"
+	@$(run) pytest $(parallel) -m "not slow"
 
 test-slow: setup
-	@$(run) pytest
+	@$(run) pytest $(parallel)
 
 # The client library and our loopback server; without the library this fails, while `make test` skips those tests.
 test-carla: .venv/.carla
@@ -112,12 +114,13 @@ lint: setup
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
-bench: setup
+bench: .venv/.carla
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.lock -c requirements.lock
 	@$(run) perf.collect
 	@$(run) perf.annotate
 	@$(run) perf.replay
 	@$(run) perf.train
+	@$(run) perf.carla
 
 format: setup
 	@.venv/bin/ruff format .

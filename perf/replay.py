@@ -58,7 +58,8 @@ def random_replay(size: int, frames: int, folder: Path) -> SelectiveReplay:
 def bare(replay: SelectiveReplay, batch: int) -> Callable[[], object]:
     """index_select alone, of everything a batch is gathered from."""
     pool = replay.pool
-    newest = [replay.latest(len(replay))[torch.randperm(len(replay))[:batch]] for _ in range(16)]
+    # As many draws as reach all of the pool: a few, again and again, would stay in the processor's cache.
+    newest = [replay.latest(len(replay))[torch.randperm(len(replay))[:batch]] for _ in range(512)]
     windows = [torch.stack([(n - age).clamp_min(0) for age in (2, 1, 0, -1)], 1) for n in newest]
     given = cycle([(n, w.flatten(), w[:, 2:].flatten()) for n, w in zip(newest, windows, strict=True)])
     sources = (pool.frames, pool.masks, pool.mask_valid, pool.action, pool.reward, pool.not_done, pool.driver)

@@ -156,8 +156,8 @@ class Course(lightning.Callback):
         """The averaged agent's: single iterates swing by half the reward within a few hundred updates."""
         agent = self._averaged.module
         assert isinstance(agent, Agent)
+        agent.updates = update = module.agent.updates
         means = self._validation.drive(agent)
-        update = module.agent.updates
         if means["validation/reward"] > self.best_reward or not self.best_weights:
             self.best_reward, self.best_update = means["validation/reward"], update
             self.best_weights = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})

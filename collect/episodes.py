@@ -79,16 +79,6 @@ def _lockstep(
 ) -> Iterator[tuple[int, Info | EpisodeLost]]:
     """Drive each seed once, in an environment of its own; how each ended, in the order of the seeds."""
 
-    def reset(slot: int) -> tuple[Any, Info] | EpisodeLost:
-        env, seed = envs[slot], seeds[slot]
-        try:
-            env.listener = None
-            after = env.reset(seed=seed)
-            env.listener = begin(seed, env) if begin else None
-        except EpisodeLost as error:
-            return error
-        return after
-
     def step(slot: int, action: Action) -> tuple[Any, float, bool, bool, Info] | EpisodeLost:
         try:
             return envs[slot].step(action)
@@ -99,13 +89,14 @@ def _lockstep(
     observations: dict[int, Any] = {}
     infos: dict[int, Info] = {}
     lost: dict[int, EpisodeLost] = {}
-    for slot in range(len(seeds)):
-        begun = reset(slot)
-        if isinstance(begun, EpisodeLost):
-            lost[slot] = begun
-        else:
-            observations[slot], infos[slot] = begun
-    live = list(observations)
+    for slot, (env, seed) in enumerate(zip(envs, seeds, strict=False)):
+        env.listener = None
+        try:
+            observations[slot], infos[slot] = env.reset(seed=seed)
+            env.listener = begin(seed, env) if begin else None
+        except EpisodeLost as error:
+            lost[slot] = error
+    live = [slot for slot in range(len(seeds)) if slot not in lost]
     while live:
         seen = observations[live[0]][None] if len(live) == 1 else np.stack([observations[s] for s in live])
         actions = policy.act(live, seen, [infos[slot] for slot in live])

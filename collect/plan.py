@@ -85,11 +85,6 @@ class CollectSettings:
         with closing(self._make_simulator()) as simulator:
             return simulator_identity(simulator)
 
-    @property
-    def at_once(self) -> int:
-        """Worker processes that find a world to drive in."""
-        return self.carla.servers if self.simulator == "carla" else self.workers
-
     def env(self) -> DrivingEnv:
         """The environment the behaviours drive in."""
         return DrivingEnv(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.settings import CarlaSettings
+from collect.carla.settings import CarlaSettings, check_client
 from collect.scenarios import Scenario, Weather
 from datasets.errors import SemoreError
 
@@ -29,6 +28,14 @@ class Control:
     steer: float = 0.0
     throttle: float = 0.0
     brake: float = 0.0
+
+    def clipped(self) -> Control:
+        """The same within these ranges."""
+        return Control(
+            min(1.0, max(-1.0, float(self.steer))),
+            min(1.0, max(0.0, float(self.throttle))),
+            min(1.0, max(0.0, float(self.brake))),
+        )
 
 
 @dataclass(frozen=True)
@@ -161,10 +168,7 @@ def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> 
     if name == "carla":
         from collect.carla.supervisor import SupervisedCarla
 
-        try:
-            metadata.version("carla")  # without importing it: only a client's own process does
-        except metadata.PackageNotFoundError:
-            raise SemoreError("the carla client is not installed; have it with: make setup SIM=carla") from None
+        check_client()
         return SupervisedCarla(carla or CarlaSettings(), size)
     raise SemoreError(f"unknown simulator {name!r}; choose one of embedded, carla")
 
@@ -172,3 +176,9 @@ def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> 
 def at_once(name: str, wanted: int, carla: CarlaSettings) -> int:
     """How many simulators called `name` may drive at once when `wanted` would be welcome: for carla one per server."""
     return min(wanted, carla.servers) if name == "carla" else wanted
+
+
+def worker_count(name: str, wanted: int, carla: CarlaSettings) -> int:
+    """How many processes that drive in a simulator called `name` there should be: for carla one for every server, else
+    as many as `wanted`."""
+    return carla.servers if name == "carla" else wanted

@@ -22,7 +22,7 @@ from collect.carla.supervisor import SupervisedCarla
 from collect.carla.throughput import throughput
 from collect.plan import CollectSettings, identity, plan, policy_attributes
 from collect.recorder import episode_name, record_into
-from collect.simulator import EpisodeLost
+from collect.simulator import EpisodeLost, worker_count
 from collect.writer import EpisodeWriter
 from datasets.errors import SemoreError
 from datasets.progress import meter
@@ -109,7 +109,8 @@ def _record_parallel(
     owed: dict[Connection, int] = {}  # what each worker has yet to say: its next question, and episodes on disk
     processes = []
     try:
-        for _ in range(min(settings.at_once, len(todo))):
+        count = worker_count(settings.simulator, settings.workers, settings.carla)
+        for _ in range(min(count, len(todo))):
             ours, theirs = context.Pipe()
             processes.append(context.Process(target=_work, args=(rollouts, settings, theirs)))
             processes[-1].start()

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from collect.behaviour import load_view
 from collect.carla.settings import CarlaSettings
+from collect.simulator import worker_count
 from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.schema import SEED_SPLITS
@@ -128,7 +129,7 @@ def main() -> None:
     first = SEED_SPLITS["test"].start
     seeds = range(first, first + settings.episodes)
     table = folder / f"evaluation{elsewhere}.csv"
-    workers = settings.carla.servers if simulator == "carla" else settings.workers
+    workers = worker_count(simulator, settings.workers, settings.carla)
     rows = evaluate_policies(course, settings.policies, seeds, table, workers)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(results(rows, f"{folder}: {settings.scenario}, {rows[0].weather}, {settings.episodes} test seeds"))

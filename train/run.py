@@ -43,9 +43,8 @@ from train.replay import SelectiveReplay
 from train.settings import TrainSettings
 
 FREE_TO_CHANGE = (
-    *("preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb"),
-    "carla",
-)
+    "preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb", "carla",
+)  # fmt: skip
 """Settings that may differ when a run is resumed."""
 
 

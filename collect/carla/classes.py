@@ -49,7 +49,8 @@ def class_table(labels: Mapping[str, int]) -> NDArray[np.uint8]:
     missing = sorted(set(CLASS_OF) - set(labels))
     if missing:
         raise SemoreError(
-            f"this carla wheel lacks the object labels {', '.join(missing)}; install the version in requirements.lock"
+            f"this carla wheel lacks the object labels {', '.join(missing)}; install the version in "
+            "requirements-carla.lock"
         )
     table = np.full(256, SemanticClass.OTHER, np.uint8)
     for name, semantic in CLASS_OF.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from contextlib import suppress
@@ -17,7 +16,7 @@ from collect.carla.child import FAREWELL, Address, live
 from collect.carla.moment import CAMERAS, Moment
 from collect.carla.pictures import decode
 from collect.carla.ping import identity
-from collect.carla.settings import CARLA_VERSION
+from collect.carla.settings import CARLA_VERSION, check_client
 from collect.carla.trace import Trace
 from collect.scenarios import Scenario, Weather
 from collect.simulator import Control, EpisodeLost, Snapshot
@@ -132,9 +131,7 @@ class _Child:
     """A client's process, connected; only the simulator above holds one."""
 
     def __init__(self, address: Address) -> None:
-        wheel = importlib.util.find_spec("carla")
-        if wheel is None or wheel.origin is None:  # a folder that happens to be called so has no origin
-            raise SemoreError("simulator carla needs the carla wheel: .venv/bin/pip install -e .[carla]")
+        check_client()
         context = get_context("spawn")
         buffer: Any = context.RawArray("B", max(1, math.prod(address.shape)))
         self.pictures = np.ndarray(address.shape, np.uint8, buffer)

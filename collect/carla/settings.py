@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Final
 
 from datasets.errors import SemoreError
@@ -56,3 +57,11 @@ class CarlaSettings:
             )
         if self.command and self.host not in ("127.0.0.1", "localhost"):
             raise SemoreError(f"carla.command starts servers on this machine, carla.host is {self.host!r}; drop one")
+
+
+def check_client() -> None:
+    """SemoreError when the client library is not installed. It is not imported: only a client's own process does."""
+    try:
+        metadata.version("carla")
+    except metadata.PackageNotFoundError:
+        raise SemoreError("the carla client is not installed; have it with: make setup SIM=carla") from None

@@ -113,7 +113,7 @@ class _Episode:
                 wait *= _LONGER
 
     def step(self, control: Control) -> Moment:
-        self._control = asked = _clipped(control)
+        self._control = asked = control.clipped()
         self._company.ego.apply_control(carla.VehicleControl(asked.throttle, asked.steer, asked.brake))
         self._company.walk(self._tick)
         self._tick += 1
@@ -158,14 +158,6 @@ class _Episode:
         number, name = self._company.struck(other.id, impulse)
         scenery = other.type_id.rsplit(".", 1)[-1] or "scenery"
         return Collision(impulse, number, name or _NOUNS.get(scenery, scenery))
-
-
-def _clipped(control: Control) -> Control:
-    return Control(
-        min(1.0, max(-1.0, float(control.steer))),
-        min(1.0, max(0.0, float(control.throttle))),
-        min(1.0, max(0.0, float(control.brake))),
-    )
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from collect.embedded.dynamics import SPIN_GRIP, toward_zero
 from collect.embedded.jit import kernel
 from collect.embedded.road import pose_at
-from datasets.schema import Kind
+from datasets.schema import KIND_INDEX, KINDS, Kind
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +35,7 @@ WRECK: Final = 1e9
 PARKING: Final = -5000.0
 """x and y (m) where vehicles wait that have left the road."""
 
+_CYCLIST: Final = KINDS[KIND_INDEX["cyclist"]]
 _LIVELY = {"fire truck": 1.4, "ambulance": 2.0, "cyclist": 1.2}  # m/s² at most; cars 2.6
 _HEADWAY, _STANDSTILL, _COMFORT = 1.2, 2.0, 3.0  # s, m (the traffic manager's leading distance), m/s²
 _HARDEST = 8.0  # m/s², strongest braking in traffic
@@ -178,6 +179,16 @@ def vehicle_poses(vehicles: Floats, segments: Floats) -> Floats:
         poses[i, 3] = along * math.cos(heading) - drift * math.sin(heading)
         poses[i, 4] = along * math.sin(heading) + drift * math.cos(heading)
     return poses
+
+
+def shove(
+    vehicle: Floats, kind: Kind, heading: float, dvx: float, dvy: float, spin: float, dx: float, dy: float
+) -> Floats:
+    """As `push`, for a vehicle of `kind`: the hit that stuns others throws a cyclist down for good."""
+    after = push(vehicle, heading, dvx, dvy, spin, dx, dy)
+    if kind is _CYCLIST and math.hypot(dvx, dvy) > NUDGE:
+        after[DOWN], after[STUN] = 1.0, WRECK
+    return after
 
 
 def push(vehicle: Floats, heading: float, dvx: float, dvy: float, spin: float, dx: float, dy: float) -> Floats:

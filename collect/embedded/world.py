@@ -25,13 +25,12 @@ from collect.scenarios import Scenario, Weather
 from collect.simulator import Collision, Control, Ego, Lane, Snapshot
 from collect.starts import episode_generator
 from datasets.errors import SemoreError
-from datasets.schema import ACTOR_COLUMN, DT, KIND_INDEX, KINDS, SemanticClass
+from datasets.schema import ACTOR_COLUMN, DT, KINDS, SemanticClass
 
 Floats = NDArray[np.float64]
 
 _ROAD_END: Final = 2.0  # m before the end of the reference line where no lane lies ahead any more
 _REACH: Final = 30.0  # m of road on either side of the ego whose scenery it can touch
-_CYCLIST: Final = KIND_INDEX["cyclist"]
 _DOWN: Final = ACTOR_COLUMN["down"]
 _BRAKE: Final = ACTOR_COLUMN["brake"]
 
@@ -134,7 +133,7 @@ class _Episode:
         )  # fmt: skip
 
     def step(self, control: Control) -> Snapshot:
-        self._control = _clipped(control)
+        self._control = control.clipped()
         self._move()
         self._collisions = self._hits()
         self._tick += 1
@@ -217,10 +216,8 @@ class _Episode:
         dx, dy, dvx, dvy = (after - before)[[0, 1, 6, 7]].tolist()
         if row < len(self._vehicles):
             heading = self._town.road.pose(self._vehicles[row, vehicles.S], 0.0)[2]
-            pushed = vehicles.push(self._vehicles[row], heading, dvx, dvy, float(after[8]), dx, dy)
-            if kind == _CYCLIST and math.hypot(dvx, dvy) > vehicles.NUDGE:
-                pushed[vehicles.DOWN], pushed[vehicles.STUN] = 1.0, vehicles.WRECK
-            self._vehicles[row] = pushed
+            vehicle, spin = self._vehicles[row], float(after[8])
+            self._vehicles[row] = vehicles.shove(vehicle, KINDS[kind], heading, dvx, dvy, spin, dx, dy)
         else:
             walker = row - len(self._vehicles)
             fresh = self._walkers[walker, walkers.DAZE] == 0.0
@@ -267,14 +264,6 @@ class _Episode:
         offset = way * (t - road.lane_centre(found.id))
         ahead = road.length - s if way > 0 else s
         return Lane(*direction, offset, found.width, road.id, found.id, s), ahead < _ROAD_END
-
-
-def _clipped(control: Control) -> Control:
-    return Control(
-        min(1.0, max(-1.0, float(control.steer))),
-        min(1.0, max(0.0, float(control.throttle))),
-        min(1.0, max(0.0, float(control.brake))),
-    )
 
 
 def _noun(semantic: int) -> str:

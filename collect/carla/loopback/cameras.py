@@ -15,13 +15,12 @@ from collect.embedded.scanline import WIDEST
 from collect.embedded.sky import Atmosphere
 from collect.embedded.view import look
 from collect.simulator import Images
-from datasets.schema import ACTOR_FIELDS, KINDS
+from datasets.schema import ACTOR_FIELDS, KIND_INDEX
 
 FARTHEST: Final = 1000.0
 """m that the depth camera's largest code stands for."""
 
 _MOST_CODE: Final = 2**24 - 1
-_KIND: Final = {kind.name: index for index, kind in enumerate(KINDS)}
 _TAG_OF: Final = np.array([TAGS[semantic] for semantic in sorted(TAGS)], np.uint8)
 
 Bytes = NDArray[np.uint8]
@@ -97,7 +96,7 @@ def unusable(attributes: dict[str, str]) -> str:
 def _row(body: Body) -> tuple[float, ...]:
     """A body's row of datasets.schema.ACTOR_FIELDS, its object id in the first column."""
     kind = body.kind
-    pose = (body.object_id, _KIND[kind.name], body.x, body.y, body.z, body.yaw, body.vx, body.vy)
+    pose = (body.object_id, KIND_INDEX[kind.name], body.x, body.y, body.z, body.yaw, body.vx, body.vy)
     return (*pose, kind.length, kind.width, kind.height, float(body.lit), float(body.down), float(body.braking))
 
 

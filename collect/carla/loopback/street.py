@@ -16,13 +16,12 @@ from collect.embedded.contact import collide, lean
 from collect.embedded.dynamics import advance
 from collect.embedded.town import Town
 from collect.simulator import Control
-from datasets.schema import KIND_INDEX, KINDS, SemanticClass
+from datasets.schema import SemanticClass
 
 Floats = NDArray[np.float64]
 
 _REACH: Final = 30.0  # m of road on either side of a driven car whose scenery it can touch
 _NOBODY: Final = np.array([-1e6, 1e6, 0.0, 0.0, 0.0])
-_CYCLIST: Final = KINDS[KIND_INDEX["cyclist"]]
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,7 @@ def step(actors: Actors, rng: np.random.Generator, dt: float) -> list[Hit]:
 def _wish(control: list[Any]) -> Control:
     """What the embedded dynamics make of a VehicleControl: they know no reverse gear, and one brake."""
     throttle, steer, brake, hand_brake, reverse = control[:5]
-    return Control(
-        min(1.0, max(-1.0, steer)),
-        0.0 if reverse else min(1.0, max(0.0, throttle)),
-        1.0 if hand_brake else min(1.0, max(0.0, brake)),
-    )
+    return Control(steer, 0.0 if reverse else throttle, 1.0 if hand_brake else brake).clipped()
 
 
 def _walk(people: list[Walker], town: Town, dt: float) -> None:
@@ -84,10 +79,7 @@ def _flow(traffic: list[Vehicle], driven: list[Vehicle], town: Town, dt: float) 
     ego = _NOBODY
     if driven:
         first = driven[0]
-        s, t = road.locate(first.x, first.y)
-        heading = road.pose(s, 0.0)[2]
-        along = first.vx * math.cos(heading) + first.vy * math.sin(heading)
-        ego = np.array([s, t, along, first.kind.length, first.kind.width])
+        ego = np.array([*_on_the_road(first, town), first.kind.length, first.kind.width])
     rows = vehicles.drive(rows, road.segments, road.length, road.driving_lanes, town.edges, ego, dt)
     for car, row in zip(traffic, rows, strict=False):
         car.row = row
@@ -96,12 +88,17 @@ def _flow(traffic: list[Vehicle], driven: list[Vehicle], town: Town, dt: float) 
 
 def _seen(car: Vehicle, town: Town) -> Floats:
     """A driven car as traffic sees it."""
-    s, t = town.road.locate(car.x, car.y)
-    heading = town.road.pose(s, 0.0)[2]
-    along = car.vx * math.cos(heading) + car.vy * math.sin(heading)
+    s, t, along = _on_the_road(car, town)
     row = vehicles.vehicle_row(car.kind, s, t, math.copysign(1.0, along), t, 1.0)
     row[vehicles.SPEED], row[vehicles.STUN] = abs(along), vehicles.STUN_TIME
     return row
+
+
+def _on_the_road(car: Vehicle, town: Town) -> tuple[float, float, float]:
+    """s, t (m), and the velocity along the road, m/s."""
+    s, t = town.road.locate(car.x, car.y)
+    heading = town.road.pose(s, 0.0)[2]
+    return s, t, car.vx * math.cos(heading) + car.vy * math.sin(heading)
 
 
 def _show_walker(one: Walker) -> None:
@@ -183,10 +180,7 @@ def _shove(body: Body, after: Floats, before: Floats, town: Town, rng: np.random
         _show_walker(body)
     elif isinstance(body, Vehicle) and body.row is not None:
         heading = town.road.pose(body.row[vehicles.S], 0.0)[2]
-        pushed = vehicles.push(body.row, heading, dvx, dvy, float(after[8]), dx, dy)
-        if body.kind is _CYCLIST and math.hypot(dvx, dvy) > vehicles.NUDGE:
-            pushed[vehicles.DOWN], pushed[vehicles.STUN] = 1.0, vehicles.WRECK
-        body.row = pushed
+        body.row = vehicles.shove(body.row, body.kind, heading, dvx, dvy, float(after[8]), dx, dy)
     elif isinstance(body, Vehicle):
         x, y, vx, vy, spin = after[[0, 1, 6, 7, 8]].tolist()
         body.state = body.state.after_hit(x, y, vx, vy, spin)

@@ -180,7 +180,7 @@ def test_command_prints_and_writes_the_same(tmp_path) -> None:
 @pytest.fixture(scope="module")
 def carla() -> ModuleType:
     """CARLA's client, an optional extra; its Map needs no server."""
-    return pytest.importorskip("carla", reason="CARLA's client is not installed (pip install -e '.[carla]')")
+    return pytest.importorskip("carla.libcarla", reason="CARLA's client is not installed (pip install -e '.[carla]')")
 
 
 @TOWNS

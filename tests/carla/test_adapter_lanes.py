@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
 import carla
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
 ROOT = Path(__file__).resolve().parents[2]
 

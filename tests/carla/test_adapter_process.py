@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
 from loopback_thread import Caller, serving
 
@@ -40,12 +39,6 @@ if __name__ == "__main__":
     while True:
         simulator.step(Control(0.0, 0.5))
 """
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with serving() as found:
-        yield found
 
 
 def left_behind(port: int) -> tuple[bool, int]:

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: pip install -e .[carla]")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
 from simulator_contract import SimulatorContract
 

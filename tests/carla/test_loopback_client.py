@@ -12,7 +12,7 @@ from loopback_thread import serving
 
 from collect.carla.loopback.faults import Fault
 
-pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed; pip install carla==0.9.16")
+pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
 PROLOGUE = """
 import json, queue, sys, time
@@ -48,12 +48,6 @@ def run(port: int, script: str, timeout: float = 120.0) -> dict:
     )
     assert ended.returncode == 0, f"exit {ended.returncode}: {ended.stderr}"
     return json.loads(ended.stdout.splitlines()[-1])
-
-
-@pytest.fixture(scope="module")
-def port():
-    with serving() as port:
-        yield port
 
 
 def test_the_world_of_a_client(port: int) -> None:

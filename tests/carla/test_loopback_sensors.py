@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from loopback_thread import Caller, camera, events, listen, pixels, serving
+from loopback_thread import Caller, camera, events, listen, pixels
 
 from collect.carla.loopback.actors import TAGS
 from datasets.schema import SemanticClass
@@ -12,20 +12,15 @@ from datasets.schema import SemanticClass
 SEDAN, AUDI = "vehicle.tesla.model3", "vehicle.audi.tt"
 
 
-@pytest.fixture(scope="module")
-def port():
-    with serving() as port:
-        yield port
-
-
-@pytest.fixture
-def client(port):
-    """A caller in synchronous mode, in a new episode on Town01."""
-    caller = Caller(port)
-    caller.call("load_new_episode", "Town01", True, 0)
-    caller.synchronous()
-    yield caller
-    caller.close()
+def first_hit(client: Caller, car: int) -> tuple[list, list]:
+    """What `car` hits first within 3 s of full throttle, and the impulse."""
+    blows = listen(client, client.spawn("sensor.other.collision", 0.0, 0.0, parent=car))
+    client.call("apply_control_to_vehicle", car, [1.0, 0.0, 0.0, False, False, False, 0])
+    for _ in range(60):
+        client.call("tick_cue")
+    _, other, impulse = events(blows.read())
+    blows.close()
+    return other, impulse
 
 
 class TestPictures:
@@ -114,25 +109,13 @@ class TestCollisions:
         second.close()
 
     def test_scenery_is_an_actor_in_no_world(self, client: Caller) -> None:
-        car = client.spawn(SEDAN, 20.0, 4.0, yaw=60.0)
-        blows = listen(client, client.spawn("sensor.other.collision", 0.0, 0.0, parent=car))
-        client.call("apply_control_to_vehicle", car, [1.0, 0.0, 0.0, False, False, False, 0])
-        for _ in range(60):
-            client.call("tick_cue")
-        _, other, impulse = events(blows.read())
+        other, impulse = first_hit(client, client.spawn(SEDAN, 20.0, 4.0, yaw=60.0))
         assert (other[0], other[2][1], other[4]) == (0, "static.building", bytes([3]))
         assert impulse[1] < 0.0  # the houses on the right push to the left
-        blows.close()
 
     def test_the_railing(self, client: Caller) -> None:
         client.call("load_new_episode", "Town04", True, 0)
         client.synchronous()
-        car = client.spawn(SEDAN, 50.0, 12.0, yaw=30.0)
-        blows = listen(client, client.spawn("sensor.other.collision", 0.0, 0.0, parent=car))
-        client.call("apply_control_to_vehicle", car, [1.0, 0.0, 0.0, False, False, False, 0])
-        for _ in range(60):
-            client.call("tick_cue")
-        _, other, impulse = events(blows.read())
+        other, impulse = first_hit(client, client.spawn(SEDAN, 50.0, 12.0, yaw=30.0))
         assert other[2][1] == "static.guardrail"
         assert impulse[1] < -1000.0
-        blows.close()

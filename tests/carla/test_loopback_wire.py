@@ -7,7 +7,7 @@ import time
 
 import msgpack
 import pytest
-from loopback_thread import Caller, actors_of, serving, watch
+from loopback_thread import Caller, actors_of, watch
 
 from collect.carla.loopback.blueprints import library, paint_of
 from collect.embedded.raycast import RENDERER_VERSION
@@ -15,22 +15,6 @@ from collect.embedded.shapes import PALETTE
 from datasets.schema import KINDS
 
 SEDAN, AUDI, WALKER = "vehicle.tesla.model3", "vehicle.audi.tt", "walker.pedestrian.0003"
-
-
-@pytest.fixture(scope="module")
-def port():
-    with serving() as port:
-        yield port
-
-
-@pytest.fixture
-def client(port):
-    """A caller in synchronous mode, in a new episode on Town01."""
-    caller = Caller(port)
-    caller.call("load_new_episode", "Town01", True, 0)
-    caller.synchronous()
-    yield caller
-    caller.close()
 
 
 class TestProcedures:

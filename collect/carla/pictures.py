@@ -49,7 +49,7 @@ def decode(
     rgb, semantic, instance, depth = (raw[cameras.index(camera)] for camera in CAMERAS)
     tags = classes[semantic[..., _RED]]
     right, down, stretch = _rays(len(rgb))
-    ahead = (depth.view(">u4")[..., 0] >> 8) * np.float32(FAR / (2**24 - 1))  # R + 256 G + 65536 B
+    ahead = (depth.view(">u4")[..., 0] >> 8).astype(np.float32) * np.float32(FAR / (2**24 - 1))  # R + 256 G + 65536 B
     along = ahead * stretch
     along[tags == SemanticClass.SKY] = SKY_DEPTH
     owners = np.zeros(tags.shape, np.uint16)

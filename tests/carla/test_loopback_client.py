@@ -27,6 +27,7 @@ def synchronous():
     world.apply_settings(settings)
 def at(x, y, yaw=0.0, z=0.1):
     return carla.Transform(carla.Location(x, y, z), carla.Rotation(yaw=yaw))
+attached = []
 def attach(kind, parent, **attributes):
     blueprint = library.find(kind)
     for name, value in attributes.items():
@@ -34,15 +35,22 @@ def attach(kind, parent, **attributes):
     place, received = carla.Transform(carla.Location(x=1, z=1.5)), queue.Queue()
     sensor = world.spawn_actor(blueprint, place, attach_to=parent)
     sensor.listen(received.put)
+    attached.append(sensor)
     time.sleep(0.2)
     return sensor, received
 answer = {}
 """
+EPILOGUE = """
+for sensor in attached:  # the library aborts when it ends while one still listens
+    if sensor.is_listening():
+        sensor.stop()
+print(json.dumps(answer), flush=True)
+"""
 
 
 def run(port: int, script: str, timeout: float = 120.0) -> dict:
-    """What `script`, which runs after PROLOGUE, has put into `answer`."""
-    code = PROLOGUE + textwrap.dedent(script) + "\nprint(json.dumps(answer), flush=True)\n"
+    """What `script`, which runs between PROLOGUE and EPILOGUE, has put into `answer`."""
+    code = PROLOGUE + textwrap.dedent(script) + EPILOGUE
     ended = subprocess.run(
         [sys.executable, "-c", code, str(port)], capture_output=True, text=True, timeout=timeout, check=False
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
+from zarr.core.sync import sync
 
 from datasets.errors import SemoreError
 from datasets.files import digest16, digest_json, exclusive_lock, fsync_folder, sweep_temporary, write_json
@@ -76,13 +77,16 @@ def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a half-written group. After an error Zarr's other threads may still be writing into it: they are
-    outlasted, within bounds; what is left then is swept by the next collector."""
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.05)
+    """Remove a half-written group. After an error Zarr's other writes into it still go on, and would make it again:
+    they are waited for."""
+    sync(_others())
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=5.0)
 
 
 def checksum(arrays: Arrays) -> str:
@@ -174,15 +178,14 @@ class Rollouts:
             self._write_group(temporary, arrays, attributes)
             os.rename(temporary, self.path / name)
             fsync_folder(self.path)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
+        except BaseException as error:
+            _remove(temporary)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise SemoreError(
                     f"{self.path}: the disk is full; episode {name} was not kept. Free some space and run the same "
                     "command again: finished episodes stay"
                 ) from None
             raise
-        finally:
-            _remove(temporary)
 
     def fingerprint(self, names: Iterable[str] | None = None) -> str:
         """BLAKE2b-128 (hex) over the names and checksums of the named (default: all) episodes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import time
 from contextlib import suppress
@@ -137,9 +138,10 @@ class _Child:
         self.pictures = np.ndarray(address.shape, np.uint8, buffer)
         self.trace = Trace(context)
         self._pipe, theirs = context.Pipe()
-        # A daemon, so that an interpreter that ends without close() asks it to clean up rather than wait for it.
+        # A daemon, and ended at exit, so that an interpreter that ends without close() does not wait for it for long.
         self._process = context.Process(target=live, args=(address, theirs, buffer, self.trace), daemon=True)
         self._process.start()
+        atexit.register(self.end)
         theirs.close()  # so that the child's death is the end of the file here
         self._where = f"{address.host}:{address.port}"
         try:
@@ -159,6 +161,7 @@ class _Child:
 
     def end(self) -> None:
         """Have it put everything back and go; in 2 or 3 s it is killed."""
+        atexit.unregister(self.end)
         with suppress(OSError):  # it is dead already
             self._pipe.send(("close", ()))
         self._process.join(FAREWELL + 0.5)

@@ -6,10 +6,10 @@ import csv
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -29,11 +29,16 @@ TOGETHER = 8
 """Episodes driven in lockstep, and the unit of work of a process."""
 ON_A_SERVER = 25
 """The unit of work where a process has to start a server first; they are driven one after another."""
+SIMULATOR_FAILED: Final = "simulator_failed"
+"""The ending of an episode whose simulator was lost again and again."""
+FAILED: Final = (SIMULATOR_FAILED, "carla_bug")
+"""Endings that say nothing about the policy; such episodes are counted, and in no mean (method.md §2.6)."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One episode of evaluation.csv; units as in collect.driving.EpisodeMetrics."""
+    """One episode of evaluation.csv; units as in collect.driving.EpisodeMetrics. Files from before `wall_time` and
+    `renderer` can be read."""
 
     policy: str
     scenario: str
@@ -47,6 +52,10 @@ class Row:
     throttle: float
     brake: float
     steps: int
+    wall_time: float = field(default=0.0, compare=False)
+    """Seconds from its reset to its end; episodes driven in lockstep share them. No part of what makes rows equal."""
+    renderer: str = ""
+    """The world and the version of its pictures; empty when unknown."""
 
 
 class Course(Protocol):
@@ -140,6 +149,11 @@ def evaluate_policies(
     return [rows[key] for key in wanted]
 
 
+def driven(rows: Sequence[Row]) -> list[Row]:
+    """The rows that tell about their policy: without the episodes whose simulator failed."""
+    return [row for row in rows if row.ending not in FAILED]
+
+
 def by_policy(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each policy, in order of first appearance."""
     groups: dict[str, list[Row]] = {}
@@ -154,15 +168,16 @@ def read_rows(path: Path) -> list[Row]:
         return []
     with open(path, newline="", encoding="utf-8") as handle:
         reader = csv.DictReader(handle)
-        types = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Row)}
-        if reader.fieldnames != list(types):
+        types = {each.name: {"str": str, "int": int, "float": float}[str(each.type)] for each in fields(Row)}
+        earlier = [each.name for each in fields(Row) if each.default is MISSING]
+        if reader.fieldnames not in (list(types), earlier):
             raise SemoreError(f"{path}: columns {reader.fieldnames}, expected {list(types)}; move it away")
-        return [Row(**{name: cast(record[name]) for name, cast in types.items()}) for record in reader]
+        return [Row(**{name: types[name](value) for name, value in record.items()}) for record in reader]
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write the CSV atomically."""
-    names = [field.name for field in fields(Row)]
+    names = [each.name for each in fields(Row)]
     with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(names)

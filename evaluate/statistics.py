@@ -1,21 +1,27 @@
-"""Statistics of episodes: mean ± std as the field prints it, bootstrap intervals, paired differences."""
+"""Statistics of episodes: mean ± std as the field prints it, IQM, bootstrap intervals, paired differences.
+
+Over several training runs, values are (training seeds, test episodes), NaN where an episode's simulator failed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import bootstrap
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import bootstrap, trim_mean
 
 RESAMPLES: Final = 9_999
+TOGETHER: Final = 1_000
+"""Resamples held in memory at once."""
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with the standard deviation over episodes and its 95% bootstrap interval."""
+    """A mean (or what else is estimated) with the standard deviation over episodes and its 95% bootstrap interval."""
 
     mean: float
     std: float
@@ -28,14 +34,38 @@ class Estimate:
         return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
 
 
+class Statistic(Protocol):
+    """A number for each row of values that may hold NaN."""
+
+    def __call__(self, values: Values, axis: int) -> Values: ...
+
+
+def mean(values: Values, axis: int) -> Values:
+    """The mean of what is not NaN; NaN when that is nothing."""
+    with np.errstate(invalid="ignore"):
+        found: Values = np.nansum(values, axis) / (~np.isnan(values)).sum(axis)
+    return found
+
+
+def interquartile_mean(values: Values, axis: int) -> Values:
+    """The mean of the middle half of what is not NaN: without the lowest and highest quarter (rounded down)."""
+    found: Values = trim_mean(values, 0.25, axis=axis, nan_policy="omit")
+    return found
+
+
+def iqm(values: ArrayLike) -> float:
+    """The interquartile mean of episodes, pooled when there are several runs."""
+    return float(interquartile_mean(np.asarray(values, np.float64).ravel(), 0))
+
+
 def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
     """Mean, population standard deviation, and percentile bootstrap interval of the mean over episodes."""
     array = np.asarray(values, np.float64)
-    mean, std = float(array.mean()), float(array.std())
+    middle, std = float(array.mean()), float(array.std())
     if len(array) < 2 or std == 0.0:
-        return Estimate(mean, std, mean, mean)
+        return Estimate(middle, std, middle, middle)
     result = bootstrap((array,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
-    return Estimate(mean, std, float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return Estimate(middle, std, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
@@ -45,36 +75,68 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int 
     return estimate(np.subtract(ours, theirs).tolist(), seed)
 
 
-def across_runs(values: NDArray[np.float64], seed: int = 0) -> Estimate:
-    """Of rewards (training seeds, test episodes): mean, standard deviation over all of them, and the interval of a
-    bootstrap over training seeds, then episodes (design.md §7.4)."""
+def across_runs(values: Values, statistic: Statistic = mean, seed: int = 0) -> Estimate:
+    """Of (training seeds, test episodes): the statistic and the standard deviation of all of them pooled, and the
+    interval of a bootstrap over training seeds, then episodes (design.md §7.4)."""
     generator = np.random.default_rng(seed)
-    means = [_redrawn(values, generator, _chosen(values.shape[1], generator)) for _ in range(RESAMPLES)]
-    return Estimate(float(values.mean()), float(values.std()), *_interval(means))
+    runs, episodes = values.shape
+    drawn = []
+    for first in range(0, RESAMPLES, TOGETHER):
+        count = min(TOGETHER, RESAMPLES - first)
+        of_runs = generator.integers(runs, size=(count, runs, 1))
+        of_episodes = generator.integers(episodes, size=(count, 1, episodes))
+        drawn.append(statistic(values[of_runs, of_episodes].reshape(count, -1), 1))
+    return Estimate(float(statistic(values.ravel(), 0)), float(np.nanstd(values)), *_interval(np.concatenate(drawn)))
 
 
-def difference_across_runs(ours: NDArray[np.float64], theirs: NDArray[np.float64], seed: int = 0) -> Estimate:
+def std_of_runs(values: Values) -> float:
+    """The population standard deviation of the training seeds' means."""
+    return float(np.nanstd(mean(values, 1)))
+
+
+def difference_across_runs(ours: Values, theirs: Values, seed: int = 0) -> Estimate:
     """Estimate of ours − theirs, (training seeds, test episodes) each, over the same test episodes: the draws of
-    training seeds are each method's own, those of episodes are shared. Its `std` is that of the episodes' means."""
-    if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"paired episodes must be equally many, got {ours.shape[1]} and {theirs.shape[1]}")
+    training seeds are each method's own, those of episodes are shared. Its `std` is that of the episodes' means.
+    Test episodes that failed in any run are left out; ValueError when none is left."""
+    return _crossed(*_pairs(ours, theirs), np.subtract, seed)
+
+
+def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike, seed: int = 0) -> Estimate:
+    """How often ours is above theirs on the same test episode, a tie counting half: (test episodes) or (training
+    seeds, test episodes) each, every run of ours against every run of theirs. Interval, `std` and failed episodes as
+    for `difference_across_runs`; 0.5 is a draw."""
+
+    def ahead(one: Values, other: Values) -> Values:
+        return 0.5 + 0.5 * np.sign(one - other)
+
+    return _crossed(*_pairs(ours, theirs), ahead, seed)
+
+
+class _Comparison(Protocol):
+    def __call__(self, ours: Values, theirs: Values, /) -> Values: ...
+
+
+def _pairs(ours: ArrayLike, theirs: ArrayLike) -> tuple[Values, Values]:
+    """(training seeds, test episodes) each, without the episodes that failed in any of the runs."""
+    one, other = (np.atleast_2d(np.asarray(values, np.float64)) for values in (ours, theirs))
+    if one.shape[1] != other.shape[1]:
+        raise ValueError(f"paired episodes must be equally many, got {one.shape[1]} and {other.shape[1]}")
+    whole = ~(np.isnan(one).any(0) | np.isnan(other).any(0))
+    if not whole.any():
+        raise ValueError("no test episode was driven in every run")
+    return one[:, whole], other[:, whole]
+
+
+def _crossed(ours: Values, theirs: Values, compare: _Comparison, seed: int) -> Estimate:
+    """Every run of ours compared with every run of theirs on each episode; a resample is told by how often it holds
+    each run of either and each episode."""
+    compared = compare(ours[:, None], theirs[None])
     generator = np.random.default_rng(seed)
-    means = []
-    for _ in range(RESAMPLES):
-        episodes = _chosen(ours.shape[1], generator)
-        means.append(_redrawn(ours, generator, episodes) - _redrawn(theirs, generator, episodes))
-    difference = ours.mean(0) - theirs.mean(0)
-    return Estimate(float(difference.mean()), float(difference.std()), *_interval(means))
+    often = [generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for n in compared.shape]
+    drawn = np.einsum("bi,bj,be,ije->b", *often, compared, optimize=True)
+    return Estimate(float(compared.mean()), float(compared.mean((0, 1)).std()), *_interval(drawn))
 
 
-def _chosen(count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    return generator.integers(count, size=count)
-
-
-def _redrawn(values: NDArray[np.float64], generator: np.random.Generator, episodes: NDArray[np.int64]) -> float:
-    return float(values[_chosen(len(values), generator)][:, episodes].mean())
-
-
-def _interval(means: Sequence[float]) -> tuple[float, float]:
-    low, high = np.quantile(means, (0.025, 0.975))
+def _interval(drawn: Values) -> tuple[float, float]:
+    low, high = np.nanquantile(drawn, (0.025, 0.975))
     return float(low), float(high)

@@ -41,6 +41,7 @@ from train.untrained import untrained_policy
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 
 COLUMNS = "policy,scenario,weather,seed,ending,reward,distance,crash_intensity,steer,throttle,brake,steps"
+COLUMNS += ",wall_time,renderer"
 SEEDS = range(SEED_SPLITS["test"].start, SEED_SPLITS["test"].start + 10)
 TRAINED = TrainSettings(
     run="run",
@@ -204,7 +205,7 @@ def test_every_policy_drives_the_same_seeds(run, jobs, tmp_path):
     with open(path, newline="") as handle:
         table = list(csv.reader(handle))
     assert ",".join(table[0]) == COLUMNS == ",".join(field.name for field in fields(Row))
-    assert all(len(line) == 12 for line in table)
+    assert all(len(line) == 14 for line in table)
     assert {(row.scenario, row.weather) for row in rows} == {("JayWalk", "hard_high_light")}
     by = {policy: [row for row in rows if row.policy == policy] for policy in POLICIES}
     assert all((row.throttle, row.brake, row.steer) == (1.0, 0.0, 0.0) for row in by["full_throttle"])
@@ -400,4 +401,5 @@ def test_a_row_s_fields_are_the_metrics_of_an_episode(run, jobs):
     """asdict(Row) minus who, where and which episode is exactly what the environment reports."""
     (env,) = course_of(run).envs(1)
     _, info = env.reset(seed=SEEDS[0])
-    assert set(asdict(a_row())) - {"policy", "scenario", "weather", "seed"} == set(info["metrics"])
+    about = {"policy", "scenario", "weather", "seed", "wall_time", "renderer"}
+    assert set(asdict(a_row())) - about == set(info["metrics"])

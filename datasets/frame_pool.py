@@ -15,9 +15,10 @@ from datasets.action_words import action_words
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeSet
 from datasets.knowledge_records import INVALID
+from datasets.mask_variants import frame_generators, replaced
 from datasets.reward import driving_reward
 from datasets.rollouts import Episode
-from datasets.views import shrink
+from datasets.views import GREY, shrink
 
 UNJUDGED: Final = INVALID
 SHRINK_BATCH: Final = 128
@@ -41,12 +42,17 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """How the pool looks at a recording: frame side in pixels, mask grid, simulator steps per decision, reward."""
+    """How the pool looks at a recording: frame side in pixels, mask grid, simulator steps per decision, reward,
+    which variant of H_ka it shows (datasets.mask_variants; shuffled by `mask_seed`), and whether all pictures are
+    grey."""
 
     size: int
     grid: int
     frame_skip: int
     reward: str
+    masks: str = "plain"
+    mask_seed: int = 0
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ class FramePool:
         frames = torch.from_numpy(arrays["rgb"][rows]).permute(0, 3, 1, 2)
         for first in range(0, len(rows), SHRINK_BATCH):
             part = frames[first : first + SHRINK_BATCH]
-            self.frames[self.size + first : self.size + first + len(part)] = shrink(part, self.view.size)
+            place = slice(self.size + first, self.size + first + len(part))
+            self.frames[place] = GREY if self.view.grey else shrink(part, self.view.size)
         held = slice(self.size, self.size + len(rows))
         self.start[held] = self.size
         self.action[held], self.reward[held], self.not_done[held], self.driver[held] = 0.0, 0.0, 1.0, 0.0
@@ -146,6 +153,8 @@ class FramePool:
         seen = np.ones(len(rows), np.bool_) if visible is None else np.isin(rows, visible)
         digests, states = arrays["digest"][rows], arrays["state_digest"][rows]
         masks, valid = knowledge.h_ka(digests[seen], states[seen], grid=self.view.grid)
+        masks = replaced(masks, self.view.masks, frame_generators(digests[seen], self.view.mask_seed))
+        masks[~valid] = 0
         places = first + torch.from_numpy(np.flatnonzero(seen))
         self.masks[first : first + len(rows)] = 0
         self.mask_valid[first : first + len(rows)] = False

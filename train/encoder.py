@@ -32,6 +32,9 @@ class EncoderSettings:
     """What stands in for H_ka where none is cached, hence when acting: student (its own mask, which training also mixes
     in where one is cached, with rising probability), cached (the same, without mixing), or zeros (the public code,
     without mixing either)."""
+    silent: str = "none"
+    """none, or for counterfactuals semantic or motion: the stream whose map is zeros for what reads it. The student's
+    mask is still made from the semantic stream."""
     heads: int = 4
     """Attention heads."""
     fusion: str = "bilinear"
@@ -97,6 +100,7 @@ class DualStream(nn.Module):
         channels = settings.channels
         self.grid, self.width = shape.grid, channels[-1]
         self._autocast, self._zeros = settings.precision == "bf16", settings.mask == "zeros"
+        self._silent = settings.silent
         self.semantic_stream = _stack(3, channels, shape)
         self.motion_stream = _stack(6, channels, shape)
         self.student_head = nn.Conv2d(self.width, 1, 1)
@@ -127,6 +131,10 @@ class DualStream(nn.Module):
             semantic = self.semantic_stream(static)
             moving = self.motion_stream(motion)
             student = self.student_head(semantic).squeeze(1)
+            if self._silent == "semantic":
+                semantic = torch.zeros_like(semantic)
+            elif self._silent == "motion":
+                moving = torch.zeros_like(moving)
             known_features = None
             if self.attention is not None:
                 known = student.detach().float().sigmoid()
@@ -183,6 +191,7 @@ def check_encoder(settings: EncoderSettings) -> None:
         ("streams", settings.streams, ("dual", "single")),
         ("attention", settings.attention, ("cross", "joint", "none")),
         ("mask", settings.mask, ("student", "cached", "zeros")),
+        ("silent", settings.silent, ("none", "semantic", "motion")),
         ("fusion", settings.fusion, ("bilinear", "concat")),
         ("precision", settings.precision, ("fp32", "bf16")),
     ):
@@ -193,6 +202,8 @@ def check_encoder(settings: EncoderSettings) -> None:
         raise SemoreError(
             f"agent.encoder.channels {list(settings.channels)} must name {layers} widths, one per convolution"
         )
+    if settings.silent != "none" and settings.streams != "dual":
+        raise SemoreError(f"agent.encoder.silent {settings.silent} needs agent.encoder.streams dual")
     heads, width = settings.heads, settings.channels[-1]
     asks = settings.streams == "dual" and settings.attention == "cross"
     if asks and (heads < 1 or width % heads):

@@ -32,14 +32,18 @@ def runs_of(settings: TrainSettings) -> list[TrainSettings]:
 
 
 def train_seeds(settings: TrainSettings) -> Iterator[Outcome]:
-    """Train every seed, yielding each when it ends; what one run meets does not stop the others. Runs that are finished
-    are found finished, begun ones go on."""
-    runs = runs_of(settings)
-    if settings.scheduler != "none":
-        yield from _on_cluster(runs, settings.scheduler)
+    """Train every seed of the settings."""
+    yield from train_runs(runs_of(settings), settings.parallel, settings.scheduler)
+
+
+def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str) -> Iterator[Outcome]:
+    """Train at least one run, yielding each when it ends; what one run meets does not stop the others. Runs that are
+    finished are found finished, begun ones go on. `parallel` and `scheduler` as in TrainSettings."""
+    if scheduler != "none":
+        yield from _on_cluster(runs, scheduler)
         return
-    gpus = torch.cuda.device_count() if settings.device != "cpu" else 0
-    at_once = settings.parallel or gpus or max((os.cpu_count() or 1) // settings.threads, 1)
+    gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
+    at_once = parallel or gpus or max((os.cpu_count() or 1) // max(run.threads for run in runs), 1)
     with ThreadPoolExecutor(at_once) as pool:
         asked = {pool.submit(_apart, run, number % gpus if gpus else None): run for number, run in enumerate(runs)}
         for future in as_completed(asked):

@@ -9,6 +9,7 @@ from collect.carla.settings import CarlaSettings
 from collect.scenarios import scenario_and_weather
 from datasets.errors import SemoreError
 from datasets.frame_pool import View
+from datasets.mask_variants import MASKS
 from datasets.reward import IMPULSE_WEIGHT
 from train.agent_settings import AgentSettings, Weights, check
 from train.encoder import geometry
@@ -98,6 +99,8 @@ class TrainSettings:
     """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
     knowledge: str = "privileged-cris-tiny"
     """Name of the knowledge set."""
+    masks: str = "plain"
+    """plain, or for counterfactuals shuffled, empty or inverted: what H_ka is replaced with wherever it is read."""
     runs: str = "runs"
     """Folder of all runs."""
     run: str = ""
@@ -114,6 +117,8 @@ class TrainSettings:
     """published, or safety (impulses weigh ten times)."""
     frame_skip: int = 2
     """Simulator steps per decision."""
+    grey: bool = False
+    """Show the network grey pictures only, in training and when it acts: what can be learnt without eyes."""
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 2
@@ -148,7 +153,7 @@ class TrainSettings:
     def view(self) -> View:
         """How the pool looks at the recordings."""
         size = self.agent.encoder.size
-        return View(size, geometry(size).grid, self.frame_skip, self.reward)
+        return View(size, geometry(size).grid, self.frame_skip, self.reward, self.masks, self.seed, self.grey)
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""
@@ -156,6 +161,7 @@ class TrainSettings:
         for name, value, choices in (
             ("reward", self.reward, tuple(IMPULSE_WEIGHT)),
             ("device", self.device, ("auto", "cpu", "cuda")),
+            ("masks", self.masks, MASKS),
             ("replay.admission", self.replay.admission, ADMISSIONS),
         ):
             if value not in choices:

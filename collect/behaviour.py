@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from collect.driver import Driver
 from datasets.errors import SemoreError
+from datasets.views import GREY
 
 Action = NDArray[np.float32]
 Info = Mapping[str, Any]
@@ -93,22 +94,25 @@ class Constant:
         return self._action
 
 
+Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
 class NetworkPolicy:
     """A trained policy; `sample` draws from its distribution with a generator per episode, else the mean acts.
 
     `network` maps observations (B, 9, S, S) uint8 to means and log standard deviations (B, 2) before tanh, and to the
-    student's mask (B, g, g) in [0, 1].
+    student's mask (B, g, g) in [0, 1]. One whose view says `grey` was trained on grey pictures and sees nothing else.
     """
 
     def __init__(
         self,
-        network: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+        network: Network,
         view: Mapping[str, Any],
         sample: bool = False,
     ) -> None:
         self.view = view
-        """What it must be shown: `size` (pixels), `stack`, `frame_skip`; and where it comes from."""
-        self._network, self._sample = network, sample
+        """What it must be shown: `size` (pixels), `stack`, `frame_skip`, `grey`; and where it comes from."""
+        self._network, self._sample = _blindfolded(network) if view.get("grey") else network, sample
         self._generators: list[np.random.Generator] = []
 
     def start(self, seeds: Sequence[int]) -> None:
@@ -126,6 +130,10 @@ class NetworkPolicy:
         """Where the policy sees key objects: (B, g, g) float32 in [0, 1]."""
         with torch.inference_mode():
             return self._network(torch.from_numpy(observations))[2].float().cpu().numpy()
+
+
+def _blindfolded(network: Network) -> Network:
+    return lambda observation: network(torch.full_like(observation, GREY))
 
 
 def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:

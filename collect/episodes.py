@@ -29,6 +29,11 @@ def tell(seed: int, error: EpisodeLost) -> None:
     print(f"seed {seed} is driven again: {error}", file=sys.stderr, flush=True)
 
 
+def refuse(seed: int, error: EpisodeLost) -> None:
+    """Drive nothing any more."""
+    raise SemoreError(f"seed {seed} was lost {ATTEMPTS} times, the last time: {error}")
+
+
 def drive(
     envs: Sequence[DrivingEnv],
     policy: Policy,
@@ -37,6 +42,7 @@ def drive(
     watch: Watch | None = None,
     threads: int = 1,
     lost: Lost = tell,
+    abandon: Lost = refuse,
 ) -> Iterator[tuple[int, Info]]:
     """Drive one episode per seed, `len(envs)` at a time, and yield (seed, its last info) as each batch ends.
 
@@ -45,7 +51,8 @@ def drive(
     Drawing releases the interpreter lock, so `threads` > 1 overlaps the environments' steps.
 
     When a simulator loses an episode, `lost(seed, error)` is called and the seed is driven again from its `begin`, by
-    the same draws; SemoreError when that has happened ATTEMPTS times.
+    the same draws. When that has happened ATTEMPTS times, `abandon(seed, error)` is called, which raises SemoreError
+    if not told otherwise; the seed is then left out.
     """
     with ThreadPoolExecutor(threads) as pool:
         each: Each = map if threads == 1 else pool.map  # a lone thread only adds its own hand-overs
@@ -65,8 +72,8 @@ def drive(
                 if not errors:
                     break
             for seed, error in errors.items():
-                raise SemoreError(f"seed {seed} was lost {ATTEMPTS} times, the last time: {error}")
-            yield from ((seed, ends[seed]) for seed in batch)
+                abandon(seed, error)
+            yield from ((seed, ends[seed]) for seed in batch if seed in ends)
 
 
 def _lockstep(

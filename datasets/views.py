@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from datasets.errors import SemoreError
+
+GREY: Final = 128
+"""What every pixel is for a policy that is not to see (design.md §7.5)."""
 
 
 def shrink(frame_NCHW: Tensor, size: int) -> Tensor:

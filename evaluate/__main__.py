@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from collect.behaviour import load_view
 from collect.carla.settings import CarlaSettings
@@ -18,13 +16,11 @@ from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.schema import SEED_SPLITS
 from datasets.settings import load_settings, run_command
-from evaluate.episodes import Row, RunCourse, by_policy, evaluate_policies
+from evaluate.episodes import RunCourse, evaluate_courses
 from evaluate.policies import POLICIES
-from evaluate.statistics import estimate, paired_difference
+from evaluate.table import differences, failures, results
 from evaluate.video import film
 from train.settings import run_folder
-
-METRICS = ("reward", "distance", "crash_intensity", "steer", "brake")
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,10 @@ class EvaluateSettings:
     """Scenario to drive."""
     weather: str = ""
     """Weather preset; default what the run was trained in."""
+    scenarios: tuple[str, ...] = ()
+    """Drive these scenarios instead, each in every one of the weathers."""
+    weathers: tuple[str, ...] = ()
+    """Drive in these weathers instead."""
     simulator: str = ""
     """The world to drive in: embedded, or carla; default what the run was trained in."""
     runs: str = "runs"
@@ -71,40 +71,6 @@ class EvaluateSettings:
             raise SemoreError(f"{self.folder} holds no trained policy; run `make train` or choose another --run")
 
 
-def results(rows: Sequence[Row], title: str) -> Table:
-    """Mean ± std over episodes of every metric, the reward's 95% interval, and how the episodes ended."""
-    table = Table(
-        "policy", "reward", "95% interval", "distance m", "crash N·s", "steer", "brake", "endings", title=title
-    )
-    for policy, own in by_policy(rows).items():
-        reward, distance, crash, steer, brake = (estimate([getattr(row, name) for row in own]) for name in METRICS)
-        endings = Counter(row.ending for row in own)
-        table.add_row(
-            policy,
-            f"{reward.mean:.1f} ± {reward.std:.1f}",
-            f"{reward.low:.1f} … {reward.high:.1f}",
-            f"{distance.mean:.0f} ± {distance.std:.0f}",
-            f"{crash.mean:.0f} ± {crash.std:.0f}",
-            f"{steer.mean:.3f}",
-            f"{brake.mean:.3f}",
-            ", ".join(f"{ending} {count}" for ending, count in endings.most_common()),
-        )
-    return table
-
-
-def differences(rows: Sequence[Row]) -> Table:
-    """Reward of the trained policy minus each other one on the same seeds: ahead when the interval is above 0."""
-    groups = by_policy(rows)
-    ours = [row.reward for row in groups["trained"]]
-    table = Table("trained minus", "reward", "95% interval", "verdict", title="paired differences")
-    for policy, own in groups.items():
-        if policy != "trained":
-            difference = paired_difference(ours, [row.reward for row in own])
-            interval = f"{difference.low:+.1f} … {difference.high:+.1f}"
-            table.add_row(policy, f"{difference.mean:+.1f}", interval, difference.verdict)
-    return table
-
-
 def _mask_line(folder: Path) -> str:
     mask = read_json(folder / "summary.json")["student_mask"]
     if mask is None:
@@ -123,22 +89,28 @@ def main() -> None:
     own_world = view.get("simulator", "embedded")
     simulator = settings.simulator or own_world
     elsewhere = "" if simulator == own_world else f"-{simulator}"
-    course = RunCourse(
-        folder, settings.scenario, settings.weather or view["weather"], view["reward"], simulator, settings.carla
-    )
+    weather = settings.weather or view["weather"]
+    courses = [
+        RunCourse(folder, scenario, weather, view["reward"], simulator, settings.carla)
+        for scenario, weather in product(settings.scenarios or (settings.scenario,), settings.weathers or (weather,))
+    ]
     first = SEED_SPLITS["test"].start
     seeds = range(first, first + settings.episodes)
     table = folder / f"evaluation{elsewhere}.csv"
     workers = worker_count(simulator, settings.workers, settings.carla)
-    rows = evaluate_policies(course, settings.policies, seeds, table, workers)
+    everything = evaluate_courses(courses, settings.policies, seeds, table, workers)
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(results(rows, f"{folder}: {settings.scenario}, {rows[0].weather}, {settings.episodes} test seeds"))
-    if "trained" in settings.policies and settings.episodes > 1:
-        console.print(differences(rows))
+    for scenario, weather in dict.fromkeys((row.scenario, row.weather) for row in everything):
+        rows = [row for row in everything if (row.scenario, row.weather) == (scenario, weather)]
+        console.print(results(rows, f"{folder}: {scenario}, {weather}, {settings.episodes} test seeds"))
+        if "trained" in settings.policies and settings.episodes > 1:
+            console.print(differences(rows))
+        if failed := failures(rows):
+            console.print(failed, highlight=False)
     console.print(_mask_line(folder), highlight=False)
-    video = folder / f"{settings.scenario}-{rows[0].weather}-{first}{elsewhere}.mp4"
+    video = folder / f"{everything[0].scenario}-{everything[0].weather}-{first}{elsewhere}.mp4"
     if settings.video and not video.exists():
-        film(course, first, video)
+        film(courses[0], first, video)
     print(f"every episode: {table}" + (f"; video: {video}" if settings.video else ""))
     print(f"next: look at the curves with `.venv/bin/tensorboard --logdir {settings.runs}`, or train another scenario")
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import MISSING, dataclass, field, fields
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import torch
 
-from collect.behaviour import Policy, load_view
+from collect.behaviour import Action, Policy, load_view
 from collect.carla.settings import CarlaSettings
-from collect.driving import DrivingEnv
-from collect.episodes import drive
+from collect.driving import DrivingEnv, Info
+from collect.episodes import ATTEMPTS, drive
 from collect.scenarios import scenario_and_weather
-from collect.simulator import make_simulator
+from collect.simulator import EpisodeLost, make_simulator
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
 from datasets.progress import meter
@@ -118,34 +122,52 @@ class RunCourse:
 def evaluate_policies(
     course: Course, policies: Sequence[str], seeds: Sequence[int], path: Path, workers: int
 ) -> list[Row]:
-    """Drive whatever (policy, seed) is not yet in the CSV at `path`; returns the wanted rows in table order.
+    """As `evaluate_courses`, for one course."""
+    return evaluate_courses([course], policies, seeds, path, workers)
 
-    Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped.
+
+def evaluate_courses(
+    courses: Sequence[Course], policies: Sequence[str], seeds: Sequence[int], path: Path, workers: int
+) -> list[Row]:
+    """Drive whatever (course, policy, seed) is not yet in the CSV at `path`, or failed with its simulator; returns the
+    wanted rows by course, policy and seed.
+
+    Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped. SemoreError when a
+    worker process dies.
     """
-    scenario, weather = scenario_and_weather(course.scenario, course.weather)
-    kept = [] if course.outdated(path) else read_rows(path)
-    ours: list[Row] = []
-    others: list[Row] = []
-    for row in kept:
-        (ours if (row.scenario, row.weather) == (scenario.name, weather.name) else others).append(row)
-    rows = {(row.policy, row.seed): row for row in ours}
-    wanted = [(policy, seed) for policy in policies for seed in seeds]
-    jobs = []
-    for policy in policies:
-        missing = [seed for seed in seeds if (policy, seed) not in rows]
-        size = course.together
-        jobs += [(policy, missing[first : first + size]) for first in range(0, len(missing), size)]
+    cells = {_cell(course): course for course in courses}
+    kept = [] if any(course.outdated(path) for course in courses) else read_rows(path)
+    rows = {_key(row): row for row in kept}
+    others = [key for key in rows if key[:2] not in cells]
+    done = {key for key, row in rows.items() if row.ending != SIMULATOR_FAILED}
+    jobs: list[tuple[Course, str, list[int]]] = []
+    for (cell, course), policy in product(cells.items(), policies):
+        missing = [seed for seed in seeds if (*cell, policy, seed) not in done]
+        parts = range(0, len(missing), course.together)
+        jobs += [(course, policy, missing[first : first + course.together]) for first in parts]
+    wanted = [(*cell, policy, seed) for cell, policy, seed in product(cells, policies, seeds)]
+    order = {key: place for place, key in enumerate([*others, *wanted])}
+
+    def place(row: Row) -> tuple[int, str, int]:
+        return order.get(_key(row), len(order)), row.policy, row.seed
+
     if jobs:
-        label = f"evaluate {course.scenario}"
+        label = f"evaluate {', '.join(dict.fromkeys(course.scenario for course in courses))}"
         with (
-            meter(label, len(wanted), "episodes", len(wanted) - sum(len(job[1]) for job in jobs)) as progress,
+            meter(label, len(wanted), "episodes", len(wanted) - sum(len(job[2]) for job in jobs)) as progress,
             ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool,
         ):
-            for done in as_completed([pool.submit(_drive, course, *job) for job in jobs]):
-                for row in done.result():
-                    rows[row.policy, row.seed] = row
-                    progress.advance(1, row.policy)
-                write_rows(path, others + [rows[key] for key in sorted(rows, key=lambda key: _order(key, policies))])
+            try:
+                for job in as_completed([pool.submit(_drive, *job) for job in jobs]):
+                    for row in job.result():
+                        rows[_key(row)] = row
+                        progress.advance(1, row.policy)
+                    write_rows(path, sorted(rows.values(), key=place))
+            except BrokenProcessPool:
+                raise SemoreError(
+                    "an evaluation worker died (out of memory, or killed); finished episodes are kept: run the same "
+                    "command again, with a smaller --workers if memory was short"
+                ) from None
     return [rows[key] for key in wanted]
 
 
@@ -186,17 +208,41 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
     torch.set_num_threads(1)
-    envs = course.envs(len(seeds))
-    rows = []
+    begun: dict[int, float] = {}
+    ended: dict[int, float] = {}
+    ends: dict[int, dict[str, Any]] = {}
+
+    def begin(seed: int, _: DrivingEnv) -> None:
+        begun[seed] = perf_counter()
+
+    def watch(seed: int, _: Any, action: Action | None, __: Info) -> None:
+        if action is None:
+            ended[seed] = perf_counter()
+
+    def abandon(seed: int, error: EpisodeLost) -> None:
+        print(f"seed {seed} is given up, its simulator failed {ATTEMPTS} times: {error}", file=sys.stderr, flush=True)
+
     with ExitStack() as stack:
+        envs = course.envs(len(seeds))
         for env in envs:
             stack.callback(env.close)
-        for seed, info in drive(envs, course.policy(policy), seeds):
-            metrics: dict[str, Any] = info["metrics"]
-            rows.append(Row(policy, envs[0].scenario.name, envs[0].weather.name, seed, **metrics))
-    return rows
+        for seed, info in drive(envs, course.policy(policy), seeds, begin, watch, abandon=abandon):
+            ends[seed] = info["metrics"]
+        # A server that never came up cannot be asked.
+        renderer = f"{envs[0].simulator.name} {envs[0].simulator.renderer_version}" if ends else ""
+    scenario, weather = _cell(course)
+    return [
+        Row(policy, scenario, weather, seed, **ends[seed], wall_time=ended[seed] - begun[seed], renderer=renderer)
+        if seed in ends
+        else Row(policy, scenario, weather, seed, SIMULATOR_FAILED, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, renderer=renderer)
+        for seed in seeds
+    ]
 
 
-def _order(key: tuple[str, int], policies: Sequence[str]) -> tuple[int, str, int]:
-    policy, seed = key
-    return (policies.index(policy) if policy in policies else len(policies), policy, seed)
+def _cell(course: Course) -> tuple[str, str]:
+    scenario, weather = scenario_and_weather(course.scenario, course.weather)
+    return scenario.name, weather.name
+
+
+def _key(row: Row) -> tuple[str, str, str, int]:
+    return row.scenario, row.weather, row.policy, row.seed

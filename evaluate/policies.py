@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collect.behaviour import Action, Info, Policy, load_policy, make_policy
+from datasets.views import GREY
 from train.untrained import untrained_policy
-
-GREY: Final = 128
 
 
 class Grey:
@@ -28,6 +27,23 @@ class Grey:
         return self._policy.act(slots, np.full_like(observations, GREY), infos)
 
 
+class Frozen:
+    """A policy that sees the episode's first observation all the time."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._first: dict[int, NDArray[np.uint8]] = {}
+
+    def start(self, seeds: Sequence[int]) -> None:
+        self._first = {}
+        self._policy.start(seeds)
+
+    def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
+        for slot, observation in zip(slots, observations, strict=True):
+            self._first.setdefault(slot, observation.copy())
+        return self._policy.act(slots, np.stack([self._first[slot] for slot in slots]), infos)
+
+
 POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
     "trained": load_policy,
     "random": lambda _: make_policy("random"),
@@ -36,5 +52,8 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
     "blind_driver": lambda _: make_policy("blind_driver"),
     "untrained": untrained_policy,
     "trained_grey": lambda run: Grey(load_policy(run)),
+    "trained_frozen": lambda run: Frozen(load_policy(run)),
 }
 """Every row of evaluation.csv by name; each is built from the run's folder."""
+UNTAUGHT: Final = ("random", "full_throttle", "driver", "blind_driver")
+"""Those that are the same whatever the run."""

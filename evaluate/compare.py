@@ -1,0 +1,122 @@
+"""Several runs in one table, in the form the field prints it and with the published row beside, and who is ahead.
+
+`python -m evaluate.compare RUN RUN …`: folders of evaluated runs. Those that differ in `-seed<n>` only are the training
+seeds of one method."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from datasets.settings import run_command
+from evaluate.episodes import FAILED, Row, driven
+from evaluate.policies import UNTAUGHT
+from evaluate.runs import Run, by_method, read_run, shared_cells, shared_seeds, values
+from evaluate.statistics import (
+    across_runs,
+    difference_across_runs,
+    interquartile_mean,
+    probability_of_improvement,
+    std_of_runs,
+)
+from evaluate.table import pooled
+
+
+class Published(NamedTuple):
+    """A row as the paper prints it."""
+
+    reward: str
+    distance: str
+    crash_intensity: str
+
+
+PAPER: Final[Mapping[str, Published]] = {"JayWalk": Published("201 ± 54", "233 ± 66", "2043 ± 98")}
+"""What is known of Semore's published results (method.md §1), by scenario. They were driven in CARLA, with Unreal's
+pictures: no embedded run can be ahead of them or behind."""
+
+
+def paper_form(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
+    """Mean ± std over the pooled episodes of all training seeds; below, what is the same whatever the run, and the
+    paper's row."""
+    columns = ("method", "runs", "episodes", "ER", "distance m", "crash intensity N·s", "steer", "brake")
+    table = Table(*columns, title=title)
+    for name, runs in groups.items():
+        table.add_row(name, str(len(runs)), *_cells([row for run in runs for row in run.episodes]))
+    table.add_section()
+    some = next(iter(groups.values()))[0]
+    for policy in UNTAUGHT:
+        if own := [row for row in some.rows if row.policy == policy]:
+            table.add_row(policy, "", *_cells(own))
+    scenario = some.episodes[0].scenario
+    if scenario in PAPER:
+        table.add_section()
+        table.add_row("Semore as published, in CARLA", "", "", *PAPER[scenario], "n/a", "n/a")
+    return table
+
+
+def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
+    """Test reward: mean ± std over pooled episodes, IQM, their intervals over training seeds and episodes, the training
+    seeds' means and their std, and the first method against each other one, paired by test episode."""
+    (first, leaders), *_ = groups.items()
+    against = f"{first} minus it"
+    columns = ("method", "reward", "95% interval", "IQM", "95% interval", against, f"P({first} more)", "each seed")
+    table = Table(*columns, title=title)
+    ours = values(leaders)
+    for name, runs in groups.items():
+        rewards = values(runs)
+        mean, middle = across_runs(rewards), across_runs(rewards, interquartile_mean)
+        seeds = ", ".join(
+            f"{run.seed}: {across_runs(row[None]).mean:.0f}" for run, row in zip(runs, rewards, strict=True)
+        )
+        compared = ["", ""]
+        if name != first:
+            difference, chance = difference_across_runs(ours, rewards), probability_of_improvement(ours, rewards)
+            compared = [
+                f"{difference.mean:+.0f} ({difference.low:+.0f} … {difference.high:+.0f}): {difference.verdict}",
+                f"{chance.mean:.2f} ({chance.low:.2f} … {chance.high:.2f})",
+            ]
+        table.add_row(
+            name,
+            f"{mean.mean:.0f} ± {mean.std:.0f}",
+            f"{mean.low:.0f} … {mean.high:.0f}",
+            f"{middle.mean:.0f}",
+            f"{middle.low:.0f} … {middle.high:.0f}",
+            *compared,
+            f"{seeds} (std {std_of_runs(rewards):.0f})",
+        )
+    return table
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m evaluate.compare", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished, evaluated runs")
+    runs = [read_run(folder) for folder in parser.parse_args().runs]
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    for cell in shared_cells(runs):
+        seeds = shared_seeds(runs, cell)
+        groups = by_method([run.within(cell, seeds) for run in runs])
+        title = f"{', '.join(cell)}: mean ± std over pooled episodes, the {len(seeds)} test seeds of all runs"
+        console.print(paper_form(groups, title))
+        console.print(significance(groups, "reward: intervals over training seeds, then episodes"))
+    print('next: `make report RUNS="…"` shows the same runs with curves, pictures and films')
+
+
+def _cells(rows: Sequence[Row]) -> list[str]:
+    """How many episodes, and the metrics of the driven ones."""
+    counted = driven(rows)
+    failed = sum(row.ending in FAILED for row in rows)
+    number = f"{len(counted)}" + (f" ({failed} failed)" if failed else "")
+    if not counted:
+        return [number, *[""] * 5]
+    digits = {"reward": 0, "distance": 0, "crash_intensity": 0, "steer": 3, "brake": 3}
+    return [number, *(pooled(counted, metric).text(places) for metric, places in digits.items())]
+
+
+if __name__ == "__main__":
+    run_command(main)

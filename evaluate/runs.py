@@ -1,0 +1,113 @@
+"""Finished, evaluated runs: a folder in; method, training seed, validation curve and test episodes out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.errors import SemoreError
+from datasets.files import read_json
+from evaluate.episodes import FAILED, Row, read_rows
+from train.log import read_metrics
+
+FIRST: Final = "semore"
+"""The method that the others are compared with."""
+Cell = tuple[str, str]
+"""A scenario and a weather."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder's name, method, training seed, its validations (update, decisions offered so far, mean
+    reward), and the test episodes of every policy."""
+
+    name: str
+    method: str
+    seed: int
+    curve: tuple[tuple[int, int, float], ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def episodes(self) -> tuple[Row, ...]:
+        """The trained policy's, failed ones included."""
+        return tuple(row for row in self.rows if row.policy == "trained")
+
+    def within(self, cell: Cell, seeds: Container[int] | None = None) -> Run:
+        """The run with the episodes of one scenario and weather only, and of these test seeds."""
+        rows = (row for row in self.rows if (row.scenario, row.weather) == cell)
+        return replace(self, rows=tuple(row for row in rows if seeds is None or row.seed in seeds))
+
+
+def read_run(folder: Path) -> Run:
+    """SemoreError when the run is not finished or its trained policy not evaluated."""
+    if not ((folder / "evaluation.csv").exists() and (folder / "summary.json").exists()):
+        raise SemoreError(f"{folder} is not evaluated; finish it, then `make evaluate RUN={folder.name}`")
+    summary = read_json(folder / "summary.json")
+    found: dict[str, dict[int, float]] = {"validation/reward": {}, "replay/offered": {}}
+    for update, name, value in read_metrics(folder / "metrics.csv"):
+        if name in found:
+            found[name][update] = value
+    rewards, offered = found["validation/reward"], found["replay/offered"]
+    curve = tuple((update, int(offered.get(update, 0)), reward) for update, reward in sorted(rewards.items()))
+    run = Run(folder.name, summary["method"], int(summary["seed"]), curve, tuple(read_rows(folder / "evaluation.csv")))
+    if not run.episodes:
+        raise SemoreError(f"{folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it")
+    return run
+
+
+def shared_cells(runs: Sequence[Run]) -> list[Cell]:
+    """The scenarios and weathers that the trained policies of all runs were driven in; SemoreError when there are
+    none."""
+    each = [list(dict.fromkeys((row.scenario, row.weather) for row in run.episodes)) for run in runs]
+    shared = [cell for cell in each[0] if all(cell in other for other in each)]
+    if not shared:
+        raise SemoreError("the runs were not driven in the same scenario and weather; evaluate them alike")
+    return shared
+
+
+def shared_seeds(runs: Sequence[Run], cell: Cell) -> set[int]:
+    """The test seeds of the cell that the trained policies of all runs were driven on; SemoreError when there are
+    none."""
+    seeds = set.intersection(*({row.seed for row in run.within(cell).episodes} for run in runs))
+    if not seeds:
+        raise SemoreError("the runs share no test seed; evaluate them with the same --episodes")
+    return seeds
+
+
+def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Semore first, then in alphabetical order; runs by seed. Runs of one method that differ in more than `-seed<n>` at
+    the end of their folder's name are other methods, and each is called by that name. SemoreError when the test seeds
+    differ, or a training seed is there twice."""
+    if len({tuple(sorted(row.seed for row in run.episodes)) for run in runs}) > 1:
+        raise SemoreError("the runs were evaluated on different test seeds; evaluate them with the same --episodes")
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        groups.setdefault((run.method, re.sub(r"-seed\d+$", "", run.name)), []).append(run)
+    methods = [method for method, _ in groups]
+    named = {}
+    for method, common in sorted(groups, key=lambda key: (key[0] != FIRST, key)):
+        own = groups[method, common]
+        if len({run.seed for run in own}) < len(own):
+            raise SemoreError(f"{common}: a training seed is there twice; give each run once")
+        named[method if methods.count(method) == 1 else common] = own
+    return named
+
+
+def values(runs: Sequence[Run], metric: str = "reward") -> NDArray[np.float64]:
+    """(runs, test seeds) of a metric of the trained policies, columns by test seed; NaN where the simulator failed."""
+    return np.array(
+        [
+            [
+                np.nan if row.ending in FAILED else getattr(row, metric)
+                for row in sorted(run.episodes, key=lambda row: row.seed)
+            ]
+            for run in runs
+        ],
+        np.float64,
+    )

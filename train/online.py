@@ -80,7 +80,7 @@ def policy_view(settings: TrainSettings) -> dict[str, object]:
     return {
         "size": settings.agent.encoder.size, "stack": 3, "frame_skip": settings.frame_skip,
         "scenario": settings.scenario, "weather": settings.weather, "reward": settings.reward,
-        "simulator": settings.simulator,
+        "simulator": settings.simulator, "grey": settings.grey,
     }  # fmt: skip
 
 

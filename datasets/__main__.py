@@ -11,13 +11,17 @@ from typing import Any, Final, Protocol
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from datasets.ledger import OPTIONAL
+from datasets.ledger import MANY, OPTIONAL
 from datasets.ledger_compact import Compact
 from datasets.ledger_diff import Diff
 from datasets.ledger_gc import Gc
 from datasets.ledger_stats import Sets, Stats
 from datasets.ledger_verify import Verify
 from datasets.ledger_why import Why
+from datasets.rollouts_export import Export, Import
+from datasets.rollouts_list import List, Show
+from datasets.rollouts_merge import Merge, Split
+from datasets.rollouts_validate import Validate
 from datasets.settings import run_command
 
 
@@ -29,6 +33,13 @@ class Command(Protocol):
 
 
 COMMANDS: Final[Mapping[str, type[Command]]] = {
+    "list": List,
+    "show": Show,
+    "validate": Validate,
+    "merge": Merge,
+    "split": Split,
+    "export": Export,
+    "import": Import,
     "why": Why,
     "diff": Diff,
     "sets": Sets,
@@ -58,14 +69,15 @@ def _add_arguments(parser: ArgumentParser, settings: type[Any]) -> None:
     """Settings without a default become positional; beyond what jsonargparse does, so can one with a default
     (`OPTIONAL`), and booleans become flags without a value."""
     flags = [field for field in fields(settings) if field.default is False]
-    trailing = [field for field in fields(settings) if field.metadata == OPTIONAL]
+    trailing = [field for field in fields(settings) if field.metadata in (OPTIONAL, MANY)]
     skipped = {field.name for field in flags + trailing}
     parser.add_class_arguments(settings, as_positional=True, as_group=False, skip=skipped)
     docs = {
         each.arg_name: each.description for base in settings.__mro__[:-1] for each in parse_from_object(base).params
     }
     for field in trailing:
-        parser.add_argument(field.name, nargs="?", type=str, default=field.default, help=docs[field.name])
+        number = "*" if field.metadata == MANY else "?"
+        parser.add_argument(field.name, nargs=number, type=str, default=field.default, help=docs[field.name])
     for field in flags:
         parser.add_argument(f"--{field.name}", action="store_true", help=docs[field.name])
 

@@ -27,6 +27,8 @@ LOCK: Final = ".ledger.lock"
 """Held by `gc` and `compact`: one at a time per cache."""
 OPTIONAL: Final = MappingProxyType({"positional": True})
 """Metadata of a command's field that may be given by its place."""
+MANY: Final = MappingProxyType({"positional": True, "many": True})
+"""Metadata of a command's last field that may be given by place any number of times."""
 PLAIN_WIDTH: Final = 160
 """Columns of tables that go into a file or a pipe."""
 PINS: Final = "knowledge_used.npy"

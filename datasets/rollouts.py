@@ -53,10 +53,15 @@ class Episode:
             group = zarr.open_group(self.path, mode="r", zarr_format=3)
             return {name: _whole(group, name) for name in names}
         except (KeyError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
-            raise SemoreError(
-                f"{self.path} is damaged ({type(error).__name__}: {error}); delete this folder and run `make collect` "
-                "again: only this episode is recorded anew"
-            ) from None
+            raise _damaged(self.path, error) from None
+
+    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of every array there is, without reading any; SemoreError when one's description is torn."""
+        try:
+            group = zarr.open_group(self.path, mode="r", zarr_format=3)
+            return {name: (array.shape, str(array.dtype)) for name, array in sorted(group.arrays())}
+        except (KeyError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
+            raise _damaged(self.path, error) from None
 
     def verify(self) -> None:
         """Re-compute the checksum over every array; SemoreError when it differs from the recorded one."""
@@ -66,6 +71,13 @@ class Episode:
                 f"{self.path}: checksum {found}, expected {self.attributes['checksum']}; delete this folder and run "
                 "`make collect` again"
             )
+
+
+def _damaged(path: Path, error: Exception) -> SemoreError:
+    return SemoreError(
+        f"{path} is damaged ({type(error).__name__}: {error}); delete this folder and run `make collect` again: only "
+        "this episode is recorded anew"
+    )
 
 
 def _whole(group: zarr.Group, name: str) -> NDArray[Any]:

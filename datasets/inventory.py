@@ -1,0 +1,141 @@
+"""What rollouts folders hold: episodes, sizes, rewards, and how much of them the knowledge sets cover."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import SemoreError
+from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, set_names
+from datasets.knowledge_records import INVALID
+from datasets.ledger import Footage
+from datasets.rollouts import Episode, Rollouts, rollouts_path
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of `frames` decision frames the share with a valid H_ka, and of their actions the share with a verdict (None
+    when the set has no judge); both in [0, 1]."""
+
+    frames: int
+    masks: float
+    verdicts: float | None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """One rollouts folder. Counts map a value to its number of episodes; `reward` is mean, standard deviation, least
+    and most of the episodes' total; `unreadable` names the episodes left out of everything else."""
+
+    name: str
+    path: str
+    episodes: int
+    steps: int
+    bytes: int
+    fingerprint: str
+    scenarios: dict[str, int]
+    weathers: dict[str, int]
+    policies: dict[str, int]
+    splits: dict[str, int]
+    endings: dict[str, int]
+    recorders: dict[str, int]
+    reward: tuple[float, float, float, float] | None
+    unreadable: list[str]
+    coverage: dict[str, Coverage]
+
+
+def folders(data: str, names: Sequence[str] = ()) -> list[Path]:
+    """The named rollouts folders (as for the stages: a name under <data>/rollouts, or a path ending in .zarr), default
+    all under <data>/rollouts; SemoreError when one is missing or there is none."""
+    found = [rollouts_path(data, name, "", "") for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
+    if not found:
+        raise SemoreError(f"{data}/rollouts has no rollouts; run `make collect` first, or name the folder by --data")
+    missing = [folder for folder in found if not folder.is_dir()]
+    if missing:
+        known = ", ".join(sorted(path.stem for path in (Path(data) / "rollouts").glob("*.zarr"))) or "none"
+        raise SemoreError(f"{missing[0]} does not exist; under {data}/rollouts there is: {known}")
+    return found
+
+
+def knowledge_sets(data: str) -> list[KnowledgeSet]:
+    """Every knowledge set of <data>/knowledge, by name; none where there is no cache."""
+    root = Path(data) / "knowledge"
+    names = set_names(root)
+    cache = KnowledgeCache(root) if names else None
+    return [open_set(cache, name) for name in names] if cache else []
+
+
+def choose_set(data: str, name: str, episodes: Sequence[Episode]) -> KnowledgeSet | None:
+    """The knowledge set `name`; "": the one that covers most of the episodes' decision frames, None when none covers
+    any; "none": None. SemoreError naming the sets that exist for another name."""
+    if name == "none":
+        return None
+    if name:
+        return open_set(Path(data) / "knowledge", name)
+    sets = knowledge_sets(data)
+    footage = [Footage.of(episodes)] if sets else []
+    best = max(((coverage(each, footage).masks, each.name, each) for each in sets), default=None)
+    return best[2] if best is not None and best[0] > 0 else None
+
+
+def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory:
+    """Look through a rollouts folder; damaged episodes are named, not raised. SemoreError when it is none at all."""
+    rollouts = Rollouts(folder)
+    rollouts.episodes()  # SemoreError when the folder is foreign or of another version
+    episodes: list[Episode] = []
+    footage: list[Footage] = []
+    unreadable = []
+    for name in rollouts.names():
+        try:
+            episode = rollouts.episode(name)
+            footage += [Footage.of([episode])] if sets else []
+            episodes.append(episode)
+        except SemoreError:
+            unreadable.append(name)
+    rewards = [float(each.attributes["total_reward"]) for each in episodes if "total_reward" in each.attributes]
+
+    def count(key: str) -> dict[str, int]:
+        return dict(Counter(str(each.attributes.get(key, "unknown")) for each in episodes).most_common())
+
+    spread = (statistics.fmean(rewards), statistics.pstdev(rewards), min(rewards), max(rewards)) if rewards else None
+    return Inventory(
+        folder.stem,
+        str(folder),
+        len(episodes),
+        sum(each.steps for each in episodes),
+        folder_bytes(folder),
+        rollouts.fingerprint([each.name for each in episodes]),
+        count("scenario"),
+        count("weather"),
+        count("policy"),
+        count("split"),
+        count("ending"),
+        count("code_version"),
+        spread,
+        unreadable,
+        {each.name: coverage(each, footage) for each in sets},
+    )
+
+
+def coverage(knowledge: KnowledgeSet, footage: Sequence[Footage]) -> Coverage:
+    """How much of the footage a set covers."""
+    frames = np.concatenate([np.zeros((0, 16), np.uint8), *(each.frames for each in footage)])
+    states = np.concatenate([np.zeros((0, 16), np.uint8), *(each.states for each in footage)])
+    acted = np.concatenate([np.zeros(0, np.bool_), *(each.acted for each in footage)])
+    words = [word for each in footage for word in each.words]
+    masks = float(knowledge.valid(frames, states).mean()) if len(frames) else 0.0
+    verdicts = None
+    if knowledge.manifest.judge is not None:
+        said = knowledge.verdicts(frames[acted], states[acted], words)
+        verdicts = float((said != INVALID).mean()) if len(said) else 0.0
+    return Coverage(len(frames), masks, verdicts)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of the files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

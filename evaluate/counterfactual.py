@@ -1,0 +1,128 @@
+"""Does the knowledge matter, and where? The same trained policy acts with another mask, without a stream or without the
+attention; with `--train true`, the same training run is repeated so. All drive the same episodes.
+
+docs/counterfactual.md says what each variant means."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from collect.behaviour import load_view
+from collect.simulator import worker_count
+from datasets.errors import SemoreError
+from datasets.knowledge import read_manifest, set_names
+from datasets.settings import run_command
+from evaluate.counterfactual_policies import PLAIN, VARIANTS, CounterfactualCourse, attention_gates, refuse
+from evaluate.episodes import evaluate_policies
+from evaluate.sweep import FIRST_SEED, ManyRuns, command_settings, run_points
+from evaluate.sweep_points import Point, settings_of
+from evaluate.table import differences, failures, results
+from train.settings import TrainSettings, run_folder
+from train.untrained import run_settings
+
+TRAINED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "plain": (),
+    "privileged_mask": (("knowledge", "privileged"),),
+    "shuffled_mask": (("masks", "shuffled"),),
+    "empty_mask": (("masks", "empty"),),
+    "inverted_mask": (("masks", "inverted"),),
+    "no_attention": (("agent.encoder.attention", "none"),),
+    "no_semantic_stream": (("agent.encoder.silent", "semantic"),),
+    "no_motion_stream": (("agent.encoder.silent", "motion"),),
+}
+"""Training runs by name, and what each changes about the first."""
+
+
+@dataclass(frozen=True)
+class CounterfactualSettings(ManyRuns):
+    """What to change about which policy, or about which training run."""
+
+    train: bool = False
+    """Repeat the training run with each change, instead of changing a trained policy while it acts."""
+    run: str = ""
+    """The trained run whose policy is changed; default <scenario>-<preset>. Not looked at with train."""
+    variants: tuple[str, ...] = ()
+    """The changes; default all."""
+    split: str = "test"
+    """Episodes to compare on: test, or validation."""
+    sweep: str = "counterfactual"
+    """With train: the runs go to <runs>/<sweep>; finished ones are not trained again."""
+
+    def validate(self) -> None:
+        """SemoreError naming the first setting that makes no sense."""
+        super().validate()
+        choices = [name for name in (TRAINED if self.train else VARIANTS) if name not in ("plain", PLAIN)]
+        unknown = set(self.variants) - set(choices)
+        if unknown:
+            raise SemoreError(f"unknown variants {sorted(unknown)}; choose from {', '.join(choices)}")
+
+
+def acting(settings: CounterfactualSettings) -> None:
+    """The policy of a finished run, as it is and under every variant; rows are kept in the run's folder."""
+    folder = run_folder(settings.runs, settings.run, settings.scenario, settings.preset)
+    view, trained = load_view(folder), run_settings(folder)
+    variants = settings.variants or tuple(VARIANTS)
+    for name in variants:
+        refuse(trained.agent.encoder, VARIANTS[name])
+    course = CounterfactualCourse(
+        folder, trained.scenario, view["weather"], view["reward"], trained.simulator, trained.carla
+    )
+    first = FIRST_SEED[settings.split]
+    rows = evaluate_policies(
+        course, (PLAIN, *variants), range(first, first + settings.episodes),
+        folder / f"counterfactual-{settings.split}.csv",
+        worker_count(trained.simulator, settings.workers, trained.carla),
+    )  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(results(rows, f"{folder}: {trained.scenario}, {settings.episodes} {settings.split} episodes"))
+    console.print(differences(rows))
+    for line in (failures(rows), attention_gates(folder)):
+        if line:
+            console.print(line, highlight=False)
+    print(f"every episode: {folder / f'counterfactual-{settings.split}.csv'}")
+    print("next: what training makes of it: the same command with --train true")
+
+
+def training(settings: CounterfactualSettings) -> None:
+    """The training run of the preset, as it is and with every change, for every seed."""
+    base = settings_of(settings.preset, settings.scenario, settings.base, Point((), ()))
+    chosen = ["plain", *(settings.variants or (name for name in TRAINED if name != "plain"))]
+    points = [
+        Point((("variant", name),), TRAINED[name])
+        for name in chosen
+        if ("knowledge", base.knowledge) not in TRAINED[name]
+    ]
+    _check_knowledge(base, chosen)
+    run_points(settings, points)
+    print(f"next: `make evaluate` or a report of any of the runs in {settings.folder}")
+
+
+def _check_knowledge(base: TrainSettings, chosen: list[str]) -> None:
+    root = Path(base.data) / "knowledge"
+    read_manifest(root, base.knowledge)
+    for name in chosen:
+        wanted = dict(TRAINED[name]).get("knowledge", base.knowledge)
+        if wanted not in set_names(root):
+            raise SemoreError(
+                f"variant {name} trains on the knowledge set {wanted!r}, which {root} does not have; make it with "
+                f"`make annotate SEGMENTER={wanted}`, or choose other --variants"
+            )
+
+
+def main() -> None:
+    settings = command_settings(CounterfactualSettings, "evaluate.counterfactual")
+    settings.validate()
+    if settings.train:
+        training(settings)
+    else:
+        acting(settings)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,137 @@
+"""A trained policy with one thing about it changed while it acts: the mask it uses, a stream, or the attention.
+
+The weights are those of its policy file; a silent stream and a missing attention are the encoder's own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from annotate.audit.truth import truth_of
+from annotate.seams import FrameBatch
+from collect.behaviour import Action, Info, Policy, load_policy, load_view
+from datasets.errors import SemoreError
+from datasets.knowledge_merge import max_pool
+from datasets.mask_variants import replaced
+from datasets.views import GREY
+from evaluate.episodes import RunCourse
+from train.agent import Agent
+from train.encoder import DualStream, EncoderSettings
+from train.untrained import run_settings
+
+TRUTH: Final = "truth"
+"""The mask that is the simulator's own H_ka, as privileged annotation would give it."""
+
+
+class Variant(NamedTuple):
+    """What is changed: the mask (one of datasets.mask_variants.MASKS, or TRUTH), a silent stream, the attention."""
+
+    mask: str = "plain"
+    silent: str = "none"
+    attention: bool = True
+
+
+PLAIN: Final = "trained"
+"""The policy as it is."""
+VARIANTS: Final[dict[str, Variant]] = {
+    "empty_mask": Variant("empty"),
+    "inverted_mask": Variant("inverted"),
+    "shuffled_mask": Variant("shuffled"),
+    "true_mask": Variant(TRUTH),
+    "no_attention": Variant(attention=False),
+    "no_semantic_stream": Variant(silent="semantic"),
+    "no_motion_stream": Variant(silent="motion"),
+}
+"""Every row beside PLAIN (docs/counterfactual.md)."""
+
+
+@dataclass(frozen=True)
+class CounterfactualCourse(RunCourse):
+    """A RunCourse whose policies are PLAIN and VARIANTS."""
+
+    def policy(self, name: str) -> Policy:
+        return load_policy(self.run) if name == PLAIN else CounterfactualPolicy(self.run, VARIANTS[name])
+
+
+class CounterfactualPolicy:
+    """The policy of a run under a variant; deterministic, on the CPU. SemoreError when the run has no policy, or when
+    its network has nothing that the variant could change."""
+
+    def __init__(self, run: Path, variant: Variant) -> None:
+        self._blind = bool(load_view(run).get("grey"))
+        settings = run_settings(run).agent
+        refuse(settings.encoder, variant)
+        settings = replace(settings, encoder=replace(settings.encoder, silent=variant.silent))
+        if not variant.attention:  # a loss that asks for it plays no role in acting
+            settings = replace(settings, encoder=replace(settings.encoder, attention="none"), semantic_weight=0.0)
+        self._agent = Agent(settings).eval()
+        weights = torch.export.load(run / "policy.pt2").state_dict
+        own = self._agent.state_dict().keys() & weights.keys()
+        self._agent.load_state_dict({name: weights[name] for name in own}, strict=False)
+        self._mask = variant.mask
+        self._generators: list[np.random.Generator] = []
+
+    def start(self, seeds: Sequence[int]) -> None:
+        self._generators = [np.random.default_rng([seed, 0xC0F]) for seed in seeds]
+
+    def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
+        observation = torch.from_numpy(np.full_like(observations, GREY) if self._blind else observations)
+        with torch.inference_mode():
+            if self._mask == "plain":
+                return torch.tanh(self._agent(observation)[0]).numpy()
+            backbone = self._agent.backbone
+            assert isinstance(backbone, DualStream)
+            inputs = backbone.inputs(observation.float().div(255.0).unflatten(1, (3, 3)), 2)
+            mask = self._replaced(backbone(*inputs).student.sigmoid().numpy(), slots, infos)
+            everywhere = torch.ones(len(mask), dtype=torch.bool)
+            features = backbone(*inputs, torch.from_numpy(mask), everywhere)
+            action: Action = torch.tanh(self._agent.policy(features)[0]).numpy()
+            return action
+
+    def _replaced(
+        self, student_Bgg: NDArray[np.float32], slots: Sequence[int], infos: Sequence[Info]
+    ) -> NDArray[np.float32]:
+        if self._mask == TRUTH:
+            return np.stack([true_mask(info, student_Bgg.shape[1]) for info in infos])
+        return replaced(student_Bgg, self._mask, (self._generators[slot] for slot in slots), full=1)
+
+
+def refuse(encoder: EncoderSettings, variant: Variant) -> None:
+    """SemoreError when the encoder has nothing that the variant could change."""
+    if encoder.streams != "dual":
+        raise SemoreError(
+            "this run's network has one stream and reads no knowledge (agent.encoder.streams single); counterfactuals "
+            "need a run of method semore"
+        )
+    if encoder.attention == "none" and (variant.mask != "plain" or not variant.attention):
+        raise SemoreError(
+            "this run was trained without attention, so no mask reaches its policy (agent.encoder.attention none); "
+            "choose --variants [no_semantic_stream,no_motion_stream]"
+        )
+
+
+def true_mask(info: Info, grid: int) -> NDArray[np.float32]:
+    """(grid, grid) float32, 0 or 1: the true H_ka of what a DrivingEnv's info shows, max-pooled."""
+    unread = np.zeros((1, 0), np.uint8)
+    scene = (info[name][None] for name in ("semantic", "instance", "actors", "ego"))
+    batch = FrameBatch(unread, unread, unread, *scene)
+    pooled: NDArray[np.float32] = max_pool(truth_of(batch).mask.astype(np.uint8), grid)[0].astype(np.float32)
+    return pooled
+
+
+def attention_gates(run: Path) -> str:
+    """A sentence on how far the attention is open; empty when it has no gates."""
+    gates = torch.export.load(run / "policy.pt2").state_dict.get("backbone.attention.gates")
+    if gates is None:
+        return ""
+    motion, known = gates.tolist()
+    return (
+        f"attention gates: {motion:+.3f} for what motion asks of H_ka, {known:+.3f} for what H_ka asks of motion (0: "
+        "shut; no mask reaches the policy)"
+    )

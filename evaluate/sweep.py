@@ -1,0 +1,183 @@
+"""Train a run for every combination of chosen settings and seeds, drive the same episodes with all, print who is ahead:
+`python -m evaluate.sweep --vary agent.lr=3e-4,1e-3 --seeds [1,2,3]`. The same command goes on after a stop."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final, TypeVar
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+from rich.console import Console
+
+from collect.behaviour import load_view
+from collect.simulator import worker_count
+from datasets.errors import SemoreError
+from datasets.files import read_json
+from datasets.progress import meter
+from datasets.schema import SEED_SPLITS
+from datasets.settings import run_command
+from evaluate.episodes import Row, RunCourse, evaluate_policies
+from evaluate.sweep_points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
+from evaluate.sweep_results import Result, draw, table, write_tables
+from train.seeds import train_runs
+
+FIRST_SEED: Final = {"validation": SEED_SPLITS["validation"].start + 2_000, "test": SEED_SPLITS["test"].start}
+"""Validation episodes are none of those that training chooses its checkpoint on."""
+REPEATABLE: Final = ("vary", "base")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ManyRuns:
+    """Training runs that are compared with each other."""
+
+    preset: str = "laptop"
+    """Preset of the training runs: a file of presets/ by name, or a path to a YAML file."""
+    scenario: str = "JayWalk"
+    """Scenario to train and drive in."""
+    base: tuple[str, ...] = ()
+    """NAME=VALUE of a training setting, over the preset's, for all runs; may be given several times."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Training seeds of every point."""
+    split: str = "validation"
+    """Episodes to compare on: validation (for choosing settings), or test (for reporting them, once)."""
+    episodes: int = 25
+    """Episodes that every run drives, the same for all."""
+    parallel: int = 0
+    """Runs at once; 0: as many as there are GPUs, or cores for their `threads` each."""
+    scheduler: str = "none"
+    """none, local, tcp://... or a scheduler file: a Dask cluster that trains the runs."""
+    workers: int = 2
+    """Processes that drive the episodes."""
+    runs: str = "runs"
+    """Folder of all runs; these go to <runs>/<sweep>."""
+    sweep: str = "sweep"
+    """Name of the sweep. Its finished runs are not trained again, whichever of them the next call asks for."""
+
+    def validate(self) -> None:
+        """SemoreError naming the first setting that makes no sense."""
+        if self.split not in FIRST_SEED:
+            raise SemoreError(f"unknown split {self.split!r}; choose one of {', '.join(FIRST_SEED)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise SemoreError(f"seeds {list(self.seeds)} must name at least one training seed, each once")
+        if min(self.episodes, self.workers) < 1 or self.parallel < 0:
+            raise SemoreError(
+                f"episodes {self.episodes} and workers {self.workers} must be at least 1, parallel {self.parallel} 0"
+            )
+        for text in self.base:
+            if "=" not in text:
+                raise SemoreError(f"--base {text!r}: write NAME=VALUE, such as schedule.updates=2000")
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs and results are."""
+        return Path(self.runs) / self.sweep
+
+
+@dataclass(frozen=True)
+class SweepSettings(ManyRuns):
+    """What to vary, how often, and where to drive."""
+
+    vary: tuple[str, ...] = ()
+    """NAME=VALUE,VALUE,... of a training setting; may be given several times."""
+    design: str = "grid"
+    """grid (every combination), or single (the base, and one setting changed at a time)."""
+
+
+def command_settings(settings: type[T], module: str) -> T:
+    """Settings from the command line, where REPEATABLE options may come several times."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    about = sys.modules[settings.__module__].__doc__
+    parser = ArgumentParser(prog=f"python -m {module}", description=about, allow_abbrev=False)
+    parser.add_class_arguments(settings)
+    ready = parser.instantiate(parser.parse_args(gathered(sys.argv[1:])))
+    return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
+
+
+def gathered(arguments: Sequence[str]) -> list[str]:
+    """Command-line words with all uses of a REPEATABLE option made one list."""
+    kept: list[str] = []
+    found: dict[str, list[str]] = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.removeprefix("--") not in REPEATABLE or not name.startswith("--"):
+            kept.append(word)
+            continue
+        text = value if equals else next(words, "")
+        # A list in the parser's own way of writing one is taken apart; a value is none, it has a "=" before any "[".
+        found.setdefault(name, []).extend(json.loads(text) if text.startswith("[") else [text])
+    return kept + [f"{name}={json.dumps(texts)}" for name, texts in found.items()]
+
+
+def run_points(settings: ManyRuns, points: Sequence[Point]) -> None:
+    """Train what is missing, drive the episodes, print and write tables and plot. SemoreError when a run failed, after
+    everything else is done."""
+    folder = settings.folder
+    runs = plan(points, settings.preset, settings.scenario, settings.base, settings.seeds, folder)
+    done, missing = with_finished(runs, folder)
+    print(f"sweep {folder}: {len(points)} points × {len(settings.seeds)} seeds; {len(done)} runs are finished")
+    failed = _train(settings, missing) if missing else {}
+    order = {(run.point, run.settings.seed): place for place, run in enumerate(runs)}
+    trained = [*done, *(run for run in missing if run.settings.folder not in failed)]
+    results = [
+        Result(run.point, run.settings.seed, run.settings.folder, _drive(settings, run), _summary(run))
+        for run in sorted(trained, key=lambda run: order[run.point, run.settings.seed])
+    ]
+    if results:
+        console = Console(width=None if sys.stdout.isatty() else 150, soft_wrap=False)
+        console.print(table(results, f"{folder}: {settings.scenario}, {settings.episodes} {settings.split} episodes"))
+        written = [*write_tables(results, folder), draw(results, folder / "sweep.png", settings.split)]
+        print(f"written: {', '.join(map(str, written))}")
+    if failed:
+        told = "\n".join(f"  {where}: {reason}" for where, reason in failed.items())
+        raise SemoreError(f"{len(failed)} of {len(runs)} runs failed; the same command goes on with them\n{told}")
+
+
+def _train(settings: ManyRuns, missing: Sequence[PlannedRun]) -> dict[Path, str]:
+    """Train; the folders and errors of runs that failed."""
+    failed = {}
+    with meter(f"sweep {settings.sweep}", len(missing), "runs") as progress:
+        progress.say(f"training {len(missing)} runs; each says more in {settings.folder}/<run>/train.log")
+        asked = [run.settings for run in missing]
+        for run, outcome in train_runs(asked, settings.parallel, settings.scheduler):
+            if isinstance(outcome, str):
+                failed[run.folder] = outcome
+            progress.advance(1, run.run)
+    return failed
+
+
+def _drive(settings: ManyRuns, run: PlannedRun) -> list[Row]:
+    """The run's episodes, in the world it was trained in and by the reward it was trained on."""
+    folder, view = run.settings.folder, load_view(run.settings.folder)
+    course = RunCourse(
+        folder, run.settings.scenario, view["weather"], view["reward"], run.settings.simulator, run.settings.carla
+    )
+    first = FIRST_SEED[settings.split]
+    rows = folder / ("evaluation.csv" if settings.split == "test" else f"evaluation-{settings.split}.csv")
+    workers = worker_count(run.settings.simulator, settings.workers, run.settings.carla)
+    return evaluate_policies(course, ["trained"], range(first, first + settings.episodes), rows, workers)
+
+
+def _summary(run: PlannedRun) -> dict[str, object]:
+    summary: dict[str, object] = read_json(run.settings.folder / "summary.json")
+    return summary
+
+
+def main() -> None:
+    settings = command_settings(SweepSettings, "evaluate.sweep")
+    settings.validate()
+    if not settings.vary:
+        raise SemoreError("nothing to vary: give --vary NAME=VALUE,VALUE, such as --vary agent.lr=3e-4,1e-3")
+    base = settings_of(settings.preset, settings.scenario, settings.base, Point((), ()))
+    run_points(settings, points_of(settings.vary, settings.design, base_values(base)))
+    print("next: the best settings on test episodes, with more --seeds: --split test --sweep NAME")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,207 @@
+"""A policy acting under a variant: that it is the same policy, and that exactly what the variant says is changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_agent import GRID, SIZE, make_agent
+from tiny_agent import TINY as TINY_AGENT
+
+from annotate.audit.truth import true_grids
+from collect.behaviour import load_policy, make_policy
+from collect.driving import DrivingEnv
+from collect.recorder import record
+from datasets.errors import SemoreError
+from datasets.files import write_json
+from datasets.frame_pool import rows_of
+from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set
+from datasets.rollouts import Rollouts
+from datasets.settings import as_dict
+from evaluate.counterfactual import TRAINED, CounterfactualSettings, training
+from evaluate.counterfactual_policies import (
+    VARIANTS,
+    CounterfactualCourse,
+    CounterfactualPolicy,
+    Variant,
+    attention_gates,
+    refuse,
+    true_mask,
+)
+from evaluate.episodes import evaluate_policies
+from evaluate.sweep_points import Point, settings_of
+from train.agent import Agent
+from train.checkpoint import export_policy
+from train.online import policy_view
+from train.settings import TrainSettings
+
+pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
+SETTINGS = TrainSettings(run="run", agent=TINY_AGENT)
+GATES = (0.7, -0.4)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, one_thread) -> tuple[Path, Agent]:
+    """A finished run whose attention is open, and its agent."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    folder.mkdir()
+    agent = make_agent(gates=GATES)
+    export_policy(agent, folder / "policy.pt2", policy_view(SETTINGS))
+    write_json(folder / "settings.json", {"settings": as_dict(SETTINGS)})
+    return folder, agent.eval()
+
+
+@pytest.fixture(scope="module")
+def seen() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 9, SIZE, SIZE), np.uint8)
+
+
+def act(folder: Path, variant: Variant, seen: np.ndarray, seeds=(7, 8, 9)) -> np.ndarray:
+    policy = CounterfactualPolicy(folder, variant)
+    policy.start(seeds)
+    return policy.act(range(len(seen)), seen, [{}] * len(seen))
+
+
+def means(agent: Agent, seen: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return torch.tanh(agent(torch.from_numpy(seen))[0]).numpy()
+
+
+def altered(agent: Agent, **changes) -> Agent:
+    """The same weights in an encoder of other settings, as far as it has a place for them."""
+    settings = replace(agent.settings, encoder=replace(agent.settings.encoder, **changes))
+    other = Agent(settings).eval()
+    other.load_state_dict(agent.state_dict(), strict=False)
+    return other
+
+
+def test_without_a_change_it_is_the_exported_policy(run, seen):
+    exported = load_policy(run[0])
+    exported.start([7, 8, 9])
+    np.testing.assert_allclose(act(run[0], Variant(), seen), exported.act(range(3), seen, [{}] * 3), atol=1e-6)
+
+
+def test_an_empty_mask_is_the_public_codes_zeros(run, seen):
+    np.testing.assert_allclose(act(run[0], VARIANTS["empty_mask"], seen), means(altered(run[1], mask="zeros"), seen))
+
+
+def test_no_attention_is_gates_of_0(run, seen):
+    shut = altered(run[1])
+    with torch.no_grad():
+        shut.backbone.attention.gates.zero_()
+    without = act(run[0], VARIANTS["no_attention"], seen)
+    np.testing.assert_allclose(without, means(shut, seen), atol=1e-6)
+    assert np.abs(without - means(run[1], seen)).max() > 1e-5
+
+
+@pytest.mark.parametrize("stream", ["semantic", "motion"])
+def test_a_stream_left_out_is_the_setting_of_training(run, seen, stream):
+    expected = means(altered(run[1], silent=stream), seen)
+    np.testing.assert_allclose(act(run[0], VARIANTS[f"no_{stream}_stream"], seen), expected, atol=1e-6)
+    assert np.abs(expected - means(run[1], seen)).max() > 1e-4
+
+
+def test_a_silent_stream_says_nothing_and_the_student_still_sees(run, seen):
+    frame = torch.from_numpy(seen).float().div(255.0).unflatten(1, (3, 3))
+    for stream in ("semantic", "motion"):
+        backbone = altered(run[1], silent=stream, attention="none" if stream == "motion" else "cross").backbone
+        inputs = backbone.inputs(frame, 2)
+        features = backbone(*inputs)
+        assert not getattr(features, stream).any()
+        assert torch.equal(features.student, run[1].backbone(*inputs).student)
+
+
+@pytest.mark.parametrize("name", ["inverted_mask", "shuffled_mask", "empty_mask"])
+def test_another_mask_changes_what_an_open_attention_does(run, seen, name):
+    assert np.abs(act(run[0], VARIANTS[name], seen) - means(run[1], seen)).max() > 1e-6
+
+
+def test_shuffling_goes_by_the_episodes_seed_and_not_by_its_company(run, seen):
+    shuffled = VARIANTS["shuffled_mask"]
+    together = act(run[0], shuffled, seen, (7, 8, 9))
+    np.testing.assert_allclose(act(run[0], shuffled, seen[1:2], (8,))[0], together[1], atol=1e-6)
+    assert np.abs(act(run[0], shuffled, seen, (1, 2, 3)) - together).max() > 1e-7
+
+
+def test_the_gates_are_told(run):
+    assert "+0.700 for what motion asks" in attention_gates(run[0])
+
+
+def test_networks_without_what_is_changed_are_refused():
+    encoder = TINY_AGENT.encoder
+    with pytest.raises(SemoreError, match="one stream"):
+        refuse(replace(encoder, streams="single"), VARIANTS["empty_mask"])
+    with pytest.raises(SemoreError, match="trained without attention"):
+        refuse(replace(encoder, attention="none"), VARIANTS["true_mask"])
+    refuse(replace(encoder, attention="none"), VARIANTS["no_motion_stream"])
+
+
+def test_the_true_mask_is_that_of_privileged_annotation(tmp_path):
+    """Of the walkers ahead, as recorded and as an environment's info shows them."""
+    shown: list[np.ndarray] = []
+    driver = make_policy("driver")
+
+    class Watching:
+        def start(self, seeds):
+            driver.start(seeds)
+
+        def act(self, slots, observations, infos):
+            shown.append(true_mask(infos[0], GRID))
+            return driver.act(slots, observations, infos)
+
+    rollouts = Rollouts(tmp_path / "seen.zarr")
+    rollouts.create()
+    env = DrivingEnv("JayWalk", frame_skip=2, max_episode_steps=20)
+    (name,) = record(rollouts, [env], Watching(), [3], {"policy": "driver", "action_repeat": 2})
+    env.close()
+    episode = rollouts.episode(name)
+    expected = true_grids(episode, rows_of(episode, 2)[:-1], GRID)
+    assert expected.any()
+    assert (np.stack(shown) * 255 == expected).all()
+
+
+@pytest.mark.slow
+def test_rows_are_driven_once_and_the_policy_as_it_is_among_them(run, tmp_path):
+    course = CounterfactualCourse(run[0], "HighBeam", "", "published", "embedded")
+    names, seeds, table = ("trained", *VARIANTS), range(2_000_000, 2_000_002), tmp_path / "rows.csv"
+    rows = evaluate_policies(course, names, seeds, table, 2)
+    assert [row.policy for row in rows] == [name for name in names for _ in seeds]
+    before = table.stat().st_mtime_ns
+    assert evaluate_policies(course, names, seeds, table, 2) == rows
+    assert table.stat().st_mtime_ns == before
+
+
+def test_training_variants_are_sound_runs_of_their_own():
+    found = {
+        name: settings_of("debug", "JayWalk", [], Point((("variant", name),), changes))
+        for name, changes in TRAINED.items()
+        if name in ("plain", "shuffled_mask", "privileged_mask", "no_semantic_stream")
+    }
+    assert found["shuffled_mask"].masks == "shuffled"
+    assert found["privileged_mask"].knowledge == "privileged"
+    assert found["no_semantic_stream"].agent.encoder.silent == "semantic"
+    assert len({str(settings) for settings in found.values()}) == 4
+
+
+def test_a_missing_knowledge_set_is_named_before_anything_is_trained(tmp_path):
+    ensure_set(
+        KnowledgeCache(tmp_path / "knowledge"), "privileged-cris-tiny", SetManifest({"id": "d"}, {"id": "s"}, None)
+    )
+    settings = CounterfactualSettings(
+        preset="debug",
+        base=(f"data={tmp_path}",),
+        runs=str(tmp_path / "runs"),
+        train=True,
+        variants=("privileged_mask",),
+    )
+    with pytest.raises(SemoreError, match="make annotate SEGMENTER=privileged"):
+        training(settings)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_variants_are_refused():
+    with pytest.raises(SemoreError, match=r"unknown variants \['blurred_mask'\]; choose from empty_mask"):
+        CounterfactualSettings(variants=("blurred_mask",)).validate()

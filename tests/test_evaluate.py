@@ -27,8 +27,9 @@ from datasets.settings import as_dict
 from evaluate import __main__ as command
 from evaluate import episodes
 from evaluate.episodes import Row, RunCourse, evaluate_policies, read_rows, write_rows
-from evaluate.policies import POLICIES, Grey
+from evaluate.policies import POLICIES, Frozen, Grey
 from evaluate.statistics import estimate, paired_difference
+from evaluate.table import differences, results
 from evaluate.video import film
 from train.agent import Agent
 from train.agent_settings import AgentSettings
@@ -176,25 +177,41 @@ def test_verdicts_of_the_table():
     rows += [a_row("random", seed, 1.0 + seed % 7) for seed in SEEDS]
     rows += [a_row("driver", seed, 30.0 + seed % 3) for seed in SEEDS]
     rows += [a_row("untrained", seed, 10.0 + (seed % 7) + (-1) ** seed) for seed in SEEDS]
-    columns = [list(column.cells) for column in command.differences(rows).columns]
+    columns = [list(column.cells) for column in differences(rows).columns]
     assert columns[0] == ["random", "driver", "untrained"]
     assert columns[1][0] == "+9.0"
     assert columns[3] == ["ahead", "behind", "undecided"]
-    shown = [list(column.cells) for column in command.results(rows, "title").columns]
+    assert columns[4] == ["1.00", "0.00", "0.50"]
+    shown = [list(column.cells) for column in results(rows, "title").columns]
     assert shown[0] == ["trained", "random", "driver", "untrained"]
     assert shown[-1] == ["success 10"] * 4
 
 
 def test_rows_survive_the_file(tmp_path):
-    rows = [a_row(), a_row("random", SEEDS[1], -1e-17, ending="off_road", steps=3)]
+    rows = [a_row(wall_time=1.5, renderer="embedded 2"), a_row("random", SEEDS[1], -1e-17, ending="off_road", steps=3)]
     write_rows(tmp_path / "evaluation.csv", rows)
     assert read_rows(tmp_path / "evaluation.csv") == rows
+    assert [row.wall_time for row in read_rows(tmp_path / "evaluation.csv")] == [1.5, 0.0]
     assert (tmp_path / "evaluation.csv").read_text().splitlines()[0] == COLUMNS
     assert [path.name for path in tmp_path.iterdir()] == ["evaluation.csv"]
     assert read_rows(tmp_path / "none.csv") == []
     (tmp_path / "other.csv").write_text("policy,seed\n")
     with pytest.raises(SemoreError, match=r"other\.csv.*move it away"):
         read_rows(tmp_path / "other.csv")
+
+
+def test_files_from_before_wall_time_and_renderer_are_read_and_go_on(run, jobs, tmp_path):
+    path = tmp_path / "evaluation.csv"
+    (driven,) = evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1)
+    lines = [line.rsplit(",", 2)[0] for line in path.read_text().splitlines()]
+    assert lines[0].endswith("brake,steps")
+    path.write_text("\n".join(lines) + "\n")
+    (old,) = read_rows(path)
+    assert old == replace(driven, renderer="")
+    jobs.clear()
+    rows = evaluate_policies(course_of(run), ("random",), SEEDS[:2], path, 1)
+    assert jobs == [("random", [SEEDS[1]])]
+    assert [row.renderer for row in read_rows(path)] == ["", driven.renderer] == [row.renderer for row in rows]
 
 
 def test_every_policy_drives_the_same_seeds(run, jobs, tmp_path):
@@ -210,6 +227,7 @@ def test_every_policy_drives_the_same_seeds(run, jobs, tmp_path):
     by = {policy: [row for row in rows if row.policy == policy] for policy in POLICIES}
     assert all((row.throttle, row.brake, row.steer) == (1.0, 0.0, 0.0) for row in by["full_throttle"])
     assert all(row.steps == 20 and row.ending == "success" for row in by["driver"])
+    assert all(row.wall_time > 0 and row.renderer.startswith("embedded ") for row in rows)
     for row in rows:
         # The published reward, from the row's own totals.
         expected = row.distance - 0.001 * row.crash_intensity - 0.1 * row.steps * (row.brake + row.steer)
@@ -333,6 +351,20 @@ def test_the_grey_row_is_the_trained_network_blindfolded(run):
     assert not np.array_equal(*seeing.act([0, 1], observations, [{}] * 2))
 
 
+def test_frozen_shows_each_episode_its_own_first_observation():
+    witness = Witness()
+    frozen = Frozen(witness)
+    first, later = np.random.default_rng(0).integers(0, 256, (2, 3, 9, 4, 4), np.uint8)
+    frozen.start([7, 8, 9])
+    frozen.act([0, 1, 2], first, [{}] * 3)
+    frozen.act([0, 2], later[[0, 2]], [{}] * 2)  # the episode of slot 1 has ended
+    assert np.array_equal(witness.seen[1][1], first)
+    assert np.array_equal(witness.seen[2][1], first[[0, 2]])
+    frozen.start([10])
+    frozen.act([0], later[:1], [{}])
+    assert np.array_equal(witness.seen[4][1], later[:1])
+
+
 def test_the_untrained_row_is_the_seed_s_first_network(run):
     torch.manual_seed(TRAINED.seed)
     agent = Agent(TRAINED.agent)
@@ -367,10 +399,10 @@ def test_the_video_shows_every_decision_and_the_end(run, tmp_path):
         assert reader.count_frames() == count
         pictures = [np.asarray(picture) for picture in reader]
     assert len(pictures) == count
-    assert pictures[0].shape == (4 * 128 + 48, 2 * 4 * 128, 3)
-    assert pictures[0][:512].std() > 10
-    left, right = pictures[-1][:512, :512].astype(int), pictures[-1][:512, 512:].astype(int)
-    assert np.abs(left - right).mean() > 1  # the mask lies over the right half
+    assert pictures[0].shape == (512, 512, 3)
+    assert pictures[0][:256].std() > 10
+    above, below = pictures[-1][32:256, :256].astype(int), pictures[-1][288:, :256].astype(int)
+    assert np.abs(above - below).mean() > 1  # the student's mask lies over the lower one
     assert [entry.name for entry in tmp_path.iterdir()] == ["v.mp4"]
 
 

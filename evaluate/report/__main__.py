@@ -1,0 +1,76 @@
+"""Compare runs in one self-contained HTML file: results with intervals, curves, masks, buffer, films, provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import auto_cli, set_parsing_settings
+
+from datasets.errors import SemoreError
+from datasets.files import write_text
+from datasets.settings import run_command
+from evaluate.report.media import Clip, clips
+from evaluate.report.page import LIMIT, render
+from evaluate.report.runs import contenders, courses, read_run
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What to compare, and where to write it."""
+
+    runs: tuple[str, ...]
+    """Names of the runs, or paths of their folders; the first one is what the others are compared with."""
+    folder: str = "runs"
+    """Folder of all runs."""
+    out: str = ""
+    """The file to write; default report.html, in the run's folder when there is but one, else in the folder of all."""
+    films: bool = True
+    """Film the best, median and worst episode and the hardest crashes of each contender's first run."""
+    watts: float = 10.0
+    """Power of one busy core, for the estimate of energy."""
+
+
+def paths(settings: ReportSettings) -> list[Path]:
+    """The runs' folders; SemoreError naming the first setting that makes no sense."""
+    found = [Path(name) if Path(name).is_dir() else Path(settings.folder) / name for name in settings.runs]
+    if not found:
+        raise SemoreError("name at least one run: --runs '[JayWalk-laptop]'")
+    if len({path.resolve() for path in found}) < len(found):
+        raise SemoreError(f"runs {', '.join(settings.runs)}: one is named twice")
+    if settings.watts <= 0:
+        raise SemoreError(f"watts {settings.watts} must be above 0")
+    return found
+
+
+def main() -> None:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    settings: ReportSettings = auto_cli(ReportSettings, as_positional=False, description=__doc__)
+    folders = paths(settings)
+    runs = [read_run(folder) for folder in folders]
+    found = courses(runs)
+    if not found:
+        raise SemoreError("none of the runs has a row of its trained policy; run `make evaluate` first")
+    filmed: dict[str, list[Clip]] = {}
+    missing: dict[str, str] = {}
+    for one in contenders(runs):
+        run = one.first
+        if not settings.films:
+            missing[run.name] = "not filmed: --films false"
+        elif not (run.folder / "policy.pt2").exists():
+            missing[run.name] = "not filmed: its policy.pt2 is gone"
+        else:
+            own = [course for course in found if run.episodes("trained", course)]
+            filmed[run.name] = clips(run, own[0]) if own else []
+    text = render(runs, filmed, settings.watts, missing)
+    if len(text.encode()) > LIMIT:
+        raise SemoreError(f"the report would take {len(text.encode()) / 1e6:.1f} MB of text; compare fewer runs")
+    place = folders[0] if len(folders) == 1 else Path(settings.folder)
+    out = Path(settings.out) if settings.out else place / "report.html"
+    write_text(out, text)
+    print(f"{out}: {len(runs)} runs, {len(text.encode()) / 1e6:.1f} MB in one file")
+    print(f"next: open it in a browser: {out.resolve().as_uri()}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,130 @@
+"""Films of the best, median and worst test episode and strips of crashes, driven once per run and kept in its folder;
+and the album that takes them into the page, up to its size."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from collect.behaviour import load_view
+from datasets.files import read_json, write_json
+from datasets.progress import meter
+from evaluate import strip, video
+from evaluate.episodes import Row, RunCourse, driven
+from evaluate.moments import record
+from evaluate.overlay import compose
+from evaluate.report.runs import Course, Run
+
+CRASHES: Final = 6
+"""Strips per run: the hardest crashes."""
+PICTURES: Final = 8
+"""Attention pictures per run at most, evenly apart in time and the last one always."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A filmed episode: why it was chosen, its row of evaluation.csv, its files, and the totals of the filmed drive,
+    which may differ from the row's by rounding, since a film is driven alone."""
+
+    role: str
+    row: Row
+    film: Path | None
+    strip: Path | None
+    told: dict[str, Any]
+
+
+def chosen(rows: Sequence[Row]) -> dict[str, Row]:
+    """The best, the median (the lower one of two) and the worst episode by reward; without those that failed."""
+    order = sorted(driven(rows), key=lambda row: row.reward)
+    if not order:
+        return {}
+    return {"best": order[-1], "median": order[(len(order) - 1) // 2], "worst": order[0]}
+
+
+def crashes(rows: Sequence[Row]) -> list[Row]:
+    """The hardest crashes, at most CRASHES."""
+    hit = [row for row in driven(rows) if row.crash_intensity > 0]
+    return sorted(hit, key=lambda row: -row.crash_intensity)[:CRASHES]
+
+
+def clips(run: Run, course: Course) -> list[Clip]:
+    """Film what is not yet in `<run>/films` or is older than the policy; SemoreError without policy.pt2."""
+    rows = run.episodes("trained", course)
+    films = {f"{role} of {len(driven(rows))}": row for role, row in chosen(rows).items()}
+    strips = crashes(rows)
+    view = load_view(run.folder)
+    world = RunCourse(run.folder, *course, view["reward"], view.get("simulator", "embedded"))
+    wanted = dict.fromkeys(row.seed for row in [*films.values(), *strips])
+    found: dict[int, dict[str, Any]] = {}
+    with meter(f"film {run.name}", len(wanted), "episodes") as progress:
+        for seed in wanted:
+            filmed = any(row.seed == seed for row in films.values())
+            found[seed] = _film(world, seed, filmed)
+            progress.advance(1, f"seed {seed}")
+    told = [
+        Clip(role, row, _path(world, row.seed, "mp4"), None, found[row.seed]) for role, row in films.items()
+    ]
+    return told + [
+        Clip("crash", row, None, _path(world, row.seed, "jpg"), found[row.seed])
+        for row in strips
+        if found[row.seed]["crash_intensity"] > 0
+    ]
+
+
+def attention_pictures(run: Run) -> list[tuple[int, Path]]:
+    """(update, picture) of what the trainer drew, at most PICTURES."""
+    every = sorted((run.folder / "pictures").glob("update-*.png"))
+    step = max(1, -(-len(every) // PICTURES))
+    return [(int(path.stem.rpartition("-")[2]), path) for path in reversed(every[::-1][::step])]
+
+
+@dataclass
+class Album:
+    """Files as data URIs, until `limit` bytes are spent."""
+
+    limit: int
+    spent: int = 0
+    left_out: list[Path] = field(default_factory=list)
+
+    def add(self, path: Path) -> str | None:
+        """A data URI (pictures as WebP or JPEG, films as they are), None when there is no room left for it."""
+        if path.suffix == ".png":
+            with Image.open(path) as picture, BytesIO() as buffer:
+                picture.convert("RGB").save(buffer, format="webp", quality=82, method=6)
+                kind, content = "image/webp", buffer.getvalue()
+        else:
+            kind, content = {".mp4": "video/mp4", ".jpg": "image/jpeg"}[path.suffix], path.read_bytes()
+        address = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        if self.spent + len(address) > self.limit:
+            self.left_out.append(path)
+            return None
+        self.spent += len(address)
+        return address
+
+
+def _path(world: RunCourse, seed: int, suffix: str) -> Path:
+    return world.run / "films" / f"{world.scenario}-{world.weather}-{seed}.{suffix}"
+
+
+def _film(world: RunCourse, seed: int, filmed: bool) -> dict[str, Any]:
+    """The totals of the episode; its film, if wanted, and the strip of its hardest impact, if any, are on disk."""
+    film, notes = _path(world, seed, "mp4"), _path(world, seed, "json")
+    trained = (world.run / "policy.pt2").stat().st_mtime
+    needed = (notes, film) if filmed else (notes,)
+    if all(path.exists() and path.stat().st_mtime >= trained for path in needed):
+        told: dict[str, Any] = read_json(notes)
+        return told
+    moments = record(world, seed)
+    if filmed:
+        video.save(compose(moments), film, video.frame_rate(moments))
+    picture = strip.strip(moments)
+    if picture is not None:
+        strip.save(picture, _path(world, seed, "jpg"))
+    write_json(notes, moments[-1].metrics)
+    return moments[-1].metrics

@@ -1,0 +1,173 @@
+"""What the report reads of each run's folder, and which runs are the same contender under other training seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.errors import SemoreError
+from datasets.files import read_json
+from datasets.settings import flat
+from evaluate.episodes import Row, driven, read_rows
+from train.log import read_metrics
+
+PLACES: Final = ("run", "runs", "data", "seed", "seeds", "parallel", "scheduler", "device", "threads", "wandb", "preset")
+"""Settings that tell where and how a run was made, not what was trained."""
+
+SPELT: Final = {
+    "semore": "Semore", "sac": "SAC", "sac-segmentation": "SAC + segmentation", "deepmdp": "DeepMDP", "drq": "DrQ",
+    "curl": "CURL", "cloning": "Cloning",
+}  # fmt: skip
+"""Methods as their authors write them."""
+
+Course = tuple[str, str]
+"""Scenario and weather."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished, evaluated run. `metrics` holds (update, value) rows, (N, 2) float64, by name; `settings` are flat."""
+
+    folder: Path
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    summary: Mapping[str, Any]
+    metrics: Mapping[str, NDArray[np.float64]]
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def seed(self) -> int:
+        return int(self.summary["seed"])
+
+    @property
+    def method(self) -> str:
+        return str(self.summary["method"])
+
+    @cached_property
+    def trained_as(self) -> dict[str, str]:
+        """The settings that decide what was trained, printable."""
+        return {name: str(value) for name, value in self.settings.items() if name not in PLACES}
+
+    def metric(self, name: str) -> NDArray[np.float64]:
+        """(N, 2) updates and values; empty when it was never logged."""
+        return self.metrics.get(name, np.empty((0, 2)))
+
+    def over_decisions(self, name: str) -> NDArray[np.float64]:
+        """(N, 2) decisions offered to the buffer so far, and values."""
+        rows, offered = self.metric(name), self.metric("replay/offered")
+        if not len(rows) or not len(offered):
+            return rows
+        return np.stack([np.interp(rows[:, 0], offered[:, 0], offered[:, 1]), rows[:, 1]], 1)
+
+    def episodes(self, policy: str, course: Course) -> list[Row]:
+        """The policy's rows on a course, failed ones included."""
+        return [row for row in self.rows if row.policy == policy and (row.scenario, row.weather) == course]
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """Runs that differ in their training seed only; `number` picks the colour."""
+
+    number: int
+    label: str
+    runs: tuple[Run, ...]
+
+    @property
+    def first(self) -> Run:
+        """The run that stands for it in films and pictures."""
+        return self.runs[0]
+
+
+def read_run(folder: Path) -> Run:
+    """SemoreError naming what to do when the folder is no run, or not finished, or not evaluated."""
+    if not (folder / "settings.json").exists():
+        raise SemoreError(f"{folder} is no run; give names of folders in runs/ that `make train` has made")
+    for name, remedy in (("summary.json", "train"), ("metrics.csv", "train"), ("evaluation.csv", "evaluate")):
+        if not (folder / name).exists():
+            raise SemoreError(f"{folder} has no {name}; run `make {remedy} RUN={folder.name}` to the end first")
+    saved = read_json(folder / "settings.json")
+    metrics: dict[str, list[tuple[int, float]]] = {}
+    for update, name, value in read_metrics(folder / "metrics.csv"):
+        metrics.setdefault(name, []).append((update, value))
+    return Run(
+        folder,
+        dict(flat(saved["settings"])),
+        saved.get("environment", {}),
+        read_json(folder / "summary.json"),
+        {name: np.array(rows, np.float64) for name, rows in metrics.items()},
+        tuple(read_rows(folder / "evaluation.csv")),
+    )
+
+
+def contenders(runs: Sequence[Run]) -> list[Contender]:
+    """In the order given; a method that stands there in several variants is labelled with what they differ in."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        for group in groups:
+            if group[0].trained_as == run.trained_as:
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return [Contender(number, _label(group[0], groups), tuple(group)) for number, group in enumerate(groups)]
+
+
+def differing(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """The settings in which the runs are not all alike, with each run's value ("–" where it has no such setting)."""
+    names = dict.fromkeys(name for run in runs for name in run.trained_as)
+    table = {name: [run.trained_as.get(name, "–") for run in runs] for name in names}
+    return {name: values for name, values in table.items() if len(set(values)) > 1}
+
+
+def courses(runs: Sequence[Run]) -> list[Course]:
+    """Every scenario and weather that a trained policy drove, the one most runs drove first."""
+    found = [
+        course
+        for run in runs
+        for course in dict.fromkeys((row.scenario, row.weather) for row in run.rows if row.policy == "trained")
+    ]
+    return sorted(dict.fromkeys(found), key=lambda course: -found.count(course))
+
+
+def table_of(runs: Sequence[Run], policy: str, course: Course, metric: str = "reward") -> NDArray[np.float64]:
+    """(runs, test seeds) float64 of the test seeds that every run was evaluated on, ascending, NaN where the
+    simulator failed; (0, 0) without runs that have the policy."""
+    every = [{row.seed: row for row in run.episodes(policy, course)} for run in runs]
+    every = [rows for rows in every if rows]
+    if not every:
+        return np.empty((0, 0))
+    valid = [{row.seed for row in driven(list(rows.values()))} for rows in every]
+    shared = sorted(set.intersection(*(set(rows) for rows in every)))
+    return np.array(
+        [
+            [getattr(rows[seed], metric) if seed in kept else np.nan for seed in shared]
+            for rows, kept in zip(every, valid, strict=True)
+        ]
+    )
+
+
+def test_seeds(runs: Sequence[Run], policy: str, course: Course) -> list[int]:
+    """The columns of `table_of`."""
+    every = [{row.seed for row in run.episodes(policy, course)} for run in runs]
+    every = [seeds for seeds in every if seeds]
+    return sorted(set.intersection(*every)) if every else []
+
+
+def _label(run: Run, groups: Sequence[Sequence[Run]]) -> str:
+    name = SPELT.get(run.method, run.method)
+    namesakes = [group[0] for group in groups if group[0].method == run.method]
+    if len(namesakes) == 1:
+        return name
+    changed = [f"{key.rpartition('.')[2]} {run.trained_as.get(key, '–')}" for key in differing(namesakes)]
+    more = f", {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"{name} ({', '.join(changed[:3])}{more})"

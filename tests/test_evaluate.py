@@ -26,7 +26,7 @@ from datasets.schema import SEED_SPLITS
 from datasets.settings import as_dict
 from evaluate import __main__ as command
 from evaluate import episodes
-from evaluate.episodes import Row, RunCourse, evaluate_policies, read_rows, write_rows
+from evaluate.episodes import Row, RunCourse, evaluate_courses, evaluate_policies, read_rows, write_rows
 from evaluate.policies import POLICIES, Frozen, Grey
 from evaluate.statistics import estimate, paired_difference
 from evaluate.table import differences, results
@@ -305,6 +305,26 @@ def test_rows_of_other_scenarios_weathers_and_policies_stay(run, jobs, tmp_path)
     assert jobs == [("random", [SEEDS[0]])]
 
 
+def test_a_matrix_is_driven_cell_by_cell_into_one_file(run, jobs, tmp_path):
+    path = tmp_path / "evaluation.csv"
+    courses = [
+        course_of(run, scenario=scenario, weather=weather)
+        for scenario in ("JayWalk", "HighBeam")
+        for weather in ("midnight", "")
+    ]
+    rows = evaluate_courses(courses, ("full_throttle", "random"), SEEDS[:2], path, 1)
+    # HighBeam's own weather is midnight.
+    cells = [("JayWalk", "midnight"), ("JayWalk", "hard_high_light"), ("HighBeam", "midnight")]
+    expected = [(*cell, policy, seed) for cell in cells for policy in ("full_throttle", "random") for seed in SEEDS[:2]]
+    assert [(row.scenario, row.weather, row.policy, row.seed) for row in rows] == expected
+    assert read_rows(path) == rows
+    assert len(jobs) == 6
+    write_rows(path, rows[:5] + rows[6:])
+    jobs.clear()
+    assert evaluate_courses(courses, ("full_throttle", "random"), SEEDS[:2], path, 1) == rows == read_rows(path)
+    assert jobs == [("full_throttle", [SEEDS[1]])]
+
+
 def test_worker_processes_give_the_same_rows(run, tmp_path):
     """The real pool and whole episodes; random actions end them soon."""
     rows = evaluate_policies(course_of(run), ("random",), SEEDS[:2], tmp_path / "evaluation.csv", 1)
@@ -419,6 +439,12 @@ def test_the_command_line(run, jobs, tmp_path, monkeypatch, capsys):
     command.main()
     assert len(jobs) == 2
     assert not list(run.glob("*.mp4"))
+    monkeypatch.setattr(sys, "argv", [*words, "--scenarios", "[JayWalk, HighWay]", "--weathers", "['', midnight]"])
+    jobs.clear()
+    command.main()
+    assert len(jobs) == 6  # JayWalk in its own weather is there
+    assert len(read_rows(run / "evaluation.csv")) == 16
+    assert "run: HighWay, midnight, 2 test seeds" in " ".join(capsys.readouterr().out.split())
     for extra, word in (
         (["--policies", "[pilot]"], "pilot"),
         (["--episodes", "0"], "episodes 0"),

@@ -11,14 +11,16 @@ from PIL import Image
 
 from datasets.errors import SemoreError
 from datasets.files import write_json
+from evaluate.compare import significance
 from evaluate.episodes import Row, write_rows
-from evaluate.learning import by_method, draw, read_run, rewards, summary, write_csv
+from evaluate.learning import draw, write_csv
+from evaluate.runs import by_method, read_run, values
 from evaluate.statistics import across_runs, difference_across_runs
 
 
 def make_run(root: Path, method: str, seed: int, reward: float, episodes: range = range(5)) -> Path:
     """A run's folder: two validations; test episode i has `reward` + i."""
-    folder = root / f"{method}-{seed}"
+    folder = root / f"{method}-seed{seed}"
     folder.mkdir()
     write_json(folder / "summary.json", {"method": method, "seed": seed})
     lines = ["update,metric,value", "10,loss/q,0.5", "20,replay/offered,300", f"20,validation/reward,{reward}"]
@@ -57,18 +59,20 @@ def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
     groups = by_method([read_run(make_run(tmp_path, *one)) for one in made])
     assert list(groups) == ["semore", "sac"]
     assert [run.seed for run in groups["sac"]] == [1, 2]
-    assert rewards(groups["sac"])[:, 0].tolist() == [20.0, 10.0]
+    assert values(groups["sac"])[:, 0].tolist() == [20.0, 10.0]
     draw(groups, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").size == (960, 540)
     write_csv(tmp_path / "some.csv", [{"method": "sac", "reward": 1.5}])
     with open(tmp_path / "some.csv", newline="") as handle:
         assert list(csv.DictReader(handle)) == [{"method": "sac", "reward": "1.5"}]
-    cells = [list(column.cells) for column in summary(groups).columns]
+    cells = [list(column.cells) for column in significance(groups).columns]
     assert cells[1] == ["57 ± 5", "17 ± 5"]
-    assert cells[3][0] == ""
-    assert cells[3][1].startswith("+40 (")
-    assert cells[3][1].endswith("ahead")
-    assert cells[4] == ["1: 52, 2: 62", "1: 22, 2: 12"]
+    assert cells[3] == ["57", "17"]
+    assert cells[5][0] == ""
+    assert cells[5][1].startswith("+40 (")
+    assert cells[5][1].endswith("ahead")
+    assert cells[6] == ["", "1.00 (1.00 … 1.00)"]
+    assert cells[7] == ["1: 52, 2: 62 (std 5)", "1: 22, 2: 12 (std 5)"]
 
 
 class TestAcrossRuns:

@@ -1,0 +1,94 @@
+"""Many runs in one table: grouping, what is shared, the paper's form, and the published row."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_learning import make_run
+
+from datasets.errors import SemoreError
+from datasets.files import write_json
+from evaluate import compare
+from evaluate.compare import paper_form
+from evaluate.episodes import SIMULATOR_FAILED, read_rows, write_rows
+from evaluate.runs import by_method, read_run, shared_cells, shared_seeds, values
+
+
+def change(folder: Path, **changes: object) -> Path:
+    """Change every row of a run's evaluation."""
+    rows = read_rows(folder / "evaluation.csv")
+    write_rows(folder / "evaluation.csv", [replace(row, **changes) for row in rows])
+    return folder
+
+
+def cells(table) -> list[list[str]]:
+    return [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]
+
+
+def test_the_paper_s_form(tmp_path):
+    folders = [make_run(tmp_path, *one) for one in (("sac", 1, 10.0), ("semore", 1, 50.0), ("semore", 2, 60.0))]
+    shown = cells(paper_form(by_method([read_run(folder) for folder in folders])))
+    assert shown[0] == ["semore", "2", "10", "57 ± 5", "9 ± 0", "0 ± 0", "0.000 ± 0.000", "0.000 ± 0.000"]
+    assert shown[1][:4] == ["sac", "1", "5", "12 ± 1"]
+    assert shown[2][:4] == ["random", "", "5", "-3 ± 1"]  # once, not once a run
+    published = ["Semore as published, in CARLA", "", "", "201 ± 54", "233 ± 66", "2043 ± 98", "n/a", "n/a"]
+    assert shown[3:] == [published]
+
+
+def test_what_was_published_of_one_scenario_is_not_shown_beside_another(tmp_path):
+    run = read_run(change(make_run(tmp_path, "semore", 1, 50.0), scenario="HighWay"))
+    assert [row[0] for row in cells(paper_form(by_method([run])))] == ["semore", "random"]
+
+
+def test_failed_episodes_are_counted_and_in_no_mean(tmp_path):
+    folder = make_run(tmp_path, "semore", 1, 50.0)
+    rows = read_rows(folder / "evaluation.csv")
+    write_rows(folder / "evaluation.csv", [replace(rows[0], ending=SIMULATOR_FAILED, reward=0.0), *rows[1:]])
+    run = read_run(folder)
+    assert cells(paper_form({"semore": [run]}))[0][2:4] == ["4 (1 failed)", "52 ± 1"]  # of 51, 52, 53, 54
+    assert np.array_equal(values([run]), [[np.nan, 51.0, 52.0, 53.0, 54.0]], equal_nan=True)
+
+
+def test_runs_of_one_method_with_other_settings_are_methods_of_their_own(tmp_path):
+    folders = [make_run(tmp_path, "semore", seed, 50.0) for seed in (1, 2)]
+    grey = make_run(tmp_path, "semore-grey", 1, 5.0)
+    write_json(grey / "summary.json", {"method": "semore", "seed": 1})
+    groups = by_method([read_run(folder) for folder in (*folders, grey)])
+    assert {name: [run.name for run in runs] for name, runs in groups.items()} == {
+        "semore": ["semore-seed1", "semore-seed2"],
+        "semore-grey": ["semore-grey-seed1"],
+    }
+    with pytest.raises(SemoreError, match="a training seed is there twice"):
+        by_method([read_run(folders[0])] * 2)
+
+
+def test_only_what_all_runs_have_driven_is_compared(tmp_path):
+    one, other = make_run(tmp_path, "sac", 1, 10.0), make_run(tmp_path, "drq", 1, 10.0, range(2, 8))
+    rows = read_rows(one / "evaluation.csv")
+    write_rows(one / "evaluation.csv", [*(replace(row, weather="midnight") for row in rows), *rows])
+    runs = [read_run(one), read_run(other)]
+    assert shared_cells(runs) == [("JayWalk", "normal")]
+    seeds = shared_seeds(runs, ("JayWalk", "normal"))
+    assert seeds == {2_000_002, 2_000_003, 2_000_004}
+    assert values([run.within(("JayWalk", "normal"), seeds) for run in runs]).shape == (2, 3)
+    with pytest.raises(SemoreError, match="not driven in the same scenario and weather"):
+        shared_cells([runs[0], read_run(change(other, weather="cloudy"))])
+
+
+def test_the_command_shows_a_table_for_each_shared_cell(tmp_path, monkeypatch, capsys):
+    folders = [make_run(tmp_path, *one) for one in (("sac", 1, 10.0), ("semore", 1, 50.0))]
+    for folder in folders:
+        rows = read_rows(folder / "evaluation.csv")
+        dark = [replace(row, scenario="HighBeam", weather="midnight") for row in rows]
+        write_rows(folder / "evaluation.csv", [*rows, *dark])
+    monkeypatch.setattr(sys, "argv", ["compare", *map(str, folders)])
+    compare.main()
+    shown = capsys.readouterr().out
+    assert "JayWalk, normal: mean ± std over pooled episodes, the 5 test seeds of all runs" in shown
+    assert "HighBeam, midnight" in shown
+    assert shown.count("Semore as published, in CARLA") == 1
+    assert shown.count("+40 (+40 … +40): ahead") == 2

@@ -26,7 +26,7 @@ class Annotations:
     words: list[str]
 
 
-def annotations(episode: Episode, rows: NDArray[np.int64], knowledge: KnowledgeSet | None) -> Annotations:
+def read_annotations(episode: Episode, rows: NDArray[np.int64], knowledge: KnowledgeSet | None) -> Annotations:
     """The annotations of these rows; without a knowledge set nothing is known of any."""
     arrays = episode.read("digest", "state_digest", "action")
     acted = rows[rows < episode.steps]

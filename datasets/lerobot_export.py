@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets.annotations import annotations
+from datasets.annotations import read_annotations
 from datasets.errors import SemoreError
 from datasets.files import fsync_folder, write_json
 from datasets.knowledge import KnowledgeSet
@@ -97,7 +97,7 @@ def _columns(episode: Episode, knowledge: KnowledgeSet | None) -> dict[str, NDAr
     speed = np.hypot(ego[:, EGO_COLUMN["vx"]], ego[:, EGO_COLUMN["vy"]])
     columns = {IMAGES[0]: arrays["rgb"][:steps]}
     if knowledge is not None:
-        known = annotations(episode, np.arange(steps), knowledge)
+        known = read_annotations(episode, np.arange(steps), knowledge)
         columns |= {IMAGES[1]: known.masks[..., None], "observation.h_ka_valid": known.valid}
     return columns | {
         "observation.state": np.stack([speed, *(ego[:, EGO_COLUMN[name]] for name in STATE[1:])], 1),
@@ -223,13 +223,12 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
 
 def statistics(column: NDArray[Any], dtype: str) -> dict[str, NDArray[Any]]:
     """min, max, mean, std and count of a column: per entry (k,); of pictures per channel (C, 1, 1), in [0, 1]."""
-    if dtype == "image":
-        shown = column[::STATISTICS_STRIDE]
-        values, shape, count = shown.reshape(-1, shown.shape[-1]) / 255.0, (-1, 1, 1), len(shown)
-    else:
-        values, shape, count = column.reshape(len(column), -1).astype(np.float64), (-1,), len(column)
+    shown = column[::STATISTICS_STRIDE] if dtype == "image" else column.reshape(len(column), -1)
+    values = shown.reshape(-1, shown.shape[-1]).astype(np.float64) / (255.0 if dtype == "image" else 1.0)
     found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
-    return {**{key: value.reshape(shape) for key, value in found.items()}, "count": np.array([count])}
+    if dtype == "image":
+        found = {key: value.reshape(-1, 1, 1) for key, value in found.items()}
+    return {**found, "count": np.array([len(shown)])}
 
 
 def merge_statistics(parts: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations import annotations
+from datasets.annotations import read_annotations
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
 from datasets.knowledge import KnowledgeSet
@@ -27,7 +27,7 @@ def export_rerun(episode: Episode, target: Path, knowledge: KnowledgeSet | None 
         raise SemoreError("rerun-sdk is missing; run `.venv/bin/pip install -r requirements-export.lock`") from None
     arrays = episode.read("rgb", "semantic", "action", "reward", "speed", "impulse")
     rows = episode.decision_rows
-    known = annotations(episode, rows, knowledge)
+    known = read_annotations(episode, rows, knowledge)
     place = {int(row): number for number, row in enumerate(rows)}
     curves = [
         rrb.TimeSeriesView(origin=name, name=name) for name in ("speed", "reward", "action", "impulse", "verdict")

@@ -1,0 +1,1 @@
+"""Walk through a rollout in a browser."""

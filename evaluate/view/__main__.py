@@ -1,0 +1,73 @@
+"""Walk through a recorded episode in a browser: camera, H_ka, phrases, verdicts, reward and control on a time line.
+Writes one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+from jsonargparse import auto_cli, set_parsing_settings
+
+from datasets.errors import SemoreError
+from datasets.files import write_text
+from datasets.inventory import choose_set
+from datasets.rollouts import Rollouts, rollouts_path
+from datasets.settings import run_command
+from evaluate.view.scene import coverage_line, scene
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Which episode to show, and where to write the page."""
+
+    data: str = "data"
+    """Folder of all recorded data."""
+    rollouts: str = ""
+    """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
+    scenario: str = "JayWalk"
+    """Names the rollouts folder when `rollouts` does not."""
+    preset: str = "laptop"
+    """As scenario."""
+    episode: str = ""
+    """Name of the episode; default the first."""
+    knowledge: str = ""
+    """Knowledge set to show; default the one that covers most of the episode, `none` for none."""
+    out: str = ""
+    """The HTML file; default <data>/exports/<rollouts>-<episode>.html."""
+
+
+def page(moments: dict[str, Any]) -> str:
+    """The page, whole: styles, script, pictures and numbers inside."""
+    folder = files("evaluate.view")
+    style, script, template = ((folder / name).read_text("utf-8") for name in ("view.css", "view.js", "page.html"))
+    data = json.dumps(moments, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    return Environment(autoescape=True).from_string(template).render(style=style, script=script, data=data, **moments)
+
+
+def main() -> None:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    settings: ViewSettings = auto_cli(ViewSettings, as_positional=False, description=__doc__)
+    rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
+    rollouts.episodes()  # SemoreError when there are none
+    names = rollouts.names()
+    if not names:
+        raise SemoreError(f"{rollouts.path} has no episode; run `make collect` first")
+    name = settings.episode or names[0]
+    if name not in names:
+        raise SemoreError(f"{rollouts.path} has no episode {name!r}; it has {len(names)}: {names[0]} … {names[-1]}")
+    episode = rollouts.episode(name)
+    knowledge = choose_set(settings.data, settings.knowledge, [episode])
+    moments = scene(episode, knowledge)
+    target = Path(settings.out or f"{settings.data}/exports/{rollouts.path.stem}-{name}.html")
+    write_text(target, page(moments))
+    print(f"{target}: {len(moments['step'])} frames, {target.stat().st_size / 1e6:.1f} MB")
+    print(coverage_line(moments["valid"], knowledge))
+    print(f"next: open {target} in a browser; arrow keys step, space plays")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,15 +1,15 @@
 # Semore. `make help` lists the targets; each installs what it needs into .venv on first use, and resumes when repeated.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate eyes doctor test test-slow test-carla lint bench
-.PHONY: format clean
+.PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate compare report view counterfactual sweep eyes
+.PHONY: doctor test test-slow test-carla lint bench format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
 SCENARIO ?= JayWalk
 # Further choices, passed on only when given: METHOD, RUN, ROLLOUTS, KNOWLEDGE, WEATHER, SIM, DESCRIBER, SEGMENTER, SAMPLE,
 # FRAMES, BUDGET, SCHEDULER, WORKERS, with SIM=carla CARLA_HOST, CARLA_PORT, CARLA (a command line that starts a server) and
-# SERVERS, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
+# SERVERS, RUNS, EPISODE, VARY, and ARGS for anything else, e.g. make train ARGS="--seed 2 --run second".
 common = --preset $(PRESET) --scenario $(SCENARIO)
 option = $(if $($(1)),--$(2) $($(1)))
 # A knowledge set is called after its producers unless KNOWLEDGE says otherwise (annotate.settings.default_knowledge).
@@ -29,7 +29,9 @@ carla = $(if $(filter carla,$(SIM)),$(if $(CARLA),--carla.command "$$CARLA") $(c
 drive = $(call option,WEATHER,weather) $(call option,SIM,simulator) $(carla)
 empty :=
 comma := ,
-seeds = $(if $(SEEDS),--seeds [$(subst $(empty) $(empty),$(comma),$(strip $(SEEDS)))])
+list = [$(subst $(empty) $(empty),$(comma),$(strip $(1)))]
+seeds = $(if $(SEEDS),--seeds $(call list,$(SEEDS)))
+cluster = $(call option,SCHEDULER,scheduler) $(call option,WORKERS,workers)
 run = .venv/bin/python -m
 # A file's tests stay together: what a module's fixtures make is made once.
 parallel = -n auto --maxprocesses 4 --dist loadfile
@@ -44,6 +46,11 @@ help:
 	@echo "make test-carla                        the CARLA client against our loopback server"
 	@echo "make doctor                            what is there of all that Semore can use, and how to get the rest"
 	@echo "make bench                             speeds of all stages and of rivals, against their targets"
+	@echo "make report RUNS=\"a b\"                 one HTML file that compares runs: tables, curves, masks, films"
+	@echo "make compare RUNS=\"a b\"                the same in the paper's form, printed"
+	@echo "make view EPISODE=                     walk through a recorded episode in the browser"
+	@echo "make counterfactual                    does the knowledge matter, and where: other masks, no attention, one stream"
+	@echo "make sweep VARY=\"agent.lr=3e-4,1e-3\"   train for every value and seed, evaluate, draw"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
@@ -105,6 +112,23 @@ test-carla: .venv/.carla
 
 doctor: setup
 	@$(run) collect.doctor $(carla) $(call option,SCHEDULER,scheduler) $(ARGS)
+
+runs = $(or $(RUNS),$(or $(named),$(plain)))
+
+report: setup
+	@$(run) evaluate.report --runs $(call list,$(runs)) $(ARGS)
+
+compare: setup
+	@$(run) evaluate.compare $(addprefix runs/,$(runs)) $(ARGS)
+
+view: setup
+	@$(run) evaluate.view $(common) $(call option,recorded,rollouts) $(call option,KNOWLEDGE,knowledge) $(call option,EPISODE,episode) $(ARGS)
+
+counterfactual: setup
+	@$(run) evaluate.counterfactual $(common) $(call option,named,run) $(seeds) $(cluster) $(ARGS)
+
+sweep: setup
+	@$(run) evaluate.sweep $(common) $(addprefix --vary ,$(VARY)) $(seeds) $(cluster) $(ARGS)
 
 eyes: setup
 	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)

@@ -112,7 +112,7 @@ def main() -> None:
     if settings.video and not video.exists():
         film(courses[0], first, video)
     print(f"every episode: {table}" + (f"; video: {video}" if settings.video else ""))
-    print(f"next: look at the curves with `.venv/bin/tensorboard --logdir {settings.runs}`, or train another scenario")
+    print(f"next: `.venv/bin/python -m evaluate.compare {folder} …` sets it beside other runs")
 
 
 if __name__ == "__main__":

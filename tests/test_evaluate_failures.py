@@ -103,7 +103,7 @@ def test_a_worker_that_dies_is_said_and_costs_only_its_own_episodes(tmp_path, mo
         return drive(course, policy, seeds)
 
     monkeypatch.setattr(episodes, "_drive", dying)
-    with pytest.raises(SemoreError, match="worker died.*run the same command again"):
+    with pytest.raises(SemoreError, match=r"worker died.*run the same command again"):
         evaluate_policies(FragileCourse(), POLICIES, SEEDS, path, 1)
     assert [row.policy for row in read_rows(path)] == ["full_throttle"] * len(SEEDS)
 

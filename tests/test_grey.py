@@ -30,7 +30,7 @@ def run(tmp_path_factory, one_thread) -> tuple[Path, list[float]]:
             shown.update((motion.float().unique() + GREY / 255).tolist())
         return forward(self, static, motion, *knowledge)
 
-    schedule = replace(TINY.schedule, updates=12, offline_updates=4, refresh_every=6, validate_every=0)
+    schedule = replace(TINY.schedule, updates=6, offline_updates=2, refresh_every=4, validate_every=0)
     data = make_data(tmp_path_factory.mktemp("data"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DualStream, "forward", watching)

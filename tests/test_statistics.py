@@ -67,7 +67,7 @@ class TestAcrossRuns:
     def test_it_is_the_interval_of_draws_made_one_by_one(self):
         generator = np.random.default_rng(5)
         draws = []
-        for _ in range(20_000):
+        for _ in range(10_000):
             runs, episodes = generator.integers(3, size=3), generator.integers(12, size=12)
             draws.append(OURS[runs][:, episodes].mean())
         found = across_runs(OURS)
@@ -105,7 +105,7 @@ class TestDifferences:
     def test_it_is_the_interval_of_draws_made_one_by_one(self):
         generator = np.random.default_rng(5)
         draws = []
-        for _ in range(20_000):
+        for _ in range(10_000):
             episodes = generator.integers(12, size=12)
             one, other = generator.integers(3, size=3), generator.integers(4, size=4)
             draws.append(OURS[one][:, episodes].mean() - THEIRS[other][:, episodes].mean())

@@ -1,5 +1,5 @@
-"""Look after recorded data and the knowledge cache: which records serve a frame, what a change makes stale, what can
-go, what is damaged."""
+"""Look after recorded data and the knowledge cache: what there is and whether it is sound, other formats and folders,
+which records serve a frame, what a change makes stale, what can go."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from datasets.dataset_card import Card
+from datasets.hub import Pull, Push
 from datasets.ledger import MANY, OPTIONAL
 from datasets.ledger_compact import Compact
 from datasets.ledger_diff import Diff
@@ -40,6 +42,9 @@ COMMANDS: Final[Mapping[str, type[Command]]] = {
     "split": Split,
     "export": Export,
     "import": Import,
+    "card": Card,
+    "push": Push,
+    "pull": Pull,
     "why": Why,
     "diff": Diff,
     "sets": Sets,
@@ -56,12 +61,14 @@ def command(arguments: Sequence[str] | None = None) -> Command:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog="python -m datasets", description=__doc__)
     subcommands = parser.add_subcommands(required=True, dest="command")
+    given = list(sys.argv[1:] if arguments is None else arguments)
     for name, settings in COMMANDS.items():
         about = " ".join((settings.__doc__ or "").split())
         subparser = ArgumentParser(description=about)
-        _add_arguments(subparser, settings)
+        if name in given[:1]:  # the settings of all commands together take half a second
+            _add_arguments(subparser, settings)
         subcommands.add_subcommand(name, subparser, help=about.partition(". ")[0])
-    parsed = parser.instantiate(parser.parse_args(list(sys.argv[1:] if arguments is None else arguments)))
+    parsed = parser.instantiate(parser.parse_args(given))
     return COMMANDS[parsed.command](**vars(parsed[parsed.command]))
 
 

@@ -43,7 +43,9 @@ class Inventory:
     policies: dict[str, int]
     splits: dict[str, int]
     endings: dict[str, int]
+    simulators: dict[str, int]
     recorders: dict[str, int]
+    cameras: dict[str, int]
     reward: tuple[float, float, float, float] | None
     unreadable: list[str]
     coverage: dict[str, Coverage]
@@ -99,8 +101,9 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
             unreadable.append(name)
     rewards = [float(each.attributes["total_reward"]) for each in episodes if "total_reward" in each.attributes]
 
-    def count(key: str) -> dict[str, int]:
-        return dict(Counter(str(each.attributes.get(key, "unknown")) for each in episodes).most_common())
+    def count(*keys: str) -> dict[str, int]:
+        values = (" ".join(str(each.attributes.get(key, "unknown")) for key in keys) for each in episodes)
+        return dict(Counter(values).most_common())
 
     spread = (statistics.fmean(rewards), statistics.pstdev(rewards), min(rewards), max(rewards)) if rewards else None
     return Inventory(
@@ -115,7 +118,9 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
         count("policy"),
         count("split"),
         count("ending"),
+        count("simulator", "simulator_version"),
         count("code_version"),
+        count("camera"),
         spread,
         unreadable,
         {each.name: coverage(each, footage) for each in sets},

@@ -109,7 +109,7 @@ def gather(target: Path, episodes: list[Episode], copy: bool = False) -> int:
         wanted = _compatible(present, episodes)
         for episode in wanted:
             temporary = target / f".tmp-{os.getpid()}-{episode.name}"
-            shutil.copytree(episode.path, temporary, copy_function=shutil.copy2 if copy else _link)
+            shutil.copytree(episode.path, temporary, copy_function=shutil.copy2 if copy else link_or_copy)
             os.rename(temporary, target / episode.name)
         fsync_folder(target)
     return len(wanted)
@@ -139,7 +139,7 @@ def _compatible(present: Mapping[str, Episode], episodes: Iterable[Episode]) -> 
     return new
 
 
-def _link(source: str, target: str) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
     """A hard link, or a copy where the file system knows none or the target lies on another one."""
     try:
         os.link(source, target)

@@ -16,12 +16,13 @@ from rich.table import Table
 
 from datasets.settings import run_command
 from evaluate.episodes import FAILED, Row, driven
-from evaluate.policies import UNTAUGHT
+from evaluate.policies import EYELESS, UNTAUGHT
 from evaluate.runs import Run, by_method, read_run, shared_cells, shared_seeds, values
 from evaluate.statistics import (
     across_runs,
     difference_across_runs,
     interquartile_mean,
+    mean,
     probability_of_improvement,
     std_of_runs,
 )
@@ -42,17 +43,21 @@ pictures: no embedded run can be ahead of them or behind."""
 
 
 def paper_form(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
-    """Mean ± std over the pooled episodes of all training seeds; below, what is the same whatever the run, and the
-    paper's row."""
+    """Mean ± std over the pooled episodes of all training seeds; below, the first method without its training or its
+    eyes, what is the same whatever the run, and the paper's row."""
     columns = ("method", "runs", "episodes", "ER", "distance m", "crash intensity N·s", "steer", "brake")
     table = Table(*columns, title=title)
     for name, runs in groups.items():
         table.add_row(name, str(len(runs)), *_cells([row for run in runs for row in run.episodes]))
     table.add_section()
-    some = next(iter(groups.values()))[0]
-    for policy in UNTAUGHT:
-        if own := [row for row in some.rows if row.policy == policy]:
-            table.add_row(policy, "", *_cells(own))
+    (first, leaders), *_ = groups.items()
+    some = leaders[0]
+    everything = [row for run in leaders for row in run.rows]
+    below = [(f"{first}: {policy}", policy, everything) for policy in EYELESS]
+    below += [(policy, policy, list(some.rows)) for policy in UNTAUGHT]
+    for label, policy, rows in below:
+        if own := [row for row in rows if row.policy == policy]:
+            table.add_row(label, "", *_cells(own))
     scenario = some.episodes[0].scenario
     if scenario in PAPER:
         table.add_section()
@@ -70,10 +75,8 @@ def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
     ours = values(leaders)
     for name, runs in groups.items():
         rewards = values(runs)
-        mean, middle = across_runs(rewards), across_runs(rewards, interquartile_mean)
-        seeds = ", ".join(
-            f"{run.seed}: {across_runs(row[None]).mean:.0f}" for run, row in zip(runs, rewards, strict=True)
-        )
+        average, middle = across_runs(rewards), across_runs(rewards, interquartile_mean)
+        seeds = ", ".join(f"{run.seed}: {own:.0f}" for run, own in zip(runs, mean(rewards, 1), strict=True))
         compared = ["", ""]
         if name != first:
             difference, chance = difference_across_runs(ours, rewards), probability_of_improvement(ours, rewards)
@@ -83,8 +86,8 @@ def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
             ]
         table.add_row(
             name,
-            f"{mean.mean:.0f} ± {mean.std:.0f}",
-            f"{mean.low:.0f} … {mean.high:.0f}",
+            f"{average.mean:.0f} ± {average.std:.0f}",
+            f"{average.low:.0f} … {average.high:.0f}",
             f"{middle.mean:.0f}",
             f"{middle.low:.0f} … {middle.high:.0f}",
             *compared,

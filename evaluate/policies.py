@@ -55,5 +55,7 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
     "trained_frozen": lambda run: Frozen(load_policy(run)),
 }
 """Every row of evaluation.csv by name; each is built from the run's folder."""
+EYELESS: Final = ("untrained", "trained_grey", "trained_frozen")
+"""A run's own network without its training, or without its eyes."""
 UNTAUGHT: Final = ("random", "full_throttle", "driver", "blind_driver")
 """Those that are the same whatever the run."""

@@ -1,4 +1,4 @@
-"""An episode as people watch it: what the policy was shown, what mattered in truth, what it saw of that, what it did."""
+"""An episode as people watch it: what the policy was shown, what mattered in truth, what it saw and what it did."""
 
 from __future__ import annotations
 

@@ -119,10 +119,9 @@ def _panel(pen: ImageDraw.ImageDraw, moment: Moment, curve: Sequence[tuple[float
 
 
 def _spoken(phrases: Sequence[str]) -> Iterator[str]:
-    shown = PHRASES if len(phrases) <= PHRASES + 1 else PHRASES
-    yield from (phrase if len(phrase) < 34 else phrase[:33] + "…" for phrase in phrases[:shown])
-    if len(phrases) > shown:
-        yield f"and {len(phrases) - shown} more"
+    yield from (phrase if len(phrase) < 34 else phrase[:33] + "…" for phrase in phrases[:PHRASES])
+    if len(phrases) > PHRASES:
+        yield f"and {len(phrases) - PHRASES} more"
 
 
 def _gauge(pen: ImageDraw.ImageDraw, y: int, name: str, value: float, colour: tuple[int, int, int]) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from datasets.files import atomic_file
-from evaluate.overlay import GROUND, HURT, INK, camera, label, with_student
 from evaluate.moments import Moment
+from evaluate.overlay import GROUND, HURT, INK, camera, label, with_student
 
 FRAMES: Final = 8
 BEFORE: Final = 2.0
@@ -33,9 +33,8 @@ def impact(moments: Sequence[Moment]) -> int | None:
 def frames_of(moments: Sequence[Moment], hit: int) -> list[int]:
     """At most FRAMES indices, evenly apart in time and always with the impact itself."""
     when = moments[hit].seconds
-    near = [
-        number for number, moment in enumerate(moments) if -BEFORE <= moment.seconds - when <= AFTER + 1e-6
-    ]  # fmt: skip
+    slack = 1e-6  # of float seconds
+    near = [n for n, moment in enumerate(moments) if -BEFORE - slack <= moment.seconds - when <= AFTER + slack]
     chosen = np.linspace(0, len(near) - 1, min(FRAMES, len(near))).round().astype(int)
     picked = [near[place] for place in chosen]
     nearest = min(range(len(picked)), key=lambda place: abs(picked[place] - hit))

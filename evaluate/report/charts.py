@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: text stays text, and colours are the page's CSS variables, so that they follow its theme."""
+"""Small charts as inline SVG: text stays text, and colours are the page's CSS variables, which follow its theme."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def curves(name: str, title: str, series: Sequence[Series], x: str, y: str, heig
         parts.append(Markup('<polyline class="line {} {}" points="{}"/>').format(one.style, one.colour, path))
         if one.style == "bold":
             end = one.points[-1]
-            parts.append(Markup('<circle class="dot {}" cx="{}" cy="{}" r="4"/>').format(one.colour, across(end[0]), up(end[1])))
+            parts.append(
+                Markup('<circle class="dot {}" cx="{}" cy="{}" r="4"/>').format(one.colour, across(end[0]), up(end[1]))
+            )
     return _svg(name, title, _about(drawn), parts, height)
 
 

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+import imageio.v2 as imageio
 from PIL import Image
 
 from collect.behaviour import load_view
@@ -27,7 +28,7 @@ PICTURES: Final = 8
 """Attention pictures per run at most, evenly apart in time and the last one always."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """A filmed episode: why it was chosen, its row of evaluation.csv, its files, and the totals of the filmed drive,
     which may differ from the row's by rounding, since a film is driven alone."""
@@ -67,9 +68,7 @@ def clips(run: Run, course: Course) -> list[Clip]:
             filmed = any(row.seed == seed for row in films.values())
             found[seed] = _film(world, seed, filmed)
             progress.advance(1, f"seed {seed}")
-    told = [
-        Clip(role, row, _path(world, row.seed, "mp4"), None, found[row.seed]) for role, row in films.items()
-    ]
+    told = [Clip(role, row, _path(world, row.seed, "mp4"), None, found[row.seed]) for role, row in films.items()]
     return told + [
         Clip("crash", row, None, _path(world, row.seed, "jpg"), found[row.seed])
         for row in strips
@@ -93,19 +92,33 @@ class Album:
     left_out: list[Path] = field(default_factory=list)
 
     def add(self, path: Path) -> str | None:
-        """A data URI (pictures as WebP or JPEG, films as they are), None when there is no room left for it."""
+        """A data URI (PNG as WebP, others as they are), None when there is no room left for it."""
         if path.suffix == ".png":
-            with Image.open(path) as picture, BytesIO() as buffer:
-                picture.convert("RGB").save(buffer, format="webp", quality=82, method=6)
-                kind, content = "image/webp", buffer.getvalue()
+            with Image.open(path) as picture:
+                kind, content = "image/webp", _webp(picture)
         else:
             kind, content = {".mp4": "video/mp4", ".jpg": "image/jpeg"}[path.suffix], path.read_bytes()
+        return self._taken(kind, content, path)
+
+    def still(self, film: Path) -> str | None:
+        """A data URI of the film's middle, which stands there until it is played."""
+        with imageio.get_reader(film) as reader:
+            picture = Image.fromarray(reader.get_data(reader.count_frames() // 2))
+        return self._taken("image/webp", _webp(picture), None)
+
+    def _taken(self, kind: str, content: bytes, path: Path | None) -> str | None:
         address = f"data:{kind};base64,{base64.b64encode(content).decode()}"
         if self.spent + len(address) > self.limit:
-            self.left_out.append(path)
+            self.left_out += [path] if path else []
             return None
         self.spent += len(address)
         return address
+
+
+def _webp(picture: Image.Image) -> bytes:
+    buffer = BytesIO()
+    picture.convert("RGB").save(buffer, format="webp", quality=82, method=6)
+    return buffer.getvalue()
 
 
 def _path(world: RunCourse, seed: int, suffix: str) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
@@ -25,6 +25,10 @@ LIMIT: Final = 15_000_000
 """Bytes of the whole file at most."""
 TEXT: Final = 1_500_000
 """Bytes of them kept for text and charts."""
+AT_THE_END: Final = (
+    "transitions", "dropped", "admit_rate", "reasonable_share", "unjudged_share", "known_share", "terminal_share",
+)  # fmt: skip
+"""Measures of the buffer told as numbers."""
 BEHAVIOURS: Final = {"trained": "ink", "noisy_driver": "b1", "wander": "b2", "random": "b3", "driver": "b4"}
 """Colours of the buffer's parts by who drove; `ink` stands for the contender's own colour."""
 
@@ -56,10 +60,11 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Shown:
-    """A clip whose file has a place in the page (`address`), or has not (None)."""
+    """A clip as data URIs: its film or strip, None where the page had no room left, and a still of the film."""
 
     clip: Clip
     address: str | None
+    poster: str | None
 
 
 def render(runs: Sequence[Run], clips: dict[str, list[Clip]], watts: float, missing: dict[str, str]) -> str:
@@ -68,7 +73,7 @@ def render(runs: Sequence[Run], clips: dict[str, list[Clip]], watts: float, miss
     album = Album(LIMIT - TEXT)
     films, strips = _shown(group, clips, album)
     environment = Environment(
-        loader=PackageLoader("evaluate.report", "page"), autoescape=select_autoescape(default=True, default_for_string=True),
+        loader=PackageLoader("evaluate.report", "page"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
@@ -168,8 +173,9 @@ def _buffer(one: Contender) -> Buffer:
         Series("admission rate of the newest decisions", run.metric("replay/admit_rate_newest"), f"c{one.number % 8}"),
         Series("share judged reasonable", run.metric("replay/reasonable_share"), f"c{one.number % 8}", "dotted"),
     ]
-    wanted = ("transitions", "dropped", "admit_rate", "reasonable_share", "unjudged_share", "known_share", "terminal_share")
-    last = {name: float(run.metric(f"replay/{name}")[-1, 1]) for name in wanted if len(run.metric(f"replay/{name}"))}
+    last = {
+        name: float(run.metric(f"replay/{name}")[-1, 1]) for name in AT_THE_END if len(run.metric(f"replay/{name}"))
+    }
     title = f"The admission filter of {one.label}"
     return Buffer(one, shares, chart, charts.curves(f"filter-{one.number}", title, rates, "updates", "", 240), last)
 
@@ -195,16 +201,14 @@ def _shown(
         ((one, clip) for one in group for clip in own[one]),
         key=lambda pair: ("median", "worst", "crash", "best").index(pair[1].role.split()[0]),
     )
-    addresses = {
-        (one, clip.role, clip.row.seed): album.add(path)
-        for one, clip in order
-        if (path := clip.film or clip.strip) is not None
-    }
+    shown: dict[Contender, dict[Clip, Shown]] = {one: {} for one in group}
+    for one, clip in order:
+        path = clip.film or clip.strip
+        address = album.add(path) if path else None
+        shown[one][clip] = Shown(clip, address, album.still(clip.film) if clip.film and address else None)
 
     def of(one: Contender, crash: bool) -> list[Shown]:
-        return [
-            Shown(clip, addresses[one, clip.role, clip.row.seed]) for clip in own[one] if (clip.role == "crash") == crash
-        ]
+        return [shown[one][clip] for clip in own[one] if (clip.role == "crash") == crash]
 
     return [(one, of(one, False)) for one in group], [(one, of(one, True)) for one in group]
 
@@ -238,4 +242,3 @@ def _colour(number: int | None) -> str:
 def _part(name: str, number: int, place: int) -> str:
     colour = BEHAVIOURS.get(name.removeprefix("replay/share_"), f"b{1 + place % 4}")
     return f"c{number % 8}" if colour == "ink" else colour
-

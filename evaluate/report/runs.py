@@ -17,7 +17,19 @@ from datasets.settings import flat
 from evaluate.episodes import Row, driven, read_rows
 from train.log import read_metrics
 
-PLACES: Final = ("run", "runs", "data", "seed", "seeds", "parallel", "scheduler", "device", "threads", "wandb", "preset")
+PLACES: Final = (
+    "run",
+    "runs",
+    "data",
+    "seed",
+    "seeds",
+    "parallel",
+    "scheduler",
+    "device",
+    "threads",
+    "wandb",
+    "preset",
+)
 """Settings that tell where and how a run was made, not what was trained."""
 
 SPELT: Final = {

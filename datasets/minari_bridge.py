@@ -139,8 +139,8 @@ def _free_folder(dataset_id: str, needed: int) -> Path:
 
     try:
         parse_dataset_id(dataset_id)
-    except ValueError as error:
-        raise SemoreError(f"{dataset_id!r} is no Minari name ({error}); try semore/jaywalk-v0") from None
+    except (ValueError, TypeError):  # TypeError: it has no version
+        raise SemoreError(f"{dataset_id!r} is no Minari name: expected e.g. semore/jaywalk-v0") from None
     target = Path(get_dataset_path(dataset_id))
     if (target / UNFINISHED).exists():
         shutil.rmtree(target)

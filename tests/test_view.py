@@ -1,0 +1,128 @@
+"""The viewer's page: everything of the episode is in it, nothing comes from outside, and a browser shows it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_rollouts import SIDE, tiny_knowledge, tiny_rollouts
+
+from datasets.rollouts import Episode
+from evaluate.view.__main__ import main
+from evaluate.view.scene import ACROSS, HEAT, sheets
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    data = tmp_path_factory.mktemp("data")
+    rollouts = tiny_rollouts(data / "rollouts" / "a.zarr", 0, 1)
+    tiny_rollouts(data / "rollouts" / "lonely.zarr", 4)
+    tiny_knowledge(data / "knowledge", rollouts)
+    return data
+
+
+def view(data: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
+    """Run the command; the page."""
+    out = data / "page.html"
+    monkeypatch.setattr(sys, "argv", ["view", "--data", str(data), "--out", str(out), *arguments])
+    main()
+    return out
+
+
+def moments(page: Path) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found
+    read: dict[str, Any] = json.loads(found[1])
+    return read
+
+
+def first_picture(uri: str) -> np.ndarray:
+    sheet = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    return np.asarray(sheet)[:SIDE, :SIDE]
+
+
+def test_the_page_holds_the_episode(data, monkeypatch, capsys):
+    page = view(data, monkeypatch, "--rollouts", "a", "--episode", "jaywalk-0000001")
+    shown = moments(page)
+    episode = Episode("", data / "rollouts/a.zarr/jaywalk-0000001", shown["attributes"])
+    arrays = episode.read("action", "reward", "speed", "progress", "impulse")
+    assert shown["step"] == [0, 2, 4, 6]
+    assert shown["seconds"] == [0.0, 0.1, 0.2, 0.3]
+    pairs = arrays["reward"].reshape(3, 2).sum(1)
+    np.testing.assert_allclose(shown["reward"], [*pairs, 0], atol=1e-3)
+    np.testing.assert_allclose(shown["total"], [0, *np.cumsum(pairs)], atol=1e-3)
+    np.testing.assert_allclose(shown["steer"][:3], arrays["action"][::2, 0], atol=1e-3)
+    assert shown["impulse"] == [0, 0, 250, 0]
+    assert shown["verdict"] == [0, 1, 0, None]
+    assert shown["phrases"] == [["car", "<b>dog</b>"]] * 4
+    assert shown["valid"] == [True] * 4
+    np.testing.assert_allclose(shown["covered"], [2 / SIDE] * 4, atol=1e-4)
+    assert "masks of tiny on 4 of 4 frames" in capsys.readouterr().out
+    mask = first_picture(shown["h_ka"][0])
+    assert (mask[:2, :, 3] > 200).all()
+    assert (mask[2:, :, 3] < 50).all()
+    assert np.abs(mask[0, :, :3].astype(int) - HEAT).max() < 40
+
+
+def test_the_page_loads_nothing_and_runs_no_text_of_the_data(data, monkeypatch):
+    text = view(data, monkeypatch, "--rollouts", "a").read_text()
+    assert "default-src 'none'" in html.unescape(text)
+    assert not re.search(r"""(?:src|href)=["']?(?!data:)""", text.replace("picture.src = source", ""))
+    assert "://" not in re.sub(r"data:[^\"]*", "", text)
+    assert "<b>dog" not in text  # a describer's answer never becomes markup
+
+
+def test_without_knowledge_the_page_says_so(data, monkeypatch, capsys):
+    for arguments in (("--rollouts", "lonely"), ("--rollouts", "a", "--knowledge", "none")):
+        page = view(data, monkeypatch, *arguments)
+        assert "Without knowledge" in page.read_text()
+        shown = moments(page)
+        assert shown["h_ka"] == []
+        assert shown["verdict"] == [None] * 4
+        assert shown["note"] == ["not annotated"] * 4
+        assert "without knowledge" in capsys.readouterr().out
+
+
+def test_sheets_hold_the_pictures_in_reading_order():
+    count = ACROSS**2 + 3
+    pictures = np.zeros((count, 8, 8, 3), np.uint8)
+    pictures[:] = (np.arange(count) % 250)[:, None, None, None]
+    one, two = (np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))) for uri in sheets(pictures))
+    assert one.shape == (8 * ACROSS, 8 * ACROSS, 3)
+    assert two.shape == (8, 8 * ACROSS, 3)
+    assert abs(int(one[8 * 2 + 4, 8 * 5 + 4, 0]) - (2 * ACROSS + 5)) <= 3
+    assert abs(int(two[4, 8 * 2 + 4, 0]) - ACROSS**2 - 2) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt install chromium)")
+def test_a_browser_shows_the_page_without_errors(data, monkeypatch, tmp_path):
+    page = view(data, monkeypatch, "--rollouts", "a")
+    walk = """<script>addEventListener("load", () => {
+      const press = key => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+      press("ArrowRight"); press("ArrowRight"); press("ArrowLeft"); press(".");
+    });</script>"""
+    (tmp_path / "walk.html").write_text(page.read_text().replace("</body>", walk + "</body>"))
+    done = subprocess.run(
+        [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000",
+         "--enable-logging=stderr", f"--user-data-dir={tmp_path}/profile", "--dump-dom", f"file://{tmp_path}/walk.html"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    assert 'data-ready="yes"' in done.stdout  # every sheet was decoded
+    assert 'aria-valuenow="2"' in done.stdout  # the next collision after frame 1
+    assert "&lt;b&gt;dog&lt;/b&gt;" in done.stdout
+    assert "4 of 6" in done.stdout

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from train.settings import TrainSettings
 
 Outcome = tuple[TrainSettings, dict[str, Any] | str]
 """A run's settings, and its summary or what went wrong."""
+Task = Callable[[TrainSettings, int | None], dict[str, Any] | str]
 
 
 def runs_of(settings: TrainSettings) -> list[TrainSettings]:
@@ -69,7 +71,21 @@ def _ending(result: Callable[[], dict[str, Any] | str], error: BaseException | N
 def _apart(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
     """Train one run in a process of its own: its death, too, is no other's affair."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(_one, settings, gpu).result()
+        return process.submit(_while_asked, _one, settings, gpu).result()
+
+
+def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+    """Run the task, and end with the process that asked for it: were that killed, a training that nobody waits for
+    would lock its folder against the same command's next start."""
+    asked_by = parent_process()
+    assert asked_by is not None
+
+    def follow() -> None:
+        asked_by.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
+    return task(settings, gpu)
 
 
 def _one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:

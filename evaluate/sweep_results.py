@@ -154,7 +154,7 @@ def _panel(axes: Axes, name: str, results: Sequence[Result]) -> None:
         axes.set_xscale("log")
     x = dict(zip(texts, places or [float(place) for place in range(len(texts))], strict=True))
     counts = Counter(_others(columns, name) for columns in told.values())
-    others = [other for other, count in counts.items() if count == max(counts.values())]
+    others = [other for other, count in counts.items() if count > 1 or max(counts.values()) == 1]
     for number, other in enumerate(others):
         line = sorted((x[told[point][name]], point) for point in groups if _others(told[point], name) == other)
         rewards = [values(groups[point]) for _, point in line]

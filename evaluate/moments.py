@@ -71,6 +71,6 @@ def _moment(rgb: NDArray[np.uint8], student: NDArray[np.float32] | None, action:
     )
     (text,) = PrivilegedDescriber().describe(frame)
     masks = PrivilegedSegmenter().segment(frame, [text.phrases])
-    known = masks.any(0) if len(masks) else np.zeros(rgb.shape[:2], np.bool_)
+    known = (masks > 0).sum(0) > 0  # of no masks: nowhere
     speed = float(np.hypot(ego[EGO_COLUMN["vx"]], ego[EGO_COLUMN["vy"]]))
     return Moment(rgb, known, student, text.phrases, speed, action, dict(info["metrics"]))

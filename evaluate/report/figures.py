@@ -32,6 +32,11 @@ def interval(found: Estimate, sign: bool = False, digits: int | None = None) -> 
     return f"{number(found.low, digits, sign)} … {number(found.high, digits, sign)}"
 
 
+def ended(ending: str) -> str:
+    """How an episode ended, in words."""
+    return {"success": "reached the end", "collisions": "ended in a collision"}.get(ending, ending.replace("_", " "))
+
+
 def duration(seconds: float) -> str:
     """14 min 27 s, 2 h 05 min."""
     whole = round(seconds)

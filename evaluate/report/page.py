@@ -78,7 +78,7 @@ def render(runs: Sequence[Run], clips: dict[str, list[Clip]], watts: float, miss
     )  # fmt: skip
     environment.filters |= {
         "number": figures.number, "spread": figures.spread, "interval": figures.interval,
-        "duration": figures.duration, "plain": lambda name: str(name).replace("_", " "),
+        "duration": figures.duration, "ended": figures.ended, "plain": lambda name: str(name).replace("_", " "),
     }  # fmt: skip
     loader = environment.loader
     assert loader is not None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluate.episodes import Row, driven
-from evaluate.report.runs import Contender, Course, Run, table_of, test_seeds
+from evaluate.report.runs import Contender, Course, Run, seeds_of, table_of
 from evaluate.statistics import (
     Estimate,
     across_runs,
@@ -82,11 +82,6 @@ class Duel:
     seeds: int
     per_seed: NDArray[np.float64]
 
-    @property
-    def runs(self) -> int:
-        """Training seeds of the side that has fewer (baselines need none)."""
-        return min(len(line.runs) for line in (self.ours, self.theirs) if line.number is not None)
-
 
 def lines(group: Sequence[Contender], course: Course) -> list[Line]:
     """Contenders, then their networks without eyes, then what needs no run; what nobody drove is left out."""
@@ -116,7 +111,7 @@ def duels(table: Sequence[Line]) -> list[Duel]:
 
 def _line(label: str, number: int | None, policy: str, runs: Sequence[Run], course: Course) -> Line | None:
     having = tuple(run for run in runs if run.episodes(policy, course))
-    seeds = test_seeds(having, policy, course)
+    seeds = seeds_of(having, policy, course)
     rewards = table_of(having, policy, course)
     if not np.isfinite(rewards).any():
         return None
@@ -124,12 +119,15 @@ def _line(label: str, number: int | None, policy: str, runs: Sequence[Run], cour
     def over(metric: str) -> NDArray[np.float64]:
         return table_of(having, policy, course, metric)
 
+    def average(metric: str) -> float:
+        return float(np.nanmean(over(metric)))
+
     rows: list[Row] = [row for run in having for row in run.episodes(policy, course) if row.seed in set(seeds)]
     kept = driven(rows)
     return Line(
         label, number, policy, having, tuple(seeds), rewards, across_runs(rewards), iqm(rewards),
         std_of_runs(rewards), across_runs(over("distance")), across_runs(over("crash_intensity")),
-        *(float(np.nanmean(over(name))) for name in ("steer", "throttle", "brake")),
+        average("steer"), average("throttle"), average("brake"),
         tuple(Counter(row.ending for row in kept).most_common()), len(rows) - len(kept),
     )  # fmt: skip
 

@@ -168,7 +168,7 @@ def table_of(runs: Sequence[Run], policy: str, course: Course, metric: str = "re
     )
 
 
-def test_seeds(runs: Sequence[Run], policy: str, course: Course) -> list[int]:
+def seeds_of(runs: Sequence[Run], policy: str, course: Course) -> list[int]:
     """The columns of `table_of`."""
     every = [{row.seed for row in run.episodes(policy, course)} for run in runs]
     every = [seeds for seeds in every if seeds]

@@ -25,6 +25,7 @@ from collect.scenarios import scenario_and_weather
 from collect.simulator import EpisodeLost, make_simulator
 from datasets.errors import SemoreError
 from datasets.files import atomic_file
+from datasets.orphans import die_with_parent
 from datasets.progress import meter
 from datasets.schema import RECORDING_SIZE
 from evaluate.policies import POLICIES
@@ -155,7 +156,7 @@ def evaluate_courses(
         label = f"evaluate {', '.join(dict.fromkeys(course.scenario for course in courses))}"
         with (
             meter(label, len(wanted), "episodes", len(wanted) - sum(len(job[2]) for job in jobs)) as progress,
-            ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool,
+            ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), die_with_parent) as pool,
         ):
             try:
                 for job in as_completed([pool.submit(_drive, *job) for job in jobs]):

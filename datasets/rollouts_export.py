@@ -83,6 +83,6 @@ class Import(CacheCommand):
 
         target = rollouts_path(self.data, self.rollouts, "", "")
         number = import_minari(self.dataset, target)
-        lines = [f"{target}: {number} episodes of {self.dataset}", f"next: `make annotate ROLLOUTS={target.stem}`"]
+        lines = [f"{target}: {number} episodes of {self.dataset}", f"next: `make annotate ROLLOUTS={target}`"]
         self.show({"written": str(target), "episodes": number}, lines)
         return 0

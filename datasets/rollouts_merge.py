@@ -8,16 +8,13 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from datasets.errors import SemoreError
 from datasets.files import digest16, fsync_folder
 from datasets.inventory import folders
 from datasets.ledger import MANY, CacheCommand
 from datasets.rollouts import Episode, Rollouts, rollouts_path
-
-MIXABLE: Final = ("camera",)
-"""Attributes in which the episodes of one folder must agree."""
+from datasets.rollouts_validate import ALIKE
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def _compatible(present: Mapping[str, Episode], episodes: Iterable[Episode]) -> 
     known = dict(present)
     new = []
     for episode in episodes:
-        for key in MIXABLE:
+        for key in ALIKE:
             other = next(iter(known.values()), episode)
             if episode.attributes.get(key) != other.attributes.get(key):
                 raise SemoreError(
@@ -150,4 +147,4 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def _next(target: Path) -> str:
-    return f"next: `make annotate train ROLLOUTS={target.stem}`; what is cached for these frames already stays so"
+    return f"next: `make annotate train ROLLOUTS={target}`; what is cached of these frames serves here too"

@@ -29,6 +29,8 @@ AT_THE_END: Final = (
     "transitions", "dropped", "admit_rate", "reasonable_share", "unjudged_share", "known_share", "terminal_share",
 )  # fmt: skip
 """Measures of the buffer told as numbers."""
+SHORT: Final = {"driver": "rule-based driver", "blind_driver": "driver ignoring all"}
+"""Baselines in a chart's narrow rows."""
 BEHAVIOURS: Final = {"trained": "ink", "noisy_driver": "b1", "wander": "b2", "random": "b3", "driver": "b4"}
 """Colours of the buffer's parts by who drove; `ink` stands for the contender's own colour."""
 
@@ -117,7 +119,7 @@ def _results(group: Sequence[Contender], runs: Sequence[Run], course: Course, pl
     ]  # fmt: skip
     differences = [
         Dots(
-            f"{duel.ours.label} − {duel.theirs.label.split(' (')[0]}", duel.difference.verdict, duel.per_seed,
+            f"{duel.ours.label} − {SHORT.get(duel.theirs.policy, duel.theirs.label)}", duel.difference.verdict, duel.per_seed,
             duel.difference.mean, duel.difference.low, duel.difference.high, _colour(duel.ours.number),
         )
         for duel in pairs

@@ -84,7 +84,7 @@ def doubts(table: Sequence[Line], pairs: Sequence[Duel], runs: Sequence[Run], co
             '(`make evaluate ARGS="--episodes 50"`).'
         )
     if not any(line.policy in ("trained_grey", "full_throttle") for line in table):
-        found.append("Whether the policies use their eyes: no blind row was driven (`make evaluate` drives them).")
+        found.append("Whether the policies use their eyes: no blind row was driven (make evaluate drives them).")
     if any(str(run.settings.get("simulator", "embedded")) == "embedded" for run in runs):
         found.append(
             "Driving in CARLA or on a street: these episodes ran in the embedded world, a ray-caster with kinematic "

@@ -119,8 +119,8 @@ def _results(group: Sequence[Contender], runs: Sequence[Run], course: Course, pl
     ]  # fmt: skip
     differences = [
         Dots(
-            f"{duel.ours.label} − {SHORT.get(duel.theirs.policy, duel.theirs.label)}", duel.difference.verdict, duel.per_seed,
-            duel.difference.mean, duel.difference.low, duel.difference.high, _colour(duel.ours.number),
+            f"{duel.ours.label} − {SHORT.get(duel.theirs.policy, duel.theirs.label)}", duel.difference.verdict,
+            duel.per_seed, duel.difference.mean, duel.difference.low, duel.difference.high, _colour(duel.ours.number),
         )
         for duel in pairs
     ]  # fmt: skip

@@ -81,7 +81,7 @@ def doubts(table: Sequence[Line], pairs: Sequence[Duel], runs: Sequence[Run], co
     if short := sorted({duel.seeds for duel in pairs if duel.seeds < EPISODES_OF_A_CLAIM}):
         found.append(
             f"Some differences rest on {short[0]} test seeds only; a claim needs {EPISODES_OF_A_CLAIM} "
-            '(`make evaluate ARGS="--episodes 50"`).'
+            '(make evaluate ARGS="--episodes 50").'
         )
     if not any(line.policy in ("trained_grey", "full_throttle") for line in table):
         found.append("Whether the policies use their eyes: no blind row was driven (make evaluate drives them).")

@@ -102,7 +102,12 @@ evaluate: setup
 test: setup
 	@$(run) pytest $(parallel) -m "not slow"
 
-test-slow: setup
+# LeRobot's and rerun's formats are written, and read back by their own libraries where these can be had.
+.venv/.export: .venv/.installed requirements-export.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-export.lock -c requirements.lock
+	@touch $@
+
+test-slow: .venv/.export
 	@$(run) pytest $(parallel)
 
 # The client library and our loopback server; without the library this fails, while `make test` skips those tests.
@@ -128,7 +133,7 @@ counterfactual: setup
 	@$(run) evaluate.counterfactual $(common) $(call option,named,run) $(seeds) $(cluster) $(ARGS)
 
 sweep: setup
-	@$(run) evaluate.sweep $(common) $(addprefix --vary ,$(VARY)) $(seeds) $(cluster) $(ARGS)
+	@$(run) evaluate.sweep $(common) $(addprefix --vary ,$(VARY)) $(patsubst --knowledge %,--base knowledge=%,$(knowledge)) $(seeds) $(cluster) $(ARGS)
 
 eyes: setup
 	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)

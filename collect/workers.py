@@ -7,8 +7,6 @@ behaviour), or None when there is nothing left.
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from collect.recorder import episode_name, record_into
 from collect.simulator import EpisodeLost, worker_count
 from collect.writer import EpisodeWriter
 from datasets.errors import SemoreError
+from datasets.orphans import die_with_parent
 from datasets.progress import meter
 from datasets.rollouts import Rollouts, rollouts_path
 
@@ -145,7 +144,7 @@ def _record_parallel(
 
 def _work(rollouts: Rollouts, settings: CollectSettings, pipe: Connection) -> None:
     """A worker's life, at the other end of `pipe`."""
-    _die_with_parent()
+    die_with_parent()
 
     def lost(seed: int, error: EpisodeLost) -> None:
         pipe.send(Redone(seed, str(error)))
@@ -170,9 +169,3 @@ def _work(rollouts: Rollouts, settings: CollectSettings, pipe: Connection) -> No
 def _next_task(pipe: Connection) -> tuple[int, str] | None:
     pipe.send(None)
     return cast(tuple[int, str] | None, pipe.recv())
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this worker when the collector is killed, so that none lingers (Linux only)."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

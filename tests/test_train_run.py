@@ -136,7 +136,7 @@ def test_last_checkpoint_and_exported_policy_hold_the_weights_they_claim(whole):
     np.testing.assert_allclose(policy.act(range(3), observations, [{}] * 3), expected, atol=1e-5)
     view = {
         "size": 32, "stack": 3, "frame_skip": 2, "scenario": "JayWalk", "weather": "", "reward": "published",
-        "simulator": "embedded",
+        "simulator": "embedded", "grey": False,
     }  # fmt: skip
     assert policy.view == {**view, "update": summary["best_update"]}
 

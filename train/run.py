@@ -254,7 +254,8 @@ def _check_world(episodes: Sequence[Episode], settings: TrainSettings, world: di
 def _claim(settings: TrainSettings, fingerprint: str) -> None:
     """Write the run's settings, or check that they are the ones it was started with.
 
-    A run that ended before its first checkpoint binds nobody: there is nothing of it to go on from.
+    A run that ended before its first checkpoint binds nobody: there is nothing of it to go on from. A setting that a
+    run of an earlier version did not know is at its default.
     """
     path = settings.folder / "settings.json"
     begun = any((settings.folder / name).exists() for name in ("last.ckpt", "summary.json"))
@@ -263,7 +264,8 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
     if not (begun and path.exists()):
         write_json(path, {"settings": as_dict(settings), "identity": wanted, "environment": environment()})
         return
-    found = read_json(path)["identity"]
+    defaults = {key: value for key, value in flat(as_dict(TrainSettings())) if key in wanted}
+    found = defaults | read_json(path)["identity"]
     if digest_json(found) != digest_json(wanted):
         changed = ", ".join(
             f"{key} {found.get(key)!r} → {wanted.get(key)!r}"

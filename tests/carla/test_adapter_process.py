@@ -28,11 +28,12 @@ from datasets.errors import SemoreError
 ROOT = Path(__file__).resolve().parents[2]
 JAYWALK, DAY = SCENARIOS["JayWalk"], WEATHERS["hard_high_light"]
 DRIVER = """
-import sys
+import signal, sys
 from collect.carla.client import CarlaSimulator
 from collect.scenarios import SCENARIOS, WEATHERS
 from collect.simulator import Control
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     simulator = CarlaSimulator("127.0.0.1", int(sys.argv[1]), 16)
     simulator.reset(SCENARIOS["JayWalk"], WEATHERS["midnight"], 1)
     print("driving", flush=True)

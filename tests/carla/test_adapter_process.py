@@ -115,6 +115,16 @@ def test_a_driver_that_is_stopped_leaves_nothing_behind(port: int, number: signa
     assert clean_soon(port)
 
 
+def test_a_server_known_to_be_dead_is_not_waited_for() -> None:
+    with running("--fault", "hang", "--after", "5") as server:
+        signs = ["of life"]
+        simulator = CarlaSimulator("127.0.0.1", server.port, 16, timeout=60.0, lives=lambda: bool(signs))
+        simulator.reset(JAYWALK, DAY, 1)
+        signs.clear()
+        with pytest.raises(EpisodeLost, match=rf":{server.port}: the CARLA server's process has ended"):
+            coast(simulator, 10)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["drop", "wrong-frame", "no-pictures", "die", "hang"])
 def test_a_server_that_fails_loses_the_episode(fault: str) -> None:

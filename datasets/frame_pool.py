@@ -28,6 +28,10 @@ RANDOM: Final = ("random", "wander")
 """Behaviours that count as the method's initial random steps (method.md §4)."""
 
 
+NOTHING_DONE: Final = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0])
+"""FramePool.outcome of a frame on which nobody decided."""
+
+
 class Batch(NamedTuple):
     """B transitions. frames holds the window f1, f2, f3 = s and f4 = the next newest frame, oldest first."""
 
@@ -86,10 +90,11 @@ class FramePool:
         self.masks = torch.zeros(capacity, view.grid, view.grid, dtype=torch.uint8)
         self.mask_valid = torch.zeros(capacity, dtype=torch.bool)
         self.start = torch.zeros(capacity, dtype=torch.int64)
-        self.action = torch.zeros(capacity, 2)
-        self.reward = torch.zeros(capacity, 1)
-        self.not_done = torch.ones(capacity, 1)
-        self.driver = torch.zeros(capacity, 1)
+        self.window = torch.zeros(capacity, 4, dtype=torch.int64)
+        """Pool indices of the frames of a transition, oldest first; an episode's first frame repeats."""
+        self.outcome = torch.zeros(capacity, 5)
+        """What a decision did, in one piece so that a batch is gathered in one go; the next four are its columns."""
+        self.action, self.reward, self.not_done, self.driver = self.outcome.split((2, 1, 1, 1), dim=1)
         self.verdict = torch.full((capacity,), UNJUDGED, dtype=torch.uint8)
         self.size = 0
         self.episodes: list[tuple[str, int]] = []
@@ -114,6 +119,7 @@ class FramePool:
                 store[: self.size - dropped] = store[dropped : self.size].clone()
             self.size -= dropped
             self.start[: self.size] -= dropped
+            self.window[: self.size] -= dropped
         return dropped
 
     def add(self, episode: Episode, knowledge: KnowledgeSet, visible: NDArray[np.int64] | None = None) -> Transitions:
@@ -128,7 +134,9 @@ class FramePool:
             self.frames[place] = GREY if self.view.grey else shrink(part, self.view.size)
         held = slice(self.size, self.size + len(rows))
         self.start[held] = self.size
-        self.action[held], self.reward[held], self.not_done[held], self.driver[held] = 0.0, 0.0, 1.0, 0.0
+        newest = torch.arange(held.start, held.stop)
+        self.window[held] = torch.stack([newest - 2, newest - 1, newest, newest + 1], 1).clamp_min(self.size)
+        self.outcome[held] = NOTHING_DONE
         acts = slice(self.size, self.size + decisions)
         ends = np.add.reduceat(arrays["terminated"], rows[:-1]) > 0
         self.action[acts] = torch.from_numpy(arrays["action"][rows[:-1]])
@@ -169,27 +177,20 @@ class FramePool:
     def gather(self, index: Tensor, frames: Tensor | None = None) -> Batch:
         """The transitions at the pool indices `index` (B,) int64; fresh tensors, but for the frames where a buffer
         (4·B, 3, S, S) uint8 for them is given: fresh memory of that size costs more than filling it."""
-        window = torch.cat([self._stack(index), index[:, None] + 1], 1)
+        window, outcome = self.window.index_select(0, index), self.outcome.index_select(0, index)
         pair = window[:, 2:].flatten()
         side, grid = self.view.size, self.view.grid
         return Batch(
             torch.index_select(self.frames, 0, window.flatten(), out=frames).view(-1, 4, 3, side, side),
-            self.masks.index_select(0, pair).view(-1, 2, grid, grid).float().div_(255.0),
-            self.mask_valid[pair].view(-1, 2),
-            self.action[index],
-            self.reward[index],
-            self.not_done[index],
-            self.driver[index],
+            self.masks.index_select(0, pair).view(-1, 2, grid, grid) / 255.0,
+            self.mask_valid.index_select(0, pair).view(-1, 2),
+            *outcome.split((2, 1, 1, 1), dim=1),
         )
 
     def observation(self, index: Tensor) -> Tensor:
         """Stacks (B,9,S,S) uint8, oldest first, whose newest frame is at `index`: what the environment would show."""
-        return self.frames.index_select(0, self._stack(index).flatten()).view(-1, 9, self.view.size, self.view.size)
-
-    def _stack(self, index: Tensor) -> Tensor:
-        """Pool indices (B, 3) of the frames a stack at `index` shows, oldest first; a first frame repeats."""
-        start = self.start[index]
-        return torch.stack([torch.maximum(index - 2, start), torch.maximum(index - 1, start), index], 1)
+        shown = self.window[index, :3].flatten()
+        return self.frames.index_select(0, shown).view(-1, 9, self.view.size, self.view.size)
 
     def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
         """Rows of the decision frames and the last frame; SemoreError when actions change within a decision."""
@@ -210,8 +211,7 @@ class FramePool:
 
     def _stores(self) -> tuple[Tensor, ...]:
         return (
-            self.frames, self.masks, self.mask_valid, self.start, self.action, self.reward, self.not_done, self.driver,
-            self.verdict,
+            self.frames, self.masks, self.mask_valid, self.start, self.window, self.outcome, self.verdict,
         )  # fmt: skip
 
 
@@ -227,4 +227,4 @@ def frames_of(episode: Episode, frame_skip: int) -> int:
 
 def forecast_bytes(view: View, capacity: int) -> int:
     """Memory of a pool of `capacity` frames."""
-    return capacity * (3 * view.size**2 + view.grid**2 + 2 + 8 + 4 * 5)
+    return capacity * (3 * view.size**2 + view.grid**2 + 2 + 5 * 8 + 4 * 5)

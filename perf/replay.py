@@ -62,8 +62,8 @@ def bare(replay: SelectiveReplay, batch: int) -> Callable[[], object]:
     newest = [replay.latest(len(replay))[torch.randperm(len(replay))[:batch]] for _ in range(512)]
     windows = [torch.stack([(n - age).clamp_min(0) for age in (2, 1, 0, -1)], 1) for n in newest]
     given = cycle([(n, w.flatten(), w[:, 2:].flatten()) for n, w in zip(newest, windows, strict=True)])
-    sources = (pool.frames, pool.masks, pool.mask_valid, pool.action, pool.reward, pool.not_done, pool.driver)
-    counts = (WINDOW, 2, 2, 1, 1, 1, 1)
+    sources = (pool.frames, pool.masks, pool.mask_valid, pool.outcome)
+    counts = (WINDOW, 2, 2, 1)
     buffers = [torch.empty(n * batch, *s.shape[1:], dtype=s.dtype) for n, s in zip(counts, sources, strict=True)]
 
     def run() -> None:

@@ -416,9 +416,9 @@ def test_an_episode_larger_than_the_pool_is_refused():
 
 def test_a_pool_takes_what_it_forecasts():
     pool = FramePool(View(20, 5, 1, "published"), 37)
-    taken = sum(value.nbytes for value in vars(pool).values() if isinstance(value, torch.Tensor))
-    # 3·20² picture, 5² mask, 1 validity, 1 verdict, 8 start, 4·(2 action + reward + not_done + driver)
-    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 1 + 8 + 20)
+    taken = sum(store.nbytes for store in pool._stores())
+    # 3·20² picture, 5² mask, 1 validity, 1 verdict, 8 start, 4·8 window, 4·(2 action + reward + not_done + driver)
+    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 1 + 8 + 32 + 20)
 
 
 def test_a_pool_beyond_the_memory_is_refused_early(monkeypatch):

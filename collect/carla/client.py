@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, partial
 from multiprocessing import get_context
@@ -26,6 +27,7 @@ from datasets.errors import SemoreError
 _RESET_PATIENCE: Final = 6.0  # times the server's time-out that a reset, with the loading of a map, may take
 _STEP_PATIENCE: Final = 2.5  # the same of a step: a tick and the cameras
 _CONNECT_PATIENCE: Final = 4.0
+_LOOK: Final = 0.5  # s between looks at whether the server's process still lives
 _START: Final = 60.0  # s on top of that for a process to begin on a busy machine
 
 
@@ -33,18 +35,21 @@ class CarlaSimulator:
     """The CARLA server at host:port, seen by a square camera of `size` pixels. Implements collect.simulator.Simulator.
 
     The server is contacted at the first reset. It must answer every call within `timeout` s, else the episode is lost;
-    the next reset then begins with a new client. `cameras` leaves some of moment.CAMERAS out, for measurements: such a
-    simulator's pictures cannot be drawn."""
+    the next reset then begins with a new client. Where somebody can tell whether the server's process `lives`, nothing
+    is waited for once it does not: the client library alone would not notice. `cameras` leaves some of moment.CAMERAS
+    out, for measurements: such a simulator's pictures cannot be drawn."""
 
     name: Final = "carla"
     version: Final = CARLA_VERSION
 
     def __init__(
-        self, host: str, port: int, size: int, timeout: float = 20.0, cameras: tuple[str, ...] = CAMERAS
-    ) -> None:
+        self, host: str, port: int, size: int, timeout: float = 20.0, cameras: tuple[str, ...] = CAMERAS,
+        lives: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         if size < 8:
             raise SemoreError(f"camera size {size} is too small; use at least 8 pixels")
         self._address = Address(host, port, timeout, size, cameras)
+        self._lives = lives
         self._child: _Child | None = None
         self._map = ""
         self._trace: list[str] = []
@@ -74,7 +79,7 @@ class CarlaSimulator:
         if self._map != scenario.map:
             self.close()  # the client library's traffic manager does not survive a change of maps
         if self._child is None:
-            self._child = _Child(self._address)
+            self._child = _Child(self._address, self._lives)
         self._map = scenario.map
         return self._snapshot(self._ask(self._child, "reset", (scenario, weather, seed), _RESET_PATIENCE))
 
@@ -131,8 +136,9 @@ class CarlaSimulator:
 class _Child:
     """A client's process, connected; only the simulator above holds one."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, lives: Callable[[], bool]) -> None:
         check_client()
+        self._lives = lives
         context = get_context("spawn")
         buffer: Any = context.RawArray("B", max(1, math.prod(address.shape)))
         self.pictures = np.ndarray(address.shape, np.uint8, buffer)
@@ -151,8 +157,8 @@ class _Child:
             raise
 
     def ask(self, request: str, arguments: tuple[Any, ...], seconds: float) -> Any:
-        """The child's answer; EpisodeLost when it has none within `seconds`, dies, or failed itself, SemoreError when
-        the request was no good."""
+        """The child's answer; EpisodeLost when it has none within `seconds`, dies or failed itself, or the server is
+        gone, SemoreError when the request was no good."""
         try:
             self._pipe.send((request, arguments))
         except OSError:
@@ -171,9 +177,13 @@ class _Child:
         self._pipe.close()
 
     def _answer(self, seconds: float) -> Any:
+        deadline = time.monotonic() + seconds
         try:
-            if not self._pipe.poll(seconds):
-                raise EpisodeLost(f"the CARLA client of {self._where} has been silent for {seconds:.0f} s")
+            while not self._pipe.poll(_LOOK):
+                if not self._lives():
+                    raise EpisodeLost(f"{self._where}: the CARLA server's process has ended")
+                if time.monotonic() > deadline:
+                    raise EpisodeLost(f"the CARLA client of {self._where} has been silent for {seconds:.0f} s")
             kind, result = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise self._death() from None

@@ -40,14 +40,14 @@ class Client(Simulator, Protocol):
         """The last calls and ticks, oldest first; also after its end."""
 
 
-Connect = Callable[[str, int, int, float], Client]
+Connect = Callable[[CarlaSettings, int, Server], Client]
 
 
-def connect(host: str, port: int, size: int, timeout: float) -> Client:
-    """The real client."""
+def connect(settings: CarlaSettings, size: int, server: Server) -> Client:
+    """The real client, on that server."""
     from collect.carla.client import CarlaSimulator
 
-    return CarlaSimulator(host, port, size, timeout)
+    return CarlaSimulator(settings.host, server.port, size, settings.timeout, lives=lambda: server.exit_code is None)
 
 
 class SupervisedCarla:
@@ -134,7 +134,7 @@ class SupervisedCarla:
         if self._client is None:
             self._identity = server.ready()
             try:
-                self._client = self._connect(self._settings.host, server.port, self._size, self._settings.timeout)
+                self._client = self._connect(self._settings, self._size, server)
             except SemoreError as error:  # it answered a moment ago
                 raise self._failed(EpisodeLost(str(error))) from error
         return self._client

@@ -28,11 +28,12 @@ from datasets.errors import SemoreError
 ROOT = Path(__file__).resolve().parents[2]
 JAYWALK, DAY = SCENARIOS["JayWalk"], WEATHERS["hard_high_light"]
 DRIVER = """
-import sys
+import signal, sys
 from collect.carla.client import CarlaSimulator
 from collect.scenarios import SCENARIOS, WEATHERS
 from collect.simulator import Control
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     simulator = CarlaSimulator("127.0.0.1", int(sys.argv[1]), 16)
     simulator.reset(SCENARIOS["JayWalk"], WEATHERS["midnight"], 1)
     print("driving", flush=True)
@@ -112,6 +113,16 @@ def test_a_driver_that_is_stopped_leaves_nothing_behind(port: int, number: signa
     (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
     assert driver.wait(20.0) != 0
     assert clean_soon(port)
+
+
+def test_a_server_known_to_be_dead_is_not_waited_for() -> None:
+    with running("--fault", "hang", "--after", "5") as server:
+        signs = ["of life"]
+        simulator = CarlaSimulator("127.0.0.1", server.port, 16, timeout=60.0, lives=lambda: bool(signs))
+        simulator.reset(JAYWALK, DAY, 1)
+        signs.clear()
+        with pytest.raises(EpisodeLost, match=rf":{server.port}: the CARLA server's process has ended"):
+            coast(simulator, 10)
 
 
 @pytest.mark.slow

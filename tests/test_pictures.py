@@ -32,6 +32,7 @@ def replay_of(frames: int) -> SelectiveReplay:
     pool.frames[:frames] = torch.randint(0, 256, (frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
     pool.masks[:frames] = torch.randint(0, 256, (frames, GRID, GRID), dtype=torch.uint8, generator=generator)
     pool.mask_valid[:frames] = True
+    pool.window[:frames] = (torch.arange(frames)[:, None] + torch.tensor([-2, -1, 0, 1])).clamp_min(0)
     pool.size, pool.episodes = frames, [("e", frames)]
     replay = SelectiveReplay(pool, ReplaySettings(admission="off", pool_frames=200), 0)
     replay._step[: frames - 1] = np.arange(frames - 1)

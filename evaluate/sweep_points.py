@@ -14,10 +14,11 @@ from typing import Any, Final
 import yaml
 
 from datasets.errors import SemoreError
-from datasets.files import digest_json, read_json
-from datasets.settings import as_dict, flat, from_dict, load_settings
-from train.run import FREE_TO_CHANGE
+from datasets.files import digest_json
+from datasets.settings import load_settings
+from train.run import telling
 from train.settings import TrainSettings
+from train.untrained import run_settings
 
 DESIGNS: Final = ("grid", "single")
 OWN: Final = ("seed", "seeds")
@@ -72,8 +73,7 @@ def settings_of(preset: str, scenario: str, base: Sequence[str], point: Point) -
 
 def base_values(settings: TrainSettings) -> dict[str, str]:
     """What can be varied, by dotted name: all that tells one result from another. Values as points have them."""
-    fixed = (*FREE_TO_CHANGE, *OWN)
-    return {name: _text(value) for name, value in flat(as_dict(settings)) if name.partition(".")[0] not in fixed}
+    return {name: _text(value) for name, value in telling(settings).items() if name not in OWN}
 
 
 def plan(
@@ -96,16 +96,14 @@ def plan(
 
 def identity(settings: TrainSettings) -> bytes:
     """A digest of all settings that tell one result from another."""
-    wanted = {key: value for key, value in flat(as_dict(settings)) if key.partition(".")[0] not in FREE_TO_CHANGE}
-    return digest_json(wanted)
+    return digest_json(telling(settings))
 
 
 def with_finished(runs: Sequence[PlannedRun], folder: Path) -> tuple[list[PlannedRun], list[PlannedRun]]:
     """(those a finished run of `folder` has the settings of, under its name; those still to train)."""
     there: dict[bytes, str] = {}
     for summary in sorted(folder.glob("*/summary.json")):
-        written = read_json(summary.parent / "settings.json")["settings"]
-        there[identity(from_dict(TrainSettings, written))] = summary.parent.name
+        there[identity(run_settings(summary.parent))] = summary.parent.name
     done, missing = [], []
     for run in runs:
         name = there.get(identity(run.settings))

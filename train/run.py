@@ -251,6 +251,11 @@ def _check_world(episodes: Sequence[Episode], settings: TrainSettings, world: di
                 )
 
 
+def telling(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that tell one result from another, by dotted name."""
+    return {key: value for key, value in flat(as_dict(settings)) if key.partition(".")[0] not in FREE_TO_CHANGE}
+
+
 def _claim(settings: TrainSettings, fingerprint: str) -> None:
     """Write the run's settings, or check that they are the ones it was started with.
 
@@ -259,13 +264,11 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
     """
     path = settings.folder / "settings.json"
     begun = any((settings.folder / name).exists() for name in ("last.ckpt", "summary.json"))
-    wanted = {key: value for key, value in flat(as_dict(settings)) if key.partition(".")[0] not in FREE_TO_CHANGE}
-    wanted["rollouts_fingerprint"] = fingerprint
+    wanted = telling(settings) | {"rollouts_fingerprint": fingerprint}
     if not (begun and path.exists()):
         write_json(path, {"settings": as_dict(settings), "identity": wanted, "environment": environment()})
         return
-    defaults = {key: value for key, value in flat(as_dict(TrainSettings())) if key in wanted}
-    found = defaults | read_json(path)["identity"]
+    found = telling(TrainSettings()) | read_json(path)["identity"]
     if digest_json(found) != digest_json(wanted):
         changed = ", ".join(
             f"{key} {found.get(key)!r} → {wanted.get(key)!r}"

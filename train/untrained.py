@@ -5,22 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from jsonargparse import ArgumentParser
 
 from collect.behaviour import NetworkPolicy
 from datasets.files import read_json
+from datasets.settings import from_dict
 from train.agent import Agent
 from train.online import acting
 from train.settings import TrainSettings
 
 
 def run_settings(run: Path) -> TrainSettings:
-    """The settings a run was started with."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(TrainSettings, "settings")
-    parsed = parser.parse_object({"settings": read_json(run / "settings.json")["settings"]})
-    settings: TrainSettings = parser.instantiate(parsed).settings
-    return settings
+    """The settings a run was started with; SemoreError when they are missing or of another version."""
+    return from_dict(TrainSettings, read_json(run / "settings.json")["settings"])
 
 
 def untrained_policy(run: Path) -> NetworkPolicy:

@@ -98,7 +98,7 @@ Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 class NetworkPolicy:
-    """A trained policy; `sample` draws from its distribution with a generator per episode, else the mean acts.
+    """A trained policy: its mean acts, with `spread` times its σ of noise from a generator per episode.
 
     `network` maps observations (B, 9, S, S) uint8 to means and log standard deviations (B, 2) before tanh, and to the
     student's mask (B, g, g) in [0, 1]. One whose view says `grey` was trained on grey pictures and sees nothing else.
@@ -108,11 +108,11 @@ class NetworkPolicy:
         self,
         network: Network,
         view: Mapping[str, Any],
-        sample: bool = False,
+        spread: float = 0.0,
     ) -> None:
         self.view = view
         """What it must be shown: `size` (pixels), `stack`, `frame_skip`, `grey`; and where it comes from."""
-        self._network, self._sample = _blindfolded(network) if view.get("grey") else network, sample
+        self._network, self._spread = _blindfolded(network) if view.get("grey") else network, spread
         self._generators: list[np.random.Generator] = []
 
     def start(self, seeds: Sequence[int]) -> None:
@@ -121,9 +121,9 @@ class NetworkPolicy:
     def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
         with torch.inference_mode():
             mean, log_std, _ = self._network(torch.from_numpy(observations))
-            if self._sample:
+            if self._spread:
                 noise = np.stack([self._generators[slot].standard_normal(2) for slot in slots]).astype(np.float32)
-                mean = mean + log_std.exp() * torch.from_numpy(noise).to(mean.device)
+                mean = mean + self._spread * log_std.exp() * torch.from_numpy(noise).to(mean.device)
             return torch.tanh(mean).float().cpu().numpy()
 
     def student_mask(self, observations: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -148,7 +148,7 @@ def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:
         program = torch.export.load(file)
     except (RuntimeError, ValueError, KeyError) as error:
         raise SemoreError(f"{file} is not a policy exported by Semore ({type(error).__name__}: {error})") from None
-    return NetworkPolicy(program.module(), view, sample)
+    return NetworkPolicy(program.module(), view, float(sample))
 
 
 def load_view(path: str | Path) -> dict[str, Any]:
@@ -177,6 +177,7 @@ BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {
     "driver": lambda: PerSlot(Driver),
     "noisy_driver": lambda: PerSlot(lambda generator: Driver(generator, noise=0.3)),
     "blind_driver": lambda: PerSlot(lambda generator: Driver(generator, careful=False)),
+    "noisy_blind_driver": lambda: PerSlot(lambda generator: Driver(generator, noise=0.3, careful=False)),
     "random": lambda: PerSlot(Random),
     "wander": lambda: PerSlot(Wander),
     "full_throttle": lambda: PerSlot(lambda _: Constant((0.0, 1.0))),

@@ -28,7 +28,9 @@ RANDOM: Final = ("random", "wander")
 """Behaviours that count as the method's initial random steps (method.md §4)."""
 
 
-NOTHING_DONE: Final = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0])
+COLUMNS: Final = (2, 1, 1, 1, 2)
+"""Widths of action, reward, not_done, driver and advice."""
+NOTHING_DONE: Final = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
 """FramePool.outcome of a frame on which nobody decided."""
 
 
@@ -41,7 +43,8 @@ class Batch(NamedTuple):
     action: Tensor  # (B, 2) float32
     reward: Tensor  # (B, 1) float32
     not_done: Tensor  # (B, 1) float32: 0 after a terminal step, 1 after a time-out (bootstraps through)
-    driver: Tensor  # (B, 1) float32: 1 where a rule-based driver acted
+    driver: Tensor  # (B, 1) float32: weight of imitating `advice`; 0 where it is no rule-based driver's
+    advice: Tensor  # (B, 2) float32: the action to imitate; the one that was taken, unless advice was given
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,9 @@ class FramePool:
         self.start = torch.zeros(capacity, dtype=torch.int64)
         self.window = torch.zeros(capacity, 4, dtype=torch.int64)
         """Pool indices of the frames of a transition, oldest first; an episode's first frame repeats."""
-        self.outcome = torch.zeros(capacity, 5)
-        """What a decision did, in one piece so that a batch is gathered in one go; the next four are its columns."""
-        self.action, self.reward, self.not_done, self.driver = self.outcome.split((2, 1, 1, 1), dim=1)
+        self.outcome = torch.zeros(capacity, sum(COLUMNS))
+        """What a decision did, in one piece so that a batch is gathered in one go; the next five are its columns."""
+        self.action, self.reward, self.not_done, self.driver, self.advice = self.outcome.split(COLUMNS, dim=1)
         self.verdict = torch.full((capacity,), UNJUDGED, dtype=torch.uint8)
         self.size = 0
         self.episodes: list[tuple[str, int]] = []
@@ -122,9 +125,16 @@ class FramePool:
             self.window[: self.size] -= dropped
         return dropped
 
-    def add(self, episode: Episode, knowledge: KnowledgeSet, visible: NDArray[np.int64] | None = None) -> Transitions:
+    def add(
+        self,
+        episode: Episode,
+        knowledge: KnowledgeSet,
+        visible: NDArray[np.int64] | None = None,
+        advice: NDArray[np.float32] | None = None,
+    ) -> Transitions:
         """Append an episode (call `forget` first) with its masks and verdicts from the knowledge set: of all frames, or
-        of the `visible` rows of the episode only."""
+        of the `visible` rows of the episode only. `advice` (decisions, 3) is what a rule-based driver would have done
+        at each decision, and what imitating it weighs; without it, only what one did counts, and weighs 1."""
         arrays = episode.read("rgb", "action", "progress", "impulse", "terminated")
         rows, decisions = self._rows(episode, arrays["action"])
         frames = torch.from_numpy(arrays["rgb"][rows]).permute(0, 3, 1, 2)
@@ -143,7 +153,10 @@ class FramePool:
         self.reward[acts, 0] = torch.from_numpy(self._rewards(arrays, rows))
         self.not_done[acts, 0] = 1.0 - torch.from_numpy(ends.astype(np.float32))
         policy = str(episode.attributes["policy"])
-        self.driver[acts] = float(policy in DRIVERS)
+        if advice is None:
+            self.advice[acts], self.driver[acts] = self.action[acts], float(policy in DRIVERS)
+        else:
+            self.advice[acts], self.driver[acts] = torch.from_numpy(advice).split((2, 1), dim=1)
         transitions = Transitions(self.size, decisions, policy, policy in RANDOM)
         self.size += len(rows)
         self.episodes.append((episode.name, len(rows)))
@@ -184,7 +197,7 @@ class FramePool:
             torch.index_select(self.frames, 0, window.flatten(), out=frames).view(-1, 4, 3, side, side),
             self.masks.index_select(0, pair).view(-1, 2, grid, grid) / 255.0,
             self.mask_valid.index_select(0, pair).view(-1, 2),
-            *outcome.split((2, 1, 1, 1), dim=1),
+            *outcome.split(COLUMNS, dim=1),
         )
 
     def observation(self, index: Tensor) -> Tensor:
@@ -227,4 +240,4 @@ def frames_of(episode: Episode, frame_skip: int) -> int:
 
 def forecast_bytes(view: View, capacity: int) -> int:
     """Memory of a pool of `capacity` frames."""
-    return capacity * (3 * view.size**2 + view.grid**2 + 2 + 5 * 8 + 4 * 5)
+    return capacity * (3 * view.size**2 + view.grid**2 + 2 + 5 * 8 + 4 * sum(COLUMNS))

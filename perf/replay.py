@@ -90,6 +90,7 @@ def torchrl_buffer(replay: SelectiveReplay, batch: int, folder: Path) -> Callabl
         {
             **{name: getattr(pool, name) for name in ("frames", "masks", "mask_valid", "action", "reward", "not_done")},
             "driver": pool.driver,
+            "advice": pool.advice,
             "episode": pool.start // EPISODE,
         },
         batch_size=[pool.size],

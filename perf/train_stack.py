@@ -92,6 +92,7 @@ def make_batches(stack: Stack, whole: bool, count: int = 2) -> list[Batch]:
             torch.randn(batch, 1, generator=generator),
             (torch.rand(batch, 1, generator=generator) > 0.01).float(),
             torch.ones(batch, 1),
+            2.0 * torch.rand(batch, 2, generator=generator) - 1.0,
         )
         for _ in range(count)
     ]

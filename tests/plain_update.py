@@ -218,8 +218,11 @@ class PlainTrainer:
         return {"cloning": float(loss.detach())}
 
     def imitation(self, maps: list[Tensor], batch: Batch) -> Tensor:
-        mean, rows = self.policy(maps)[0], [b for b in range(len(batch.action)) if batch.driver[b, 0] > 0]
-        return ((torch.tanh(mean[rows]) - batch.action[rows]) ** 2).mean()
+        mean, total, weight = torch.tanh(self.policy(maps)[0]), torch.zeros(()), 0.0
+        for b in range(len(batch.action)):
+            total = total + batch.driver[b, 0] * ((mean[b] - batch.advice[b]) ** 2).sum()
+            weight += 2.0 * float(batch.driver[b, 0])
+        return total / weight
 
     def semantic(self, maps: list[Tensor], batch: Batch) -> Tensor:
         kind, rows = self.s.semantic_loss, [b for b in range(len(batch.mask)) if batch.mask_valid[b, 0]]

@@ -168,7 +168,9 @@ def test_who_drove_and_what_counts_as_random(driven):
     }  # fmt: skip
     for policy, added in by_policy.items():
         index = torch.arange(added.first, added.first + added.count)
-        assert set(pool.gather(index).driver.flatten().tolist()) == {float(policy == "noisy_driver")}
+        batch = pool.gather(index)
+        assert set(batch.driver.flatten().tolist()) == {float(policy == "noisy_driver")}
+        assert torch.equal(batch.advice, batch.action)
 
 
 @pytest.mark.parametrize("grid", [5, 8, 1, CAMERA])
@@ -251,8 +253,8 @@ def test_a_frame_without_a_decision_has_no_action_of_its_predecessor_in_the_pool
         add(pool, MadeUp(number, frames))
     assert pool.episodes == [("e002", 6), ("e005", 5)]
     for last in (5, 10):
-        parts = (pool.action, pool.reward, pool.not_done, pool.driver)
-        assert [part[last].tolist() for part in parts] == [[0.0, 0.0], [0.0], [1.0], [0.0]]
+        parts = (pool.action, pool.reward, pool.not_done, pool.driver, pool.advice)
+        assert [part[last].tolist() for part in parts] == [[0.0, 0.0], [0.0], [1.0], [0.0], [0.0, 0.0]]
 
 
 def test_what_has_been_forgotten_cannot_be_learnt():
@@ -304,7 +306,7 @@ def test_a_batch_has_the_documented_shapes(driven):
     real = torch.float32
     assert shapes == [
         ((2, 4, 3, SIZE, SIZE), torch.uint8), ((2, 2, GRID, GRID), real), ((2, 2), torch.bool), ((2, 2), real),
-        ((2, 1), real), ((2, 1), real), ((2, 1), real),
+        ((2, 1), real), ((2, 1), real), ((2, 1), real), ((2, 2), real),
     ]  # fmt: skip
 
 
@@ -418,7 +420,7 @@ def test_a_pool_takes_what_it_forecasts():
     pool = FramePool(View(20, 5, 1, "published"), 37)
     taken = sum(store.nbytes for store in pool._stores())
     # 3·20² picture, 5² mask, 1 validity, 1 verdict, 8 start, 4·8 window, 4·(2 action + reward + not_done + driver)
-    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 1 + 8 + 32 + 20)
+    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 1 + 8 + 32 + 28)
 
 
 def test_a_pool_beyond_the_memory_is_refused_early(monkeypatch):

@@ -67,7 +67,8 @@ def make_batch(count: int = 6, seed: int = 0) -> Batch:
         2.0 * torch.rand(count, 2, generator=generator) - 1.0,
         torch.randn(count, 1, generator=generator),
         (torch.arange(count) % 3 != 0).float()[:, None],
-        (torch.arange(count) % 2 == 0).float()[:, None],
+        torch.tensor([1.0, 0.0, 10.0]).repeat(count)[:count, None],
+        2.0 * torch.rand(count, 2, generator=generator) - 1.0,
     )
 
 

@@ -112,7 +112,7 @@ class Agent(nn.Module):
             total = total + s.contrast_weight * parts["contrast"]
         cloning_now = weights.cloning > 0 and weights.cloning_shapes_encoder
         if cloning_now:
-            parts["cloning"] = losses.cloning_loss(self.policy(features)[0], batch.action, batch.driver)
+            parts["cloning"] = losses.cloning_loss(self.policy(features)[0], batch.advice, batch.driver)
             total = total + weights.cloning * parts["cloning"]
         total.backward()
         norms = self.gradient_norms() if watch else {}
@@ -181,7 +181,7 @@ class Agent(nn.Module):
         """Behaviour cloning alone: one step of encoder and actor towards the driver's actions."""
         batch, seen, _ = self._looks(batch)
         features = self.backbone(*self.backbone.inputs(seen, 2))
-        loss = losses.cloning_loss(self.policy(features)[0], batch.action, batch.driver)
+        loss = losses.cloning_loss(self.policy(features)[0], batch.advice, batch.driver)
         loss.backward()
         norms = self.gradient_norms() if watch else {}
         self._step(self.actor_optimizer, self.actor_side, self.settings.clip / 5)
@@ -201,7 +201,7 @@ class Agent(nn.Module):
         parts = {"actor": losses.actor_loss(self.log_alpha.exp().detach(), log_pi, q1, q2)}
         total = parts["actor"]
         if weights.cloning > 0:
-            parts["cloning"] = losses.cloning_loss(mean, batch.action, batch.driver)
+            parts["cloning"] = losses.cloning_loss(mean, batch.advice, batch.driver)
             # Q grows as it learns; in units of its own size it cannot drown the imitation (as in TD3+BC).
             scale = torch.minimum(q1, q2).detach().abs().mean().clamp_min(1.0)
             total = total / scale + weights.cloning * parts["cloning"]

@@ -95,12 +95,12 @@ def alpha_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: float) -> Tens
     return (log_alpha.exp() * (-log_pi.detach() - target_entropy)).mean()
 
 
-def cloning_loss(mean: Tensor, action: Tensor, driver: Tensor) -> Tensor:
-    """Mean squared error of tanh(mean) against the recorded action (B,2), over the driver's samples (`driver` (B,1)).
+def cloning_loss(mean: Tensor, advice: Tensor, driver: Tensor) -> Tensor:
+    """Mean squared error of tanh(mean) against the driver's action (B,2), weighted by `driver` (B,1).
 
     Not in the paper: offline, Q knows nothing of untried actions; imitation bridges that (laptop.md 1).
     """
-    return _weighted_mean((torch.tanh(mean) - action).square(), driver.expand_as(action))
+    return _weighted_mean((torch.tanh(mean) - advice).square(), driver.expand_as(advice))
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

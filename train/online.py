@@ -69,10 +69,10 @@ class Fleet:
             env.close()
 
 
-def acting(agent: Agent, settings: TrainSettings, sample: bool) -> NetworkPolicy:
-    """The agent as a policy of `collect`; observations go to the agent's device."""
+def acting(agent: Agent, settings: TrainSettings, spread: float = 0.0) -> NetworkPolicy:
+    """The agent as a policy of `collect`, with `spread` times its σ of noise; observations go to the agent's device."""
     device = agent.log_alpha.device
-    return NetworkPolicy(lambda observation: agent(observation.to(device)), policy_view(settings), sample)
+    return NetworkPolicy(lambda observation: agent(observation.to(device)), policy_view(settings), spread)
 
 
 def policy_view(settings: TrainSettings) -> dict[str, object]:
@@ -117,7 +117,7 @@ class Refresh:
         envs = self._fleet.envs(count)
         first = REFRESH_SEEDS + len(self.recorded)
         about = {"policy": "trained", "action_repeat": settings.frame_skip, "reward": settings.reward}
-        policy = acting(agent, settings, sample=True)
+        policy = acting(agent, settings, settings.schedule.refresh_spread)
         names = record(self.rollouts, envs, policy, range(first, first + count), about, threads=settings.threads)
         group = self._group(len(self.recorded) // count, names)
         self.backlog.submit(group)
@@ -189,7 +189,7 @@ class Validation:
         schedule = self._settings.schedule
         envs = self._fleet.envs(min(schedule.validate_episodes, 16))
         seeds = range(VALIDATION_SEEDS, VALIDATION_SEEDS + schedule.validate_episodes)
-        policy = acting(agent, self._settings, sample=False)
+        policy = acting(agent, self._settings)
         ends = [info["metrics"] for _, info in drive(envs, policy, seeds, threads=self._settings.threads)]
         keys = ("reward", "distance", "crash_intensity", "steer", "brake")
         return {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in keys}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from datasets.files import digest16
 from datasets.frame_pool import UNJUDGED, Batch, FramePool, Transitions, frames_of
 from datasets.knowledge import KnowledgeSet
 from datasets.rollouts import Episode
+
+Advise = Callable[[Episode], NDArray[np.float32]]
 
 ADMISSIONS = ("recommended", "literal", "off")
 NEWEST: Final = 1_000
@@ -69,8 +72,9 @@ class SelectiveReplay:
     verdict, so that a verdict that comes later judges it again.
     """
 
-    def __init__(self, pool: FramePool, settings: ReplaySettings, seed: int) -> None:
-        self.pool, self.settings = pool, settings
+    def __init__(self, pool: FramePool, settings: ReplaySettings, seed: int, advise: Advise | None = None) -> None:
+        """`advise` tells, for an episode, what its driving is to be imitated by (FramePool.add's `advice`)."""
+        self.pool, self.settings, self._advise = pool, settings, advise
         self._generator = np.random.default_rng([seed, 0x5E1])
         self._index = np.zeros(0, np.int64)
         self._step = np.full(pool.capacity, NO_DECISION)
@@ -105,7 +109,7 @@ class SelectiveReplay:
         for store in (self._step, self._draw, self._initial):
             store[: size - dropped] = store[dropped:size].copy()
             store[size - dropped : size] = NO_DECISION if store is self._step else 0
-        new = self.pool.add(episode, knowledge, visible)
+        new = self.pool.add(episode, knowledge, visible, self._advise(episode) if self._advise else None)
         self._offer(new)
         self._recorded_at.append(update)
         self._policies.append(new.policy)

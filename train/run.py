@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from datasets.progress import meter
 from datasets.provenance import environment
 from datasets.rollouts import Episode, Rollouts, rollouts_path
 from datasets.settings import as_dict, flat
+from train.advice import advice
 from train.agent import Agent
 from train.backlog import Backlog
 from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
@@ -162,7 +164,8 @@ class _Run:
         pool = FramePool(settings.view, settings.replay.pool_frames)
         size = forecast_bytes(pool.view, pool.capacity) / 2**30
         print(f"train: frame pool of {pool.capacity:,} frames, {size:.2f} GiB; reading {len(episodes)} episodes")
-        replay = SelectiveReplay(pool, settings.replay, settings.seed)
+        advise = partial(advice, frame_skip=settings.frame_skip) if settings.imitate == "advised" else None
+        replay = SelectiveReplay(pool, settings.replay, settings.seed, advise)
         for episode, visible in episodes:
             replay.add(episode, knowledge, visible)
         known = pool.mask_valid[: pool.size].float().mean().item() if pool.size else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from collect.carla.settings import CarlaSettings
 from collect.scenarios import scenario_and_weather
@@ -14,6 +15,8 @@ from datasets.reward import IMPULSE_WEIGHT
 from train.agent_settings import AgentSettings, Weights, check
 from train.encoder import geometry
 from train.replay import ADMISSIONS, ReplaySettings
+
+IMITATED: Final = ("recorded", "advised")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class ScheduleSettings:
     """Updates between online refreshes (0 switches them off)."""
     refresh_episodes: int = 4
     """Episodes the current policy records per refresh."""
+    refresh_spread: float = 1.0
+    """How much of its σ the policy's noise has when it refreshes (1: SAC's own; 0: the mean acts)."""
     refresh_frames: int = 0
     """Frames annotated per refresh, those first at which most changes (0: all decisions)."""
     refresh_waits: bool = True
@@ -117,6 +122,9 @@ class TrainSettings:
     """published, or safety (impulses weigh ten times)."""
     frame_skip: int = 2
     """Simulator steps per decision."""
+    imitate: str = "advised"
+    """What the cloning term aims at: recorded (what the rule-based driver did where it drove, noise and all), or
+    advised (what it would do without noise, at every decision, whoever drove: as DAgger)."""
     grey: bool = False
     """Show the network grey pictures only, in training and when it acts: what can be learnt without eyes."""
     device: str = "auto"
@@ -162,6 +170,7 @@ class TrainSettings:
             ("reward", self.reward, tuple(IMPULSE_WEIGHT)),
             ("device", self.device, ("auto", "cpu", "cuda")),
             ("masks", self.masks, MASKS),
+            ("imitate", self.imitate, IMITATED),
             ("replay.admission", self.replay.admission, ADMISSIONS),
         ):
             if value not in choices:
@@ -175,6 +184,8 @@ class TrainSettings:
             )
         if not 0.0 <= self.schedule.averaging < 1.0:
             raise SemoreError(f"schedule.averaging is {self.schedule.averaging}; it must be at least 0 and below 1")
+        if self.schedule.refresh_spread < 0.0:
+            raise SemoreError(f"schedule.refresh_spread is {self.schedule.refresh_spread}; it must be at least 0")
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")

@@ -23,4 +23,4 @@ def untrained_policy(run: Path) -> NetworkPolicy:
     """The run's network with its seed's initial weights."""
     settings = run_settings(run)
     torch.manual_seed(settings.seed)
-    return acting(Agent(settings.agent).eval(), settings, sample=False)
+    return acting(Agent(settings.agent).eval(), settings)

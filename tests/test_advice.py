@@ -1,0 +1,112 @@
+"""What is imitated where somebody else drove: the rule-based driver's answer to the recorded state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from collect.behaviour import make_policy
+from collect.driving import DrivingEnv
+from collect.recorder import record
+from collect.simulator import make_simulator
+from datasets.frame_pool import UNJUDGED, FramePool, View, rows_of
+from datasets.rollouts import Episode, Rollouts
+from datasets.schema import ACTOR_COLUMN, EGO_COLUMN, KIND_INDEX
+from train.advice import CARE, advice
+from train.replay import ReplaySettings, SelectiveReplay
+from train.settings import TrainSettings
+
+SKIP = 2
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Episode]:
+    """The same start driven by the driver itself, by one that ignores everybody, and at random."""
+    found = {}
+    for policy in ("driver", "blind_driver", "wander"):
+        rollouts = Rollouts(tmp_path_factory.mktemp(policy) / "rollouts.zarr")
+        rollouts.create()
+        env = DrivingEnv(
+            "JayWalk", "", make_simulator("embedded", 32), 32, 32, SKIP, max_episode_steps=160,
+        )  # fmt: skip
+        about = {"policy": policy, "action_repeat": SKIP, "reward": "published"}
+        (name,) = record(rollouts, [env], make_policy(policy), [3], about)
+        found[policy] = rollouts.episode(name)
+    return found
+
+
+def test_where_the_driver_drove_the_advice_is_what_it_did(recorded):
+    episode = recorded["driver"]
+    action = episode.read("action")["action"][rows_of(episode, SKIP)[:-1]]
+    np.testing.assert_allclose(advice(episode, SKIP)[:, :2], action, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["blind_driver", "wander"])
+def test_there_is_advice_for_every_decision_whoever_drove(recorded, policy):
+    given = advice(recorded[policy], SKIP)
+    assert given.shape == (len(rows_of(recorded[policy], SKIP)) - 1, 3)
+    assert given.dtype == np.float32
+    assert np.abs(given[:, :2]).max() <= 1.0
+
+
+class Alone:
+    """An episode as recorded, or with everybody else put far away."""
+
+    def __init__(self, episode: Episode, actors: np.ndarray[Any, Any]) -> None:
+        self.steps, self._arrays = episode.steps, {**episode.read("ego"), "actors": actors}
+
+    def read(self, *names: str) -> dict[str, np.ndarray[Any, Any]]:
+        return {name: self._arrays[name] for name in names}
+
+
+def test_decisions_weigh_more_where_somebody_is_in_the_way(recorded):
+    ego, actors = recorded["blind_driver"].read("ego", "actors").values()
+    ahead = actors.copy()
+    ahead[:, :, ACTOR_COLUMN["x"]] += 1_000.0
+    assert set(advice(Alone(recorded["blind_driver"], ahead), SKIP)[:, 2]) == {1.0}  # type: ignore[arg-type]
+    # Somebody stands twenty metres ahead of wherever the ego is.
+    for axis, lane in (("x", "lane_dx"), ("y", "lane_dy")):
+        ahead[:, 0, ACTOR_COLUMN[axis]] = ego[:, EGO_COLUMN[axis]] + 20.0 * ego[:, EGO_COLUMN[lane]]
+    ahead[:, 0, ACTOR_COLUMN["vx"]] = ahead[:, 0, ACTOR_COLUMN["vy"]] = 0.0
+    ahead[:, 0, ACTOR_COLUMN["kind"]] = KIND_INDEX["pedestrian"]
+    given = advice(Alone(recorded["blind_driver"], ahead), SKIP)  # type: ignore[arg-type]
+    moving = (
+        np.hypot(ego[:, EGO_COLUMN["vx"]], ego[:, EGO_COLUMN["vy"]])[rows_of(recorded["blind_driver"], SKIP)[:-1]] > 15
+    )
+    assert moving.sum() > 20
+    assert (given[moving, 1] < 0).all()
+    assert (given[moving, 2] == CARE).all()
+
+
+class NoKnowledge:
+    """A knowledge set without any records."""
+
+    def h_ka(self, digests: NDArray[np.uint8], states: NDArray[np.uint8], grid: int) -> tuple[Any, Any]:
+        return np.zeros((len(digests), grid, grid), np.uint8), np.zeros(len(digests), np.bool_)
+
+    def verdicts(self, digests: NDArray[np.uint8], states: NDArray[np.uint8], words: Any) -> NDArray[np.uint8]:
+        return np.full(len(digests), UNJUDGED, np.uint8)
+
+
+def test_the_replay_hands_out_advice_in_place_of_what_was_done(recorded):
+    episode = recorded["wander"]
+    replay = SelectiveReplay(
+        FramePool(View(32, 8, SKIP, "published"), 200), ReplaySettings(), 0, lambda episode: advice(episode, SKIP)
+    )
+    replay.add(episode, NoKnowledge())  # type: ignore[arg-type]
+    decisions = len(rows_of(episode, SKIP)) - 1
+    batch = replay.pool.gather(torch.arange(decisions))
+    given = torch.from_numpy(advice(episode, SKIP))
+    assert torch.equal(batch.advice, given[:, :2])
+    assert torch.equal(batch.driver, given[:, 2:])
+    assert not torch.equal(batch.advice, batch.action)
+
+
+def test_settings_know_both_kinds_of_imitation():
+    TrainSettings(imitate="recorded").validate()
+    with pytest.raises(Exception, match="imitate 'him'; choose one of recorded, advised"):
+        TrainSettings(imitate="him").validate()

@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate compare report view counterfactual sweep eyes
+.PHONY: study results
 .PHONY: doctor test test-slow test-carla lint bench format clean
 
 PYTHON ?= python3.11
@@ -134,6 +135,14 @@ counterfactual: setup
 
 sweep: setup
 	@$(run) evaluate.sweep $(common) $(addprefix --vary ,$(VARY)) $(patsubst --knowledge %,--base knowledge=%,$(knowledge)) $(seeds) $(cluster) $(ARGS)
+
+# The study has a preset and scenarios of its own unless the command line names others.
+given = $(if $(filter command line environment,$(origin $(1))),$($(1)))
+study: setup
+	@$(run) evaluate.study $(addprefix --preset ,$(call given,PRESET)) $(if $(PARTS),--parts $(call list,$(PARTS))) $(if $(call given,SCENARIO),--scenarios $(call list,$(call given,SCENARIO))) $(seeds) $(call option,SCHEDULER,scheduler) $(call option,STUDY,study) $(ARGS)
+
+results: setup
+	@$(run) evaluate.results $(call option,STUDY,study) $(ARGS)
 
 eyes: setup
 	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)

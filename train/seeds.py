@@ -41,9 +41,7 @@ def train_seeds(settings: TrainSettings) -> Iterator[Outcome]:
     yield from train_runs(runs_of(settings), settings.parallel, settings.scheduler)
 
 
-def train_runs(
-    runs: list[TrainSettings], parallel: int, scheduler: str, then: Then | None = None
-) -> Iterator[Outcome]:
+def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: Then | None = None) -> Iterator[Outcome]:
     """Train at least one run, and do with it what is to be done `then`, in the same process; yields each when it ends.
     What one run meets does not stop the others. Runs that are finished are found finished, begun ones go on.
     `parallel` and `scheduler` as in TrainSettings."""
@@ -54,7 +52,9 @@ def train_runs(
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
     at_once = parallel or gpus or max((os.cpu_count() or 1) // max(run.threads for run in runs), 1)
     with ThreadPoolExecutor(at_once) as pool:
-        asked = {pool.submit(_apart, task, run, number % gpus if gpus else None): run for number, run in enumerate(runs)}
+        asked = {
+            pool.submit(_apart, task, run, number % gpus if gpus else None): run for number, run in enumerate(runs)
+        }
         for future in as_completed(asked):
             yield asked[future], _ending(future.result, future.exception())
 

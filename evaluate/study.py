@@ -100,7 +100,10 @@ def run_study(settings: StudySettings) -> None:
     missing = [each for each in asked if not finished(each.settings) or settings.drive.missing(each.settings)]
     counts = Counter(each.part for each in missing)
     todo = ", ".join(f"{part} {counts[part]}" for part in settings.parts if counts[part]) or "nothing"
-    print(f"study {settings.folder}: {len(asked)} runs, {len(asked) - len(missing)} are finished; to do: {todo}")
+    print(
+        f"study {settings.folder}: {len(asked)} runs, {len(asked) - len(missing)} are finished; to do: {todo}",
+        flush=True,
+    )
     every = [each.settings for each in asked]
     if missing:
         prepare([each.settings for each in missing], settings.folder / "data")

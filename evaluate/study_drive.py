@@ -1,5 +1,5 @@
-"""Test episodes of the study: a run's own, driven by the process that trained it, and those of the world's own policies,
-which are the same whatever the run."""
+"""Test episodes of the study: a run's own, driven by the process that trained it, and those of the world's own
+policies, which are the same whatever the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from collect.simulator import make_simulator
 from datasets.errors import SemoreError
 from datasets.files import exclusive_lock, read_json, write_json
 from datasets.schema import RECORDING_SIZE, SEED_SPLITS
-from evaluate.episodes import SIMULATOR_FAILED, TOGETHER, Row, RunCourse, evaluate_policies, read_rows
+from evaluate.episodes import SIMULATOR_FAILED, TOGETHER, RunCourse, evaluate_courses, evaluate_policies, read_rows
 from evaluate.policies import UNTAUGHT
 from train.settings import TrainSettings
 
@@ -103,26 +103,18 @@ def drive_world(runs: Sequence[TrainSettings], folder: Path, episodes: int, firs
     start = SEED_SPLITS["test"].start + first
     written = []
     for reward in dict.fromkeys(run.reward for run in runs):
-        courses = {
-            run.scenario: WorldCourse(
-                run.scenario, run.weather, reward, run.frame_skip, run.simulator, run.carla
-            )
-            for run in runs
-            if run.reward == reward
-        }  # fmt: skip
+        courses = {run.scenario: _world(run) for run in runs if run.reward == reward}
         path = folder / f"{reward}.csv"
         try:
             with exclusive_lock(folder / f".{reward}.lock", f"driving of {path}"):
-                for course in courses.values():
-                    evaluate_policies(course, UNTAUGHT, range(start, start + episodes), path, workers)
+                evaluate_courses([*courses.values()], UNTAUGHT, range(start, start + episodes), path, workers)
         except SemoreError as error:
             if "already running" not in str(error):
                 raise
-            print(f"study: {error}")
+            print(f"study: left to another study: {error}", flush=True)
         written.append(path)
     return written
 
 
-def world_rows(path: Path) -> list[Row]:
-    """The rows that `drive_world` has written so far."""
-    return read_rows(path)
+def _world(run: TrainSettings) -> WorldCourse:
+    return WorldCourse(run.scenario, run.weather, run.reward, run.frame_skip, run.simulator, run.carla)

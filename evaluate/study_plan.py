@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from datasets.errors import SemoreError
@@ -27,7 +28,7 @@ class Variant(NamedTuple):
 
     label: str
     method: str
-    changes: Changes = {}
+    changes: Changes = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def plan(
     def of(part: Part) -> Iterator[tuple[str, TrainSettings]]:
         for scenario in (name for name in part.scenarios if name in scenarios):
             for variant in part.variants(method("semore")):
-                own = changed(method(variant.method), variant.changes | {"scenario": scenario, "reward": part.reward})
+                own = changed(method(variant.method), {**variant.changes, "scenario": scenario, "reward": part.reward})
                 own.validate()
                 told = variant.label if variant.label == variant.method else f"{variant.method}-{variant.label}"
                 name = f"{scenario}-{told}" + ("" if part.reward == "published" else f"-{part.reward}")

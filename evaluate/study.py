@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.errors import SemoreError
-from datasets.files import read_json
+from datasets.files import read_json, write_json
 from datasets.progress import meter
 from datasets.schema import SEED_SPLITS
 from datasets.settings import run_command
@@ -104,6 +104,7 @@ def run_study(settings: StudySettings) -> None:
         f"study {settings.folder}: {len(asked)} runs, {len(asked) - len(missing)} are finished; to do: {todo}",
         flush=True,
     )
+    write_json(settings.folder / "study.json", {"preset": settings.preset, "base": list(settings.base)})
     every = [each.settings for each in asked]
     if missing:
         prepare([each.settings for each in missing], settings.folder / "data")

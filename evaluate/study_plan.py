@@ -106,11 +106,8 @@ class Planned(NamedTuple):
     part: str
     label: str
     settings: TrainSettings
-
-    @property
-    def cell(self) -> tuple[str, str]:
-        """Scenario and reward."""
-        return self.settings.scenario, self.settings.reward
+    changes: Changes
+    """What differs from the method's own settings."""
 
 
 def plan(
@@ -133,7 +130,7 @@ def plan(
         arguments = ["--preset", preset, "--method", name, *(f"--{text}" for text in base)]
         return load_settings(TrainSettings, "train", arguments)
 
-    def of(part: Part) -> Iterator[tuple[str, TrainSettings]]:
+    def of(part: Part) -> Iterator[tuple[Variant, TrainSettings]]:
         for scenario in (name for name in part.scenarios if name in scenarios):
             for variant in part.variants(method("semore")):
                 own = changed(method(variant.method), {**variant.changes, "scenario": scenario, "reward": part.reward})
@@ -141,15 +138,15 @@ def plan(
                 told = variant.label if variant.label == variant.method else f"{variant.method}-{variant.label}"
                 name = f"{scenario}-{told}" + ("" if part.reward == "published" else f"-{part.reward}")
                 alone = replace(own, seed=1, seeds=(), runs=runs, run="", scheduler="none", parallel=0)
-                yield variant.label, replace(alone, run=named.setdefault(identity(alone), name))
+                yield variant, replace(alone, run=named.setdefault(identity(alone), name))
 
     planned = []
     for name, part in PARTS.items():
         rows = list(of(part))
         planned += [
-            Planned(name, label, replace(own, seed=seed, run=f"{own.run}-seed{seed}"))
+            Planned(name, row.label, replace(own, seed=seed, run=f"{own.run}-seed{seed}"), row.changes)
             for seed in (few_seeds if part.few else seeds)
-            for label, own in rows
+            for row, own in rows
         ]
     return planned
 

@@ -51,6 +51,8 @@ help:
 	@echo "make compare RUNS=\"a b\"                the same in the paper's form, printed"
 	@echo "make view EPISODE=                     walk through a recorded episode in the browser"
 	@echo "make counterfactual                    does the knowledge matter, and where: other masks, no attention, one stream"
+	@echo "make study PARTS=\"main rivals\"        the study: all methods and ablations, resumable (docs/study.md)"
+	@echo "make results                           its CSV files, tables and pictures, at any time"
 	@echo "make sweep VARY=\"agent.lr=3e-4,1e-3\"   train for every value and seed, evaluate, draw"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"

@@ -177,7 +177,7 @@ def evaluate_courses(
 def _in_workers(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), die_with_parent) as pool:
         try:
-            for job in as_completed([pool.submit(_part, *job) for job in jobs]):
+            for job in as_completed([pool.submit(_drive, *job) for job in jobs]):
                 yield job.result()
         except BrokenProcessPool:
             raise SemoreError(
@@ -190,7 +190,7 @@ def _here(jobs: Sequence[Job]) -> Iterator[list[Row]]:
     """In this process; what a policy needs is made once for all its jobs."""
     for _, own in groupby(jobs, key=lambda job: (id(job.course), job.policy)):
         same = list(own)
-        yield from _drive(same[0].course, same[0].policy, [job.seeds for job in same])
+        yield from _drive_parts(same[0].course, same[0].policy, [job.seeds for job in same])
 
 
 def driven(rows: Sequence[Row]) -> list[Row]:
@@ -228,12 +228,12 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows([getattr(row, name) for name in names] for row in rows)
 
 
-def _part(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
-    (rows,) = _drive(course, policy, [seeds])
+def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
+    (rows,) = _drive_parts(course, policy, [seeds])
     return rows
 
 
-def _drive(course: Course, policy: str, parts: Sequence[Sequence[int]]) -> Iterator[list[Row]]:
+def _drive_parts(course: Course, policy: str, parts: Sequence[Sequence[int]]) -> Iterator[list[Row]]:
     """The rows of each part, in the same environments and by the same policy."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

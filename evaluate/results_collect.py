@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from evaluate.policies import UNTAUGHT
 from evaluate.results_files import WORLD, CurvePoint, Episode, Results, RunRecord
 from evaluate.runs import Run, read_run
 from evaluate.study import finished
+from evaluate.study_drive import Drive
 from evaluate.study_plan import SCENARIOS, Planned, plan
 
 
 def collect_results(folder: Path) -> Results:
     """Everything that the study in this folder has finished so far, whichever parts and seeds it was asked for. Says
     how many finished runs it leaves out because the preset has changed since."""
-    planned = _planned(folder)
+    asked = read_json(folder / "study.json")
+    planned, drive = _planned(folder, asked["preset"], asked["base"]), Drive(**asked["drive"])
     runs: list[RunRecord] = []
     curves: list[CurvePoint] = []
     episodes: list[Episode] = []
@@ -27,7 +30,7 @@ def collect_results(folder: Path) -> Results:
         settings, name = each.settings, _without_seed(each)
         first = settings.run not in read
         if first:
-            there = finished(settings) and (settings.folder / "evaluation.csv").exists()
+            there = finished(settings) and not drive.missing(settings)
             read[settings.run] = read_run(settings.folder) if there else None
         run = read[settings.run]
         if run is None:
@@ -41,16 +44,15 @@ def collect_results(folder: Path) -> Results:
         episodes += [_episode(row, WORLD, "", "", path.stem, 0) for row in read_rows(path)]
     own = {each.settings.folder.name for each in planned if read[each.settings.run]}
     if others := {path.parent.name for path in folder.glob("*/summary.json")} - own:
-        print(f"left out, as not yet driven or of other settings than the preset has now: {', '.join(sorted(others))}")
+        print(f"left out, as not wholly driven or of other settings than the study's now: {', '.join(sorted(others))}")
     return Results(folder.name, runs, curves, episodes)
 
 
-def _planned(folder: Path) -> list[Planned]:
+def _planned(folder: Path, preset: str, base: Sequence[str]) -> list[Planned]:
     """The study's plan for all training seeds that it has a run of."""
-    asked = read_json(folder / "study.json")
     found = (re.search(r"-seed(\d+)$", path.name) for path in folder.iterdir())
     seeds = sorted({int(match[1]) for match in found if match}) or [1]
-    return plan(asked["preset"], SCENARIOS, seeds, seeds, str(folder), asked["base"])
+    return plan(preset, SCENARIOS, seeds, seeds, str(folder), base)
 
 
 def _without_seed(each: Planned) -> str:

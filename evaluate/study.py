@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datasets.errors import SemoreError
@@ -104,7 +104,8 @@ def run_study(settings: StudySettings) -> None:
         f"study {settings.folder}: {len(asked)} runs, {len(asked) - len(missing)} are finished; to do: {todo}",
         flush=True,
     )
-    write_json(settings.folder / "study.json", {"preset": settings.preset, "base": list(settings.base)})
+    about = {"preset": settings.preset, "base": list(settings.base), "drive": asdict(settings.drive)}
+    write_json(settings.folder / "study.json", about)
     every = [each.settings for each in asked]
     if missing:
         prepare([each.settings for each in missing], settings.folder / "data")

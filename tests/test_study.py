@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -141,7 +141,7 @@ def test_what_is_finished_is_collected_and_what_is_of_other_settings_named(light
     first, second, third, _ = work(light.plan(), light.parts)
     for each, reward in ((first, 3.0), (second, 5.0), (third, 7.0)):
         make_finished(each, reward)
-    write_json(light.folder / "study.json", {"preset": "debug", "base": []})
+    write_json(light.folder / "study.json", {"preset": "debug", "base": [], "drive": asdict(light.drive)})
     changed_since = read_json(third.settings.folder / "settings.json")
     changed_since["identity"]["agent.lr"] = 0.5
     write_json(third.settings.folder / "settings.json", changed_since)

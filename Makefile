@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate compare report view counterfactual sweep eyes
+.PHONY: study results
 .PHONY: doctor test test-slow test-carla lint bench format clean
 
 PYTHON ?= python3.11
@@ -50,6 +51,8 @@ help:
 	@echo "make compare RUNS=\"a b\"                the same in the paper's form, printed"
 	@echo "make view EPISODE=                     walk through a recorded episode in the browser"
 	@echo "make counterfactual                    does the knowledge matter, and where: other masks, no attention, one stream"
+	@echo "make study PARTS=\"main rivals\"        the study: all methods and ablations, resumable (docs/study.md)"
+	@echo "make results                           its CSV files, tables and pictures, at any time"
 	@echo "make sweep VARY=\"agent.lr=3e-4,1e-3\"   train for every value and seed, evaluate, draw"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
@@ -134,6 +137,14 @@ counterfactual: setup
 
 sweep: setup
 	@$(run) evaluate.sweep $(common) $(addprefix --vary ,$(VARY)) $(patsubst --knowledge %,--base knowledge=%,$(knowledge)) $(seeds) $(cluster) $(ARGS)
+
+# The study has a preset and scenarios of its own unless the command line names others.
+given = $(if $(filter command line environment,$(origin $(1))),$($(1)))
+study: setup
+	@$(run) evaluate.study $(addprefix --preset ,$(call given,PRESET)) $(if $(PARTS),--parts $(call list,$(PARTS))) $(if $(call given,SCENARIO),--scenarios $(call list,$(call given,SCENARIO))) $(seeds) $(call option,SCHEDULER,scheduler) $(call option,STUDY,study) $(ARGS)
+
+results: setup
+	@$(run) evaluate.results $(call option,STUDY,study) $(ARGS)
 
 eyes: setup
 	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import MISSING, dataclass, field, fields
-from itertools import product
+from itertools import groupby, product
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 
@@ -86,6 +86,14 @@ class Course(Protocol):
         """Whether the rows saved at this path are of something that has been replaced since."""
 
 
+class Job(NamedTuple):
+    """Episodes that are driven together."""
+
+    course: Course
+    policy: str
+    seeds: list[int]
+
+
 @dataclass(frozen=True)
 class RunCourse:
     """A Course for a trained run: its policies beside the blind and privileged ones, shown what it was trained on."""
@@ -131,7 +139,7 @@ def evaluate_courses(
     courses: Sequence[Course], policies: Sequence[str], seeds: Sequence[int], path: Path, workers: int
 ) -> list[Row]:
     """Drive whatever (course, policy, seed) is not yet in the CSV at `path`, or failed with its simulator; returns the
-    wanted rows by course, policy and seed.
+    wanted rows by course, policy and seed. With 0 `workers` this process drives by itself.
 
     Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped. SemoreError when a
     worker process dies.
@@ -141,11 +149,11 @@ def evaluate_courses(
     rows = {_key(row): row for row in kept}
     others = [key for key in rows if key[:2] not in cells]
     done = {key for key, row in rows.items() if row.ending != SIMULATOR_FAILED}
-    jobs: list[tuple[Course, str, list[int]]] = []
+    jobs: list[Job] = []
     for (cell, course), policy in product(cells.items(), policies):
         missing = [seed for seed in seeds if (*cell, policy, seed) not in done]
         parts = range(0, len(missing), course.together)
-        jobs += [(course, policy, missing[first : first + course.together]) for first in parts]
+        jobs += [Job(course, policy, missing[first : first + course.together]) for first in parts]
     wanted = [(*cell, policy, seed) for cell, policy, seed in product(cells, policies, seeds)]
     order = {key: place for place, key in enumerate([*others, *wanted])}
 
@@ -155,21 +163,34 @@ def evaluate_courses(
     if jobs:
         label = f"evaluate {', '.join(dict.fromkeys(course.scenario for course in courses))}"
         with (
-            meter(label, len(wanted), "episodes", len(wanted) - sum(len(job[2]) for job in jobs)) as progress,
-            ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), die_with_parent) as pool,
+            meter(label, len(wanted), "episodes", len(wanted) - sum(len(job.seeds) for job in jobs)) as progress,
+            closing(_in_workers(jobs, workers) if workers else _here(jobs)) as finished,
         ):
-            try:
-                for job in as_completed([pool.submit(_drive, *job) for job in jobs]):
-                    for row in job.result():
-                        rows[_key(row)] = row
-                        progress.advance(1, row.policy)
-                    write_rows(path, sorted(rows.values(), key=place))
-            except BrokenProcessPool:
-                raise SemoreError(
-                    "an evaluation worker died (out of memory, or killed); finished episodes are kept: run the same "
-                    "command again, with a smaller --workers if memory was short"
-                ) from None
+            for driven_now in finished:
+                for row in driven_now:
+                    rows[_key(row)] = row
+                    progress.advance(1, row.policy)
+                write_rows(path, sorted(rows.values(), key=place))
     return [rows[key] for key in wanted]
+
+
+def _in_workers(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), die_with_parent) as pool:
+        try:
+            for job in as_completed([pool.submit(_drive, *job) for job in jobs]):
+                yield job.result()
+        except BrokenProcessPool:
+            raise SemoreError(
+                "an evaluation worker died (out of memory, or killed); finished episodes are kept: run the same "
+                "command again, with a smaller --workers if memory was short"
+            ) from None
+
+
+def _here(jobs: Sequence[Job]) -> Iterator[list[Row]]:
+    """In this process; what a policy needs is made once for all its jobs."""
+    for _, own in groupby(jobs, key=lambda job: (id(job.course), job.policy)):
+        same = list(own)
+        yield from _drive_parts(same[0].course, same[0].policy, [job.seeds for job in same])
 
 
 def driven(rows: Sequence[Row]) -> list[Row]:
@@ -208,7 +229,25 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
+    (rows,) = _drive_parts(course, policy, [seeds])
+    return rows
+
+
+def _drive_parts(course: Course, policy: str, parts: Sequence[Sequence[int]]) -> Iterator[list[Row]]:
+    """The rows of each part, in the same environments and by the same policy."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        envs = course.envs(max(map(len, parts)))
+        for env in envs:
+            stack.callback(env.close)
+        actor = course.policy(policy)
+        for seeds in parts:
+            yield _rows(course, policy, seeds, envs, actor)
+
+
+def _rows(course: Course, policy: str, seeds: Sequence[int], envs: Sequence[DrivingEnv], actor: Policy) -> list[Row]:
     begun: dict[int, float] = {}
     ended: dict[int, float] = {}
     ends: dict[int, dict[str, Any]] = {}
@@ -223,14 +262,10 @@ def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
     def abandon(seed: int, error: EpisodeLost) -> None:
         print(f"seed {seed} is given up, its simulator failed {ATTEMPTS} times: {error}", file=sys.stderr, flush=True)
 
-    with ExitStack() as stack:
-        envs = course.envs(len(seeds))
-        for env in envs:
-            stack.callback(env.close)
-        for seed, info in drive(envs, course.policy(policy), seeds, begin, watch, abandon=abandon):
-            ends[seed] = info["metrics"]
-        # A server that never came up cannot be asked.
-        renderer = f"{envs[0].simulator.name} {envs[0].simulator.renderer_version}" if ends else ""
+    for seed, info in drive(envs, actor, seeds, begin, watch, abandon=abandon):
+        ends[seed] = info["metrics"]
+    # A server that never came up cannot be asked.
+    renderer = f"{envs[0].simulator.name} {envs[0].simulator.renderer_version}" if ends else ""
     scenario, weather = _cell(course)
     return [
         Row(policy, scenario, weather, seed, **ends[seed], wall_time=ended[seed] - begun[seed], renderer=renderer)

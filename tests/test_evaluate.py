@@ -289,6 +289,15 @@ def test_an_interrupted_evaluation_keeps_what_was_driven(run, jobs, tmp_path, mo
     assert rows[:2] == kept
 
 
+def test_without_workers_this_process_drives_the_same_episodes(run, jobs, tmp_path):
+    policies, seeds, threads = ("random", "trained"), SEEDS[:3], torch.get_num_threads()
+    here = evaluate_policies(course_of(run), policies, seeds, tmp_path / "here.csv", 0)
+    assert jobs == []
+    assert torch.get_num_threads() == threads
+    assert here == evaluate_policies(course_of(run), policies, seeds, tmp_path / "workers.csv", 1)
+    assert here == evaluate_policies(course_of(run), policies, seeds, tmp_path / "here.csv", 0)
+
+
 def test_rows_of_other_scenarios_weathers_and_policies_stay(run, jobs, tmp_path):
     path = tmp_path / "evaluation.csv"
     foreign = [

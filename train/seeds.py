@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -22,6 +23,8 @@ from train.settings import TrainSettings
 Outcome = tuple[TrainSettings, dict[str, Any] | str]
 """A run's settings, and its summary or what went wrong."""
 Task = Callable[[TrainSettings, int | None], dict[str, Any] | str]
+Then = Callable[[TrainSettings], None]
+"""What a run's process does when the run is trained; it travels there as a pickle."""
 
 
 def runs_of(settings: TrainSettings) -> list[TrainSettings]:
@@ -38,28 +41,32 @@ def train_seeds(settings: TrainSettings) -> Iterator[Outcome]:
     yield from train_runs(runs_of(settings), settings.parallel, settings.scheduler)
 
 
-def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str) -> Iterator[Outcome]:
-    """Train at least one run, yielding each when it ends; what one run meets does not stop the others. Runs that are
-    finished are found finished, begun ones go on. `parallel` and `scheduler` as in TrainSettings."""
+def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: Then | None = None) -> Iterator[Outcome]:
+    """Train at least one run, and do with it what is to be done `then`, in the same process; yields each when it ends.
+    What one run meets does not stop the others. Runs that are finished are found finished, begun ones go on.
+    `parallel` and `scheduler` as in TrainSettings."""
+    task = _one if then is None else partial(_one, then=then)
     if scheduler != "none":
-        yield from _on_cluster(runs, scheduler)
+        yield from _on_cluster(runs, scheduler, task)
         return
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
     at_once = parallel or gpus or max((os.cpu_count() or 1) // max(run.threads for run in runs), 1)
     with ThreadPoolExecutor(at_once) as pool:
-        asked = {pool.submit(_apart, run, number % gpus if gpus else None): run for number, run in enumerate(runs)}
+        asked = {
+            pool.submit(_apart, task, run, number % gpus if gpus else None): run for number, run in enumerate(runs)
+        }
         for future in as_completed(asked):
             yield asked[future], _ending(future.result, future.exception())
 
 
-def _on_cluster(runs: list[TrainSettings], scheduler: str) -> Iterator[Outcome]:
+def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task) -> Iterator[Outcome]:
     from distributed import Client
     from distributed import as_completed as as_finished
 
     where: dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
     with Client(**({} if scheduler == "local" else where)) as client:
         print(f"Dask: dashboard at {client.dashboard_link}")
-        asked = {client.submit(_one, run, None, pure=False): run for run in runs}
+        asked = {client.submit(task, run, None, pure=False): run for run in runs}
         for future in as_finished(list(asked)):
             yield asked[future], _ending(future.result, future.exception())
 
@@ -68,10 +75,14 @@ def _ending(result: Callable[[], dict[str, Any] | str], error: BaseException | N
     return result() if error is None else f"{type(error).__name__}: {error}"
 
 
-def _apart(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
-    """Train one run in a process of its own: its death, too, is no other's affair."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(_while_asked, _one, settings, gpu).result()
+def _apart(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+    """Train one run in a process of its own: its death, too, is no other's affair. It is forked from a process that
+    has imported everything and done nothing else, hence holds no locks and no threads of ours."""
+    context = get_context("forkserver")
+    then = getattr(task, "keywords", {}).get("then")
+    context.set_forkserver_preload(["train.run", *([then.__module__] if then else [])])
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(_while_asked, task, settings, gpu).result()
 
 
 def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
@@ -88,8 +99,8 @@ def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[s
     return task(settings, gpu)
 
 
-def _one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
-    """Train one run; its output goes to <run>/train.log."""
+def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> dict[str, Any] | str:
+    """Train one run, and what is `then`; their output goes to <run>/train.log."""
     from train.run import train
 
     if gpu is not None:
@@ -98,7 +109,10 @@ def _one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
     log = open(settings.folder / "train.log", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     with log, redirect_stdout(log), redirect_stderr(log):
         try:
-            return train(settings)
+            summary = train(settings)
+            if then is not None:
+                then(settings)
+            return summary
         except SemoreError as error:
             print(f"error: {error}", file=sys.stderr)
             return str(error)

@@ -1,0 +1,74 @@
+"""The study's results: CSV files of everything that is finished (docs/results/<study>-*.csv), the tables of
+docs/results.md, and pictures. At any time, also while the study runs; with --from_csv from the files alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from datasets.files import write_text
+from datasets.settings import run_command
+from evaluate.results_collect import collect_results
+from evaluate.results_files import Results, read_results
+from evaluate.results_pages import fill, skeleton
+from evaluate.results_pictures import draw_curves, draw_overview
+from evaluate.results_tables import TABLES
+from evaluate.sweep import command_settings
+
+
+@dataclass(frozen=True)
+class ResultsSettings:
+    """Which study, and where its results go."""
+
+    runs: str = "runs"
+    """Folder of all runs."""
+    study: str = "study"
+    """Name of the study."""
+    page: str = "docs/results.md"
+    """The page with the tables; one without prose is written where there is none."""
+    folder: str = "docs/results"
+    """Folder of the CSV files and pictures."""
+    from_csv: bool = False
+    """Leave the CSV files as they are, and look at no run."""
+
+
+def write_page(page: Path, folder: Path) -> None:
+    """The tables of a page from the CSV files of the folder."""
+    text = page.read_text(encoding="utf-8") if page.exists() else skeleton()
+
+    @cache
+    def results(study: str) -> Results:
+        return read_results(folder, study)
+
+    write_text(page, fill(text, results, str(page)))
+
+
+def draw_all(results: Results, folder: Path) -> list[Path]:
+    """The overview, and the curves of each scenario that has any run."""
+    drawn = [folder / f"{results.study}-overview.png"]
+    draw_overview(results, drawn[0])
+    for about in TABLES.values():
+        if about.parts[0] == "main" and any(record.scenario == about.scenario for record in results.runs):
+            drawn.append(folder / f"{results.study}-{about.scenario}.png")
+            draw_curves(results, about.scenario, drawn[-1])
+    return drawn
+
+
+def main() -> None:
+    settings = command_settings(ResultsSettings, "evaluate.results")
+    folder, page = Path(settings.folder), Path(settings.page)
+    if not settings.from_csv:
+        for path in collect_results(Path(settings.runs) / settings.study).write(folder):
+            print(f"{path}: {path.stat().st_size / 1000:,.0f} kB")
+    results = read_results(folder, settings.study)
+    write_page(page, folder)
+    drawn = draw_all(results, folder) if results.runs else []
+    print(
+        f"{len(results.runs)} runs, {len(results.episodes):,} episodes; written: {', '.join(map(str, [page, *drawn]))}"
+    )
+    print(f"next: look at {page}; `make study` goes on with what is missing")
+
+
+if __name__ == "__main__":
+    run_command(main)

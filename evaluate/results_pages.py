@@ -1,0 +1,51 @@
+"""Tables inside a Markdown page: what stands between `<!-- table: NAME -->` and `<!-- end -->` is written anew, all
+else is left alone. `<!-- table: STUDY NAME -->` takes a table of another study."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from datasets.errors import SemoreError
+from evaluate.results_files import Results
+from evaluate.results_tables import NAMED, table
+
+PLACE: Final = re.compile(r"<!-- table: (?:([\w.-]+) )?([\w.-]+) -->\n.*?<!-- end -->", re.DOTALL)
+SECTIONS: Final = {
+    "main": "Methods", "ablations": "Ablations", "masks": "What the masks are worth", "safety": "The safety reward",
+    "sensitivity": "Sensitivity", "cost": "Cost",
+}  # fmt: skip
+
+
+def fill(page: str, results: Callable[[str], Results], where: str = "the page") -> str:
+    """The page with its tables from the `results` of each study it names. SemoreError for an unknown table, or a place
+    that no `<!-- end -->` closes."""
+    if page.count("<!-- table: ") != len(PLACE.findall(page)):
+        raise SemoreError(f"{where}: a `<!-- table: NAME -->` has no `<!-- end -->` before the next one, or no name")
+
+    def filled(place: re.Match[str]) -> str:
+        study, name = place[1] or "study", place[2]
+        if name not in NAMED:
+            raise SemoreError(f"{where}: unknown table {name!r}; choose one of {', '.join(NAMED)}")
+        opening = place[0].partition("\n")[0]
+        return f"{opening}\n{table(results(study), name)}\n<!-- end -->"
+
+    return PLACE.sub(filled, page)
+
+
+def skeleton() -> str:
+    """A page with a place for every table and picture, and no prose."""
+    parts = ["# Results of the study\n", "![Reward by method](results/study-overview.png)\n"]
+    section = ""
+    for name in NAMED:
+        part, _, scenario = name.partition("-")
+        if part != section:
+            parts.append(f"## {SECTIONS[part]}\n")
+            section = part
+        if scenario:
+            parts.append(f"### {scenario}\n")
+        if part == "main":
+            parts.append(f"![Learning curves](results/study-{scenario}.png)\n")
+        parts.append(f"<!-- table: {name} -->\n<!-- end -->\n")
+    return "\n".join(parts)

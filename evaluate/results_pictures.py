@@ -1,0 +1,106 @@
+"""The study's pictures, from its CSV files: learning curves of a scenario, and every method's reward at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from datasets.files import atomic_file
+from evaluate.episodes import FAILED
+from evaluate.results_files import WORLD, Results
+from evaluate.results_tables import TABLES, Group, episode_seeds, groups_of, rewards, train_seeds
+from evaluate.statistics import across_runs, mean
+
+matplotlib.use("agg")
+COLOURS: Final[Mapping[str, str]] = {
+    "Semore": "#c1272d", "SAC": "#0072b2", "DeepMDP": "#56b4e9", "DrQ": "#009e73", "CURL": "#e69f00",
+    "SAC + segmentation": "#8a63a8", "cloning alone": "#7f7f7f",
+}  # fmt: skip
+"""Told apart by people who see no red or no green, too."""
+INK: Final = "#333333"
+LINES: Final = {"driver": "driver", "blind_driver": "driver that sees nobody", "full_throttle": "full throttle"}
+"""The world's policies that are drawn as lines, and what they are called there."""
+
+
+def draw_curves(results: Results, scenario: str, path: Path) -> None:
+    """Validation reward over decisions: a thin line per run, a thick one for a method's mean."""
+    figure = Figure(figsize=(8.0, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for group in groups_of(results, TABLES[f"main-{scenario}"]):
+        colour = COLOURS[group.label]
+        runs = {(record.run, record.train_seed) for record in group.records}
+        lines = [
+            np.array([(each.decisions, each.validation_reward) for each in results.curves if _key(each) == run])
+            for run in sorted(runs)
+        ]
+        for line in (each for each in lines if len(each)):
+            axes.plot(line[:, 0] / 1000, line[:, 1], color=colour, alpha=0.2, linewidth=0.8)
+        longest = max(map(len, lines), default=0)
+        if longest:
+            whole = np.mean([line for line in lines if len(line) == longest], 0)
+            width = 2.8 if group.label == "Semore" else 1.8
+            axes.plot(whole[:, 0] / 1000, whole[:, 1], color=colour, linewidth=width, label=group.label)
+    axes.set(xlabel="decisions recorded, thousands", ylabel="mean reward on validation seeds")
+    axes.set_title(scenario, loc="left", color=INK, fontweight="bold")
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _save(figure, path)
+
+
+def _key(record: object) -> tuple[str, int]:
+    return record.run, record.train_seed  # type: ignore[attr-defined]
+
+
+def draw_overview(results: Results, path: Path) -> None:
+    """A panel per scenario: each method's mean reward with its 95 % interval, a dot per training seed, and the world's
+    own policies as lines."""
+    names = [name for name in TABLES if name.startswith("main-")]
+    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    labels = list(COLOURS)
+    for axes, name in zip(panels, names, strict=True):
+        scenario = TABLES[name].scenario
+        for group in groups_of(results, TABLES[name]):
+            _bar(axes, group, labels.index(group.label))
+        for policy, told in LINES.items():
+            own = [
+                each.episode_reward
+                for each in results.episodes
+                if (each.part, each.scenario, each.reward, each.policy) == (WORLD, scenario, "published", policy)
+                and each.ending not in FAILED
+            ]
+            if own:
+                axes.axvline(float(np.mean(own)), color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+                axes.text(
+                    float(np.mean(own)), -0.75, told, rotation=35, fontsize=7.5, color=INK, va="bottom", ha="left"
+                )
+        axes.set_title(scenario, loc="left", color=INK, fontweight="bold", pad=52)
+        axes.set(xlabel="episode reward, test seeds", ylim=(len(labels) - 0.4, -0.7))
+        axes.set_yticks(range(len(labels)), labels)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    _save(figure, path)
+
+
+def _bar(axes: Axes, group: Group, place: int) -> None:
+    if not group.counted:
+        return
+    matrix, colour = rewards(group, train_seeds(group), episode_seeds(group)), COLOURS[group.label]
+    pooled = across_runs(matrix)
+    axes.plot([pooled.low, pooled.high], [place, place], color=colour, linewidth=7, alpha=0.3, solid_capstyle="round")
+    axes.plot(mean(matrix, 1), [place] * len(matrix), ".", color=colour, markersize=5, alpha=0.7)
+    axes.plot(pooled.mean, place, "D", color=colour, markersize=7, markeredgecolor="white", zorder=3)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})

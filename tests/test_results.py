@@ -1,0 +1,184 @@
+"""The study's results: tables from made-up CSV files with known means, pages whose bytes do not change, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.errors import SemoreError
+from evaluate.results import draw_all, write_page
+from evaluate.results_files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
+from evaluate.results_pages import fill, skeleton
+from evaluate.results_tables import NAMED, TABLES, cost, difference, groups_of, table
+
+ROOT = Path(__file__).resolve().parent.parent
+SEEDS = range(2_000_000, 2_000_004)
+
+
+def record(part: str, label: str, method: str, seed: int, scenario: str = "JayWalk", **more: object) -> RunRecord:
+    told = label if label == method else f"{method}-{label}"
+    values = {"reward": "published", "changes": "", "cpu_training": 60.0, "cpu_driving": 12.0} | more
+    return RunRecord(
+        part=part, label=label, run=f"{scenario}-{told}", method=method, scenario=scenario, train_seed=seed,
+        updates=100, decisions=900, seconds=70.0, best_update=50, validation_reward=1.5, student_auc=0.9,
+        constant_auc=0.8, weights_sha256="ab", **values,
+    )  # fmt: skip
+
+
+def episodes(run: RunRecord, reward: float, policy: str = "trained", **more: object) -> list[Episode]:
+    """Test episode i has `reward` + 10 i; the first one ends in a collision."""
+    return [
+        Episode(
+            run.part, run.run, run.method, run.scenario, run.reward, run.train_seed, policy, seed,
+            "success" if number else "collisions", reward + 10 * number, 200.0, 0.0 if number else 4000.0, 0.1, 0.25,
+            100, **more,
+        )
+        for number, seed in enumerate(SEEDS)
+    ]  # fmt: skip
+
+
+def made_up(study: str = "study") -> Results:
+    """Semore 20 ahead of SAC over two seeds, in main's table; an ablation; a driver without a run."""
+    semore, sac = ([record("main", method, method, seed) for seed in (1, 2)] for method in ("semore", "sac"))
+    full, ablation = record("ablations", "full", "semore", 1), record("ablations", "no-refresh", "semore", 1)
+    full = RunRecord(**{**vars(full), "run": semore[0].run})
+    driven = [*episodes(semore[0], 100.0), *episodes(semore[1], 110.0)]
+    driven += [*episodes(sac[0], 80.0), *episodes(sac[1], 90.0), *episodes(ablation, 40.0)]
+    driven += episodes(semore[0], -5.0, "trained_grey")
+    driver = [
+        Episode(WORLD, "", "", "JayWalk", "published", 0, "driver", seed, "success", 450.0, 400.0, 0.0, 0.0, 0.1, 500)
+        for seed in SEEDS
+    ]
+    curves = [
+        CurvePoint(run.run, run.train_seed, update, 10 * update, float(update))
+        for run in (*semore, *sac)
+        for update in (50, 100)
+    ]
+    # SAC's runs ended first: the tables are in another order.
+    return Results(study, [*sac, *semore, full, ablation], curves, [*driven, *driver])
+
+
+def cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_a_table_tells_the_known_means_and_the_blind_rows():
+    text = table(made_up(), "main-JayWalk")
+    assert 'make study PARTS="main rivals" && make results\n' in text
+    header, _, semore, sac, grey, driver = cells(text)
+    told = dict(zip(header[3:], semore[3:], strict=True))
+    assert semore[:3] == ["Semore", "2 × 4", "120 ± 12"]  # 100 … 130 and 110 … 140
+    assert (told["each training seed"], told["verdict"], told["CPU s"]) == ("115, 125", "", "60")
+    assert (told["distance m"], told["crash N·s"], told["whole way"]) == ("200", "1000", "75%")
+    assert (told["collided"], told["brake"]) == ("25%", "0.250")
+    assert sac[:3] == ["SAC", "2 × 4", "100 ± 12"]
+    assert sac[4] == "+20"
+    assert sac[6] == "ahead"
+    assert (grey[0], grey[2], grey[6]) == ("Semore, shown grey", "10 ± 11", "ahead")
+    assert driver[:5] == ["rule-based driver (privileged)", "4", "450 ± 0", "450 … 450", "-330"]
+    assert driver[6] == "behind"
+
+
+def test_a_run_of_another_part_is_compared_on_the_training_seeds_that_both_have():
+    full, ablation, *_ = cells(table(made_up(), "ablations-JayWalk"))[2:]
+    assert full[:3] == ["Semore", "1 × 4", "115 ± 11"]
+    assert ablation[0] == "no refresh"
+    assert ablation[4] == "+60"
+    assert "main ablations" in table(made_up(), "ablations-JayWalk")
+
+
+def test_failed_episodes_are_counted_and_in_no_mean():
+    results = made_up()
+    lost = Episode(**{**vars(results.episodes[0]), "ending": "simulator_failed", "episode_reward": -999.0})
+    changed = Results("study", results.runs, results.curves, [lost, *results.episodes[1:]])
+    semore = cells(table(changed, "main-JayWalk"))[2]
+    assert semore[1] == "2 × 4 (1 failed)"
+    assert semore[2].startswith("123 ±")  # without the 100 of eight that have 120
+
+
+def test_without_semore_nothing_is_compared():
+    results = made_up()
+    others = Results("study", [each for each in results.runs if each.method == "sac"], [], results.episodes)
+    (sac,) = groups_of(others, TABLES["main-JayWalk"])
+    assert cells(table(others, "main-JayWalk"))[2][4:7] == ["", "", ""]
+    assert difference(sac, sac)[:1] == ("+0",)
+
+
+def test_a_run_costs_once_whatever_parts_it_is_in():
+    rows = cells(cost(made_up()))
+    assert rows[2] == ["main", "4", "0.07", "0.01", "0.08"]
+    assert rows[-1][:2] == ["all", "5"]
+
+
+def test_files_are_read_as_they_were_written_and_stay_small(tmp_path):
+    results = made_up()
+    written = results.write(tmp_path)
+    assert {path.name for path in written} == {
+        "study-runs.csv", "study-curves.csv", "study-episodes-main.csv", "study-episodes-ablations.csv",
+        "study-episodes-world.csv",
+    }  # fmt: skip
+    read = read_results(tmp_path, "study")
+    assert list(read.runs) == list(results.runs)
+    assert list(read.curves) == list(results.curves)
+    assert sorted(map(str, read.episodes)) == sorted(map(str, results.episodes))
+    before = {path: path.read_bytes() for path in written}
+    assert {path: path.read_bytes() for path in read.write(tmp_path)} == before
+    line = (tmp_path / "study-episodes-main.csv").read_text().splitlines()[1]
+    assert len(line) * 75 * 100 < 1e6  # the largest part: 75 runs of 100 episodes
+    (tmp_path / "study-runs.csv").write_text("part,label\n")
+    with pytest.raises(SemoreError, match=r"study-runs\.csv: columns"):
+        read_results(tmp_path, "study")
+
+
+def test_a_page_keeps_its_prose_and_the_same_files_give_the_same_bytes(tmp_path):
+    made_up().write(tmp_path / "results")
+    page = tmp_path / "results.md"
+    page.write_text("Before.\n\n<!-- table: main-JayWalk -->\nold\n<!-- end -->\n\nAfter.\n")
+    write_page(page, tmp_path / "results")
+    first = page.read_bytes()
+    assert first.startswith(b"Before.\n\n<!-- table: main-JayWalk -->\n```\nmake study")
+    assert first.endswith(b"|\n<!-- end -->\n\nAfter.\n")
+    assert b"old" not in first
+    write_page(page, tmp_path / "results")
+    assert page.read_bytes() == first
+
+
+def test_a_table_of_another_study_says_so():
+    page = fill("<!-- table: final main-JayWalk -->\n<!-- end -->", made_up)
+    assert 'make study PARTS="main rivals" STUDY=final && make results STUDY=final' in page
+
+
+@pytest.mark.parametrize(
+    ("page", "says"),
+    [
+        ("<!-- table: main-Mars -->\n<!-- end -->", "unknown table 'main-Mars'"),
+        ("<!-- table: cost -->\n<!-- table: cost -->\n<!-- end -->", "has no `<!-- end -->`"),
+        ("<!-- table: cost -->\n", "has no `<!-- end -->`"),
+    ],
+)
+def test_a_page_that_cannot_be_filled_is_refused(page, says):
+    with pytest.raises(SemoreError, match=says):
+        fill(page, made_up)
+
+
+def test_an_empty_study_gives_a_page_with_every_place(tmp_path):
+    write_page(tmp_path / "results.md", tmp_path)
+    assert (tmp_path / "results.md").read_text().count("Nothing of this has been trained yet.") == len(NAMED)
+    assert all(f"<!-- table: {name} -->" in skeleton() for name in NAMED)
+
+
+def test_the_committed_page_is_what_the_committed_files_give(tmp_path):
+    committed = ROOT / "docs" / "results.md"
+    page = tmp_path / "results.md"
+    page.write_bytes(committed.read_bytes())
+    write_page(page, ROOT / "docs" / "results")
+    assert page.read_bytes() == committed.read_bytes()
+
+
+def test_pictures_show_the_study(tmp_path):
+    drawn = draw_all(made_up(), tmp_path)
+    assert [path.name for path in drawn] == ["study-overview.png", "study-JayWalk.png"]
+    assert all(np.asarray(Image.open(path).convert("L")).std() > 10 for path in drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
@@ -174,7 +174,7 @@ def evaluate_courses(
     return [rows[key] for key in wanted]
 
 
-def _in_workers(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
+def _in_workers(jobs: Sequence[Job], workers: int) -> Generator[list[Row]]:
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), die_with_parent) as pool:
         try:
             for job in as_completed([pool.submit(_drive, *job) for job in jobs]):
@@ -186,7 +186,7 @@ def _in_workers(jobs: Sequence[Job], workers: int) -> Iterator[list[Row]]:
             ) from None
 
 
-def _here(jobs: Sequence[Job]) -> Iterator[list[Row]]:
+def _here(jobs: Sequence[Job]) -> Generator[list[Row]]:
     """In this process; what a policy needs is made once for all its jobs."""
     for _, own in groupby(jobs, key=lambda job: (id(job.course), job.policy)):
         same = list(own)

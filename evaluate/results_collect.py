@@ -42,8 +42,8 @@ def collect_results(folder: Path) -> Results:
             episodes += [_episode(row, each.part, name, run.method, settings.reward, run.seed) for row in own]
     for path in sorted((folder / WORLD).glob("*.csv")):
         episodes += [_episode(row, WORLD, "", "", path.stem, 0) for row in read_rows(path)]
-    own = {each.settings.folder.name for each in planned if read[each.settings.run]}
-    if others := {path.parent.name for path in folder.glob("*/summary.json")} - own:
+    kept = {each.settings.folder.name for each in planned if read[each.settings.run]}
+    if others := {path.parent.name for path in folder.glob("*/summary.json")} - kept:
         print(f"left out, as not wholly driven or of other settings than the study's now: {', '.join(sorted(others))}")
     return Results(folder.name, runs, curves, episodes)
 

@@ -19,7 +19,7 @@ from datasets.files import read_json, write_json
 from datasets.progress import meter
 from evaluate import strip, video
 from evaluate.episodes import Row, RunCourse, driven
-from evaluate.moments import record
+from evaluate.moments import record, teaches_mask
 from evaluate.overlay import compose
 from evaluate.report.runs import Course, Run
 
@@ -134,7 +134,7 @@ def _film(world: RunCourse, seed: int, filmed: bool) -> dict[str, Any]:
     if all(path.exists() and path.stat().st_mtime >= trained for path in needed):
         told: dict[str, Any] = read_json(notes)
         return told
-    moments = record(world, seed)
+    moments = record(world, seed, teaches_mask(world.run))
     if filmed:
         video.save(compose(moments), film, video.frame_rate(moments))
     picture = strip.strip(moments)

@@ -80,7 +80,9 @@ def record(course: RunCourse, seed: int, taught: bool, look: Look = DrivingEnv.r
         moments.clear()  # of an attempt whose simulator was lost
 
     def watch(_: int, observation: NDArray[np.uint8], action: Action | None, info: Info) -> None:
-        student = policy.student_mask(observation[None])[0] if taught else None
+        student = None
+        if taught:
+            student = (policy.student_mask(observation[None]) if action is None else policy.last_mask)[0]
         moments.append(_moment(look(env), env.render(), observation, student, action, info))
 
     with closing(env):

@@ -40,17 +40,16 @@ def camera(moment: Moment, side: int) -> Image.Image:
     return Image.fromarray(moment.rgb).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def with_known(moment: Moment, side: int) -> Image.Image:
-    """The camera's picture under the privileged H_ka."""
-    mask = Image.fromarray(moment.known.astype(np.uint8) * 255).resize((side, side), Image.Resampling.NEAREST)
-    return tinted(camera(moment, side), mask, KNOWN)
+def with_known(moment: Moment, picture: Image.Image) -> Image.Image:
+    """A square picture of the moment under the privileged H_ka."""
+    return _tinted(picture, Image.fromarray(moment.known.astype(np.uint8) * 255), Image.Resampling.NEAREST, KNOWN)
 
 
-def with_student(moment: Moment, side: int) -> Image.Image:
-    """The camera's picture under the student's mask, which is as coarse as the network's feature map."""
+def with_student(moment: Moment, picture: Image.Image) -> Image.Image:
+    """A square picture of the moment under the student's mask, which is as coarse as the network's feature map."""
     assert moment.student is not None
-    mask = Image.fromarray((moment.student * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
-    return tinted(camera(moment, side), mask, STUDENT)
+    mask = Image.fromarray((moment.student * 255).astype(np.uint8))
+    return _tinted(picture, mask, Image.Resampling.BILINEAR, STUDENT)
 
 
 @cache
@@ -67,19 +66,21 @@ def label(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: t
     pen.text(place, text, fill=colour, font=font(12))
 
 
-def tinted(picture: Image.Image, mask: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """The picture with a colour over it, as strong as the mask."""
+def _tinted(
+    picture: Image.Image, mask: Image.Image, kind: Image.Resampling, colour: tuple[int, int, int]
+) -> Image.Image:
     tint = Image.new("RGB", picture.size, colour)
-    return Image.composite(tint, picture, mask.point(lambda value: value * STRENGTH))
+    return Image.composite(tint, picture, mask.resize(picture.size, kind).point(lambda value: value * STRENGTH))
 
 
 def _picture(moment: Moment, curve: Sequence[tuple[float, float]]) -> Image.Image:
     canvas = Image.new("RGB", (2 * SIDE, 2 * SIDE), GROUND)
     pen = ImageDraw.Draw(canvas)
-    canvas.paste(camera(moment, SIDE), (0, 0))
-    canvas.paste(with_known(moment, SIDE), (SIDE, 0))
+    shown = camera(moment, SIDE)
+    canvas.paste(shown, (0, 0))
+    canvas.paste(with_known(moment, shown), (SIDE, 0))
     if moment.student is not None:
-        canvas.paste(with_student(moment, SIDE), (0, SIDE))
+        canvas.paste(with_student(moment, shown), (0, SIDE))
         label(pen, (8, SIDE + 8), "student's mask", STUDENT)
     else:
         pen.text((SIDE // 2, SIDE + SIDE // 2), "no mask is taught", FAINT, font(13), anchor="mm")

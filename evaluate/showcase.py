@@ -29,7 +29,8 @@ from evaluate.overlay import (
     font,
     label,
     reward_curve,
-    tinted,
+    with_known,
+    with_student,
 )
 
 PANEL: Final = 288
@@ -37,7 +38,7 @@ GAP: Final = 8
 LARGE: Final = 2 * PANEL + GAP
 """Pixels of the camera's picture,"""
 WIDTH, HEIGHT = 2 * LARGE + GAP, LARGE + 104
-"""and of the whole; multiples of 16, as films want them."""
+"""and of the whole; even, as films want them."""
 LIT: Final = 3.0
 """Residuals are shown brighter than they are, by this factor."""
 
@@ -82,21 +83,19 @@ class Showcase:
     def _panels(self, moment: Moment, small: Image.Image) -> list[tuple[Image.Image, str, tuple[int, int, int]]]:
         square = (PANEL, PANEL)
         seen = Image.fromarray(np.ascontiguousarray(moment.seen)).resize(square, Image.Resampling.NEAREST)
-        known = Image.fromarray(moment.known.astype(np.uint8) * 255).resize(square, Image.Resampling.BILINEAR)
         level = (np.minimum(moment.residual * LIT, 1.0) * 255).astype(np.uint8)
         motion = Image.fromarray(self._heat[level]).resize(square, Image.Resampling.NEAREST)
         if moment.student is None:
             student, told = small.point(lambda value: value // 3), "no mask is taught"
         else:
-            grid = Image.fromarray((moment.student * 255).astype(np.uint8))
-            student, told = tinted(small, grid.resize(square, Image.Resampling.BILINEAR), STUDENT), "student's mask"
+            student, told = with_student(moment, small), "student's mask"
         side = moment.seen.shape[0]
         dual = self._card.streams == "dual"
         return [
             (seen, f"what the policy is shown, {side}×{side}", INK),
             (student, told, STUDENT),
             (motion, "motion residual, second stream" if dual else "difference to the last frame", INK),
-            (tinted(small, known, KNOWN), "key objects, truth (never shown)", KNOWN),
+            (with_known(moment, small), "key objects, truth (never shown)", KNOWN),
         ]
 
     def _controls(self, pen: ImageDraw.ImageDraw, moment: Moment) -> None:

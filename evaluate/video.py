@@ -27,7 +27,7 @@ def save(pictures: Iterable[NDArray[np.uint8]], path: Path, fps: float) -> None:
     with (
         atomic_file(path) as temporary,
         imageio.get_writer(
-            temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=16,
+            temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=2,
             quality=None, output_params=["-crf", QUALITY, "-preset", EFFORT, "-movflags", "+faststart"],
         ) as film,
     ):  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from datasets.errors import SemoreError
-from datasets.files import write_json
+from datasets.files import write_csv, write_json
 from evaluate.compare import significance
 from evaluate.episodes import Row, write_rows
 from evaluate.learning import draw
@@ -69,6 +69,14 @@ def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
     assert cells[5][1].endswith("ahead")
     assert cells[6] == ["", "1.00 (1.00 … 1.00)"]
     assert cells[7] == ["1: 52, 2: 62 (std 5)", "1: 22, 2: 12 (std 5)"]
+
+
+def test_tables_end_their_lines_alike_everywhere(tmp_path):
+    write_csv(tmp_path / "some.csv", ["method", "reward"], [{"method": "sac", "reward": 1.5}])
+    assert (tmp_path / "some.csv").read_bytes() == b"method,reward\nsac,1.5\n"
+    with pytest.raises(ValueError, match="seed"):
+        write_csv(tmp_path / "some.csv", ["method"], [{"method": "sac", "seed": 1}])
+    assert (tmp_path / "some.csv").read_bytes() == b"method,reward\nsac,1.5\n"
 
 
 class TestAcrossRuns:

@@ -22,6 +22,7 @@ from datasets.settings import run_command
 from evaluate.checkpoints import FOLDER, Shipped, open_shipped, shipped_scenarios
 from evaluate.episodes import RunCourse
 from evaluate.moments import Enlarged, Moment, record
+from evaluate.overlay import GO, HALT, KNOWN, STUDENT, TURN
 from evaluate.showcase import LARGE, Showcase
 from evaluate.video import frame_rate, save
 
@@ -29,12 +30,16 @@ HELD: Final = 1.5
 """Seconds that a film stays on its last picture."""
 BEFORE, AFTER = 3.0, 1.5
 """Seconds of a page's animation before and after the moment at which key objects fill most of the picture,"""
-PER_SECOND: Final = 4
+PER_SECOND: Final = 5
 """its pictures per second,"""
 COLOURS: Final = 96
-"""the colours of each,"""
+"""its colours,"""
 LARGEST: Final = 1_500_000
 """and its bytes at most."""
+ACCENTS: Final = (KNOWN, STUDENT, GO, HALT, TURN)
+"""Colours that it must have,"""
+SWATCH: Final = 12
+"""and the height in pixels at which each stands in the sample that the palette is made of."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,8 @@ def film(showcase: Showcase, moments: Sequence[Moment], path: Path) -> None:
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
         for number in range(len(moments)):
-            last = showcase.picture(number)
-            yield last
-        yield from [last] * int(HELD * rate)
+            yield showcase.picture(number)
+        yield from [showcase.picture(len(moments) - 1)] * int(HELD * rate)
 
     save(pictures(), path, rate)
 
@@ -89,16 +93,28 @@ def animate(showcase: Showcase, moments: Sequence[Moment], path: Path) -> None:
     with atomic_file(path) as temporary:
         for share in (0.5, 0.42, 0.35, 0.28):
             size = (round(pictures[0].width * share), round(pictures[0].height * share))
-            first, *more = [
-                picture.resize(size, Image.Resampling.LANCZOS).quantize(COLOURS, dither=Image.Dither.NONE)
-                for picture in pictures
-            ]
+            small = [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+            palette = _palette(small)
+            first, *more = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in small]
             first.save(
                 temporary, "gif", save_all=True, append_images=more, loop=0, optimize=True,
                 duration=round(1000 * every / frame_rate(moments)),
             )  # fmt: skip
             if temporary.stat().st_size <= LARGEST:
                 break
+
+
+def _palette(pictures: Sequence[Image.Image]) -> Image.Image:
+    """One palette for all pictures, with the colours of masks and bars, whose few pixels would find no place in it."""
+    chosen = [pictures[0], pictures[len(pictures) // 2], pictures[-1]]
+    width, height = chosen[0].size
+    sample = Image.new("RGB", (width, len(chosen) * height + len(ACCENTS) * SWATCH))
+    for place, picture in enumerate(chosen):
+        sample.paste(picture, (0, place * height))
+    for place, colour in enumerate(ACCENTS):
+        top = len(chosen) * height + place * SWATCH
+        sample.paste(colour, (0, top, width, top + SWATCH))
+    return sample.quantize(COLOURS)
 
 
 def told(shipped: Shipped, seed: int, moments: Sequence[Moment], path: Path) -> str:

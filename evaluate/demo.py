@@ -57,11 +57,12 @@ class DemoSettings:
     images: str = ""
     """Also write demo-<scenario>.gif into this folder: the most eventful seconds, for a web page."""
 
-    def validate(self) -> None:
-        """SemoreError naming the first setting that makes no sense."""
-        test = SEED_SPLITS["test"]
-        if self.seed != -1 and self.seed not in test:
-            raise SemoreError(f"seed {self.seed} is no test seed; give {test.start} to {test.stop - 1}, or -1")
+
+def check(settings: DemoSettings) -> None:
+    """SemoreError naming the first setting that makes no sense."""
+    test = SEED_SPLITS["test"]
+    if settings.seed != -1 and settings.seed not in test:
+        raise SemoreError(f"seed {settings.seed} is no test seed; give {test.start} to {test.stop - 1}, or -1")
 
 
 def watch(shipped: Shipped, seed: int) -> list[Moment]:
@@ -135,7 +136,7 @@ def told(shipped: Shipped, seed: int, moments: Sequence[Moment], path: Path) -> 
 def main() -> None:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     settings: DemoSettings = auto_cli(DemoSettings, as_positional=False, description=__doc__)
-    settings.validate()
+    check(settings)
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     folder = Path(settings.folder)
     scenarios = settings.scenarios or tuple(shipped_scenarios(folder))

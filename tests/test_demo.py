@@ -180,4 +180,4 @@ def test_the_demo_drives_the_shipped_policy_and_looks_closer_without_touching_it
 
 def test_other_seeds_than_test_seeds_are_refused():
     with pytest.raises(SemoreError, match="seed 5 is no test seed"):
-        demo.DemoSettings(seed=5).validate()
+        demo.check(demo.DemoSettings(seed=5))

@@ -12,6 +12,7 @@ def moment(place: int, crash: float = 0.0, student: bool = True, ending: str = "
     known = np.zeros((128, 128), np.bool_)
     known[32:96, 32:96] = True
     totals = {"reward": float(place), "crash_intensity": crash, "steps": 2 * place, "ending": ending}
+    totals["distance"] = float(place)
     return Moment(
         np.full((128, 128, 3), 90, np.uint8), np.full((64, 64, 3), 70, np.uint8), np.full((64, 64), 0.2, np.float32),
         known, np.ones((8, 8), np.float32) if student else None,

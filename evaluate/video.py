@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import imageio.v2 as imageio
 import numpy as np
@@ -24,6 +24,7 @@ EFFORT: Final = "veryfast"
 def save(pictures: Iterable[NDArray[np.uint8]], path: Path, fps: float) -> None:
     """Write (H, W, 3) uint8 pictures atomically to an .mp4, one after the other: H.264 that browsers play (yuv420p,
     index first)."""
+    film: Any  # imageio's own types name what all its plugins have, not what this one has
     with (
         atomic_file(path) as temporary,
         imageio.get_writer(

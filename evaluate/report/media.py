@@ -103,6 +103,7 @@ class Album:
 
     def still(self, film: Path) -> str | None:
         """A data URI of the film's middle, which stands there until it is played."""
+        reader: Any  # imageio's own types name what all its plugins have, not what this one has
         with imageio.get_reader(film) as reader:
             about = reader.get_meta_data()
             picture = reader.get_data(int(about["duration"] * about["fps"]) // 2)  # the reader seeks, and decodes one

@@ -2,8 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate compare report view counterfactual sweep eyes
-.PHONY: study results
-.PHONY: doctor test test-slow test-carla lint bench format clean
+.PHONY: study results demo doctor test test-slow test-carla lint bench format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
@@ -39,6 +38,7 @@ parallel = -n auto --maxprocesses 4 --dist loadfile
 
 help:
 	@echo "make collect annotate train evaluate   the pipeline, in this order"
+	@echo "make demo                              watch the shipped policies drive: films with masks, two minutes, no training"
 	@echo "make annotate SAMPLE=50                a pilot: rate, cost of the rest, failures, a contact sheet"
 	@echo "make audit                             the masks against the simulator's truth"
 	@echo "make cris-tiny                         train the small segmenter of the embedded world again"
@@ -112,6 +112,10 @@ test: setup
 
 test-slow: .venv/.export
 	@$(run) pytest $(parallel)
+
+# All shipped scenarios, unless one is asked for.
+demo: setup
+	@$(run) evaluate.demo $(if $(filter-out file,$(origin SCENARIO)),--scenarios $(call list,$(SCENARIO))) $(ARGS)
 
 # The client library and our loopback server; without the library this fails, while `make test` skips those tests.
 test-carla: .venv/.carla

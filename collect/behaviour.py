@@ -114,17 +114,25 @@ class NetworkPolicy:
         """What it must be shown: `size` (pixels), `stack`, `frame_skip`, `grey`; and where it comes from."""
         self._network, self._spread = _blindfolded(network) if view.get("grey") else network, spread
         self._generators: list[np.random.Generator] = []
+        self._mask: torch.Tensor | None = None
 
     def start(self, seeds: Sequence[int]) -> None:
         self._generators = [np.random.default_rng([seed, 0x5AC]) for seed in seeds]
 
     def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
         with torch.inference_mode():
-            mean, log_std, _ = self._network(torch.from_numpy(observations))
+            mean, log_std, self._mask = self._network(torch.from_numpy(observations))
             if self._spread:
                 noise = np.stack([self._generators[slot].standard_normal(2) for slot in slots]).astype(np.float32)
                 mean = mean + self._spread * log_std.exp() * torch.from_numpy(noise).to(mean.device)
             return torch.tanh(mean).float().cpu().numpy()
+
+    @property
+    def last_mask(self) -> NDArray[np.float32]:
+        """Where the policy saw key objects when it last acted, as `student_mask`; SemoreError before its first act."""
+        if self._mask is None:
+            raise SemoreError("the policy has not acted yet; `student_mask` shows its mask of any observation")
+        return self._mask.float().cpu().numpy()
 
     def student_mask(self, observations: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Where the policy sees key objects: (B, g, g) float32 in [0, 1]."""

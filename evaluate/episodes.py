@@ -24,7 +24,7 @@ from collect.episodes import ATTEMPTS, drive
 from collect.scenarios import scenario_and_weather
 from collect.simulator import EpisodeLost, make_simulator
 from datasets.errors import SemoreError
-from datasets.files import atomic_file
+from datasets.files import write_csv
 from datasets.orphans import die_with_parent
 from datasets.progress import meter
 from datasets.schema import RECORDING_SIZE
@@ -222,10 +222,7 @@ def read_rows(path: Path) -> list[Row]:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write the CSV atomically."""
     names = [each.name for each in fields(Row)]
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([getattr(row, name) for name in names] for row in rows)
+    write_csv(path, names, ({name: getattr(row, name) for name in names} for row in rows))
 
 
 def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:

@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import csv
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from datasets.errors import SemoreError
-from datasets.files import atomic_file, write_text
+from datasets.files import atomic_file, write_csv, write_text
 from datasets.settings import run_command
 from evaluate.compare import significance
 from evaluate.episodes import Row
@@ -44,14 +42,6 @@ def draw(groups: Mapping[str, Sequence[Run]], path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Atomically, with a header."""
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     parser = ArgumentParser(prog="python -m evaluate.learning", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished, evaluated runs")
@@ -64,9 +54,11 @@ def main() -> None:
     groups = by_method([run.within(cell) for run in runs])
     everything = [run for own in groups.values() for run in own]
     prefix = chosen.out
+    whose = ["method", "train_seed"]
     columns = [field.name for field in fields(Row) if field.name != "policy"]
     write_csv(
         prefix.with_name(f"{prefix.name}-curves.csv"),
+        [*whose, "update", "decisions", "reward"],
         [
             {"method": run.method, "train_seed": run.seed, "update": update, "decisions": decisions, "reward": reward}
             for run in everything
@@ -75,8 +67,9 @@ def main() -> None:
     )
     write_csv(
         prefix.with_name(f"{prefix.name}-episodes.csv"),
+        [*whose, *columns],
         [
-            {"method": run.method, "train_seed": run.seed, **{name: asdict(row)[name] for name in columns}}
+            {"method": run.method, "train_seed": run.seed, **{name: getattr(row, name) for name in columns}}
             for run in everything
             for row in run.episodes
         ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,10 @@ from annotate.describe.privileged import PrivilegedDescriber
 from annotate.seams import FrameBatch
 from annotate.segment.privileged import PrivilegedSegmenter
 from collect.behaviour import Action, load_policy
-from collect.driving import Info
+from collect.driving import DrivingEnv, Info
+from collect.embedded.world import EmbeddedSimulator
 from collect.episodes import drive
+from collect.simulator import Restorable
 from datasets.files import read_json
 from datasets.schema import DT, EGO_COLUMN
 from evaluate.episodes import RunCourse
@@ -24,12 +28,16 @@ from evaluate.episodes import RunCourse
 class Moment:
     """One decision of an episode, or its end.
 
-    `known` (H, W) bool is the privileged H_ka: the pixels of the actors that the privileged describer names, from the
+    `rgb` is the camera's picture for people, of any side; `seen` (S, S, 3) uint8 the newest frame that the policy was
+    shown, `residual` (S, S) float32 in [0, 1] its largest difference over the channels to the frame before. `known`
+    (H, W) bool is the privileged H_ka: the pixels of the actors that the privileged describer names, from the
     simulator's state, which nobody has when acting. `student` (g, g) float32 in [0, 1] is the policy's own mask, None
     where no loss teaches one. `action` is None at the end. `metrics` are the totals so far.
     """
 
     rgb: NDArray[np.uint8]
+    seen: NDArray[np.uint8]
+    residual: NDArray[np.float32]
     known: NDArray[np.bool_]
     student: NDArray[np.float32] | None
     phrases: tuple[str, ...]
@@ -43,10 +51,28 @@ class Moment:
         return float(self.metrics["steps"]) * DT
 
 
-def record(course: RunCourse, seed: int) -> list[Moment]:
-    """Drive `seed` with the trained policy and keep every decision, the end included."""
+Look = Callable[[DrivingEnv], NDArray[np.uint8]]
+
+
+class Enlarged:
+    """Looks at an embedded environment's present moment with a camera of `side` pixels, which changes nothing in it."""
+
+    def __init__(self, side: int) -> None:
+        self._simulator = EmbeddedSimulator(side)
+
+    def __call__(self, env: DrivingEnv) -> NDArray[np.uint8]:
+        return self._simulator.restore(cast(Restorable, env.simulator).save()).images.rgb
+
+
+def teaches_mask(run: Path) -> bool:
+    """Whether a loss taught the run's policy a mask."""
+    return bool(read_json(run / "settings.json")["settings"]["agent"]["semantic_weight"] > 0)
+
+
+def record(course: RunCourse, seed: int, taught: bool, look: Look = DrivingEnv.render) -> list[Moment]:
+    """Drive `seed` with the trained policy and keep every decision, the end included; `taught` says whether its mask is
+    worth a look."""
     policy = load_policy(course.run)
-    taught = read_json(course.run / "settings.json")["settings"]["agent"]["semantic_weight"] > 0
     (env,) = course.envs(1)
     moments: list[Moment] = []
 
@@ -54,23 +80,34 @@ def record(course: RunCourse, seed: int) -> list[Moment]:
         moments.clear()  # of an attempt whose simulator was lost
 
     def watch(_: int, observation: NDArray[np.uint8], action: Action | None, info: Info) -> None:
-        student = policy.student_mask(observation[None])[0] if taught else None
-        moments.append(_moment(env.render(), student, action, info))
+        student = None
+        if taught:
+            student = (policy.student_mask(observation[None]) if action is None else policy.last_mask)[0]
+        moments.append(_moment(look(env), env.render(), observation, student, action, info))
 
     with closing(env):
         list(drive([env], policy, [seed], begin, watch))
     return moments
 
 
-def _moment(rgb: NDArray[np.uint8], student: NDArray[np.float32] | None, action: Action | None, info: Info) -> Moment:
+def _moment(
+    rgb: NDArray[np.uint8],
+    recorded: NDArray[np.uint8],
+    observation: NDArray[np.uint8],
+    student: NDArray[np.float32] | None,
+    action: Action | None,
+    info: Info,
+) -> Moment:
     """The privileged producers look at the moment as they would at a recorded frame."""
     ego = info["ego"]
     unkeyed = np.zeros((1, 16), np.uint8)
-    frame = FrameBatch(
-        rgb[None], unkeyed, unkeyed, info["semantic"][None], info["instance"][None], info["actors"][None], ego[None]
-    )
+    truth = (info[name][None] for name in ("semantic", "instance", "actors", "ego"))
+    frame = FrameBatch(recorded[None], unkeyed, unkeyed, *truth)
     (text,) = PrivilegedDescriber().describe(frame)
     masks = PrivilegedSegmenter().segment(frame, [text.phrases])
     known = (masks > 0).sum(0) > 0  # of no masks: nowhere
     speed = float(np.hypot(ego[EGO_COLUMN["vx"]], ego[EGO_COLUMN["vy"]]))
-    return Moment(rgb, known, student, text.phrases, speed, action, dict(info["metrics"]))
+    before, newest = observation[-6:-3], observation[-3:]
+    residual = np.abs(newest.astype(np.float32) - before).max(0) / 255
+    seen, totals = newest.transpose(1, 2, 0), dict(info["metrics"])
+    return Moment(rgb, seen, residual, known, student, text.phrases, speed, action, totals)

@@ -31,10 +31,8 @@ def compose(moments: Sequence[Moment]) -> list[NDArray[np.uint8]]:
     """A (2·SIDE, 2·SIDE, 3) uint8 picture per moment: camera, H_ka over student's mask, panel."""
     highest = max(1.0, max(moment.metrics["reward"] for moment in moments))
     lowest = min(0.0, min(moment.metrics["reward"] for moment in moments))
-    return [
-        np.asarray(_picture(moment, list(_curve(moments[: number + 1], lowest, highest))))
-        for number, moment in enumerate(moments)
-    ]
+    curve = list(reward_curve(moments, lowest, highest))
+    return [np.asarray(_picture(moment, curve[: number + 1])) for number, moment in enumerate(moments)]
 
 
 def camera(moment: Moment, side: int) -> Image.Image:
@@ -42,17 +40,16 @@ def camera(moment: Moment, side: int) -> Image.Image:
     return Image.fromarray(moment.rgb).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def with_known(moment: Moment, side: int) -> Image.Image:
-    """The camera's picture under the privileged H_ka."""
-    mask = Image.fromarray(moment.known.astype(np.uint8) * 255).resize((side, side), Image.Resampling.NEAREST)
-    return _tinted(camera(moment, side), mask, KNOWN)
+def with_known(moment: Moment, picture: Image.Image) -> Image.Image:
+    """A square picture of the moment under the privileged H_ka."""
+    return _tinted(picture, Image.fromarray(moment.known.astype(np.uint8) * 255), Image.Resampling.NEAREST, KNOWN)
 
 
-def with_student(moment: Moment, side: int) -> Image.Image:
-    """The camera's picture under the student's mask, which is as coarse as the network's feature map."""
+def with_student(moment: Moment, picture: Image.Image) -> Image.Image:
+    """A square picture of the moment under the student's mask, which is as coarse as the network's feature map."""
     assert moment.student is not None
-    mask = Image.fromarray((moment.student * 255).astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
-    return _tinted(camera(moment, side), mask, STUDENT)
+    mask = Image.fromarray((moment.student * 255).astype(np.uint8))
+    return _tinted(picture, mask, Image.Resampling.BILINEAR, STUDENT)
 
 
 @cache
@@ -69,18 +66,21 @@ def label(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: t
     pen.text(place, text, fill=colour, font=font(12))
 
 
-def _tinted(picture: Image.Image, mask: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+def _tinted(
+    picture: Image.Image, mask: Image.Image, kind: Image.Resampling, colour: tuple[int, int, int]
+) -> Image.Image:
     tint = Image.new("RGB", picture.size, colour)
-    return Image.composite(tint, picture, mask.point(lambda value: value * STRENGTH))
+    return Image.composite(tint, picture, mask.resize(picture.size, kind).point(lambda value: value * STRENGTH))
 
 
 def _picture(moment: Moment, curve: Sequence[tuple[float, float]]) -> Image.Image:
     canvas = Image.new("RGB", (2 * SIDE, 2 * SIDE), GROUND)
     pen = ImageDraw.Draw(canvas)
-    canvas.paste(camera(moment, SIDE), (0, 0))
-    canvas.paste(with_known(moment, SIDE), (SIDE, 0))
+    shown = camera(moment, SIDE)
+    canvas.paste(shown, (0, 0))
+    canvas.paste(with_known(moment, shown), (SIDE, 0))
     if moment.student is not None:
-        canvas.paste(with_student(moment, SIDE), (0, SIDE))
+        canvas.paste(with_student(moment, shown), (0, SIDE))
         label(pen, (8, SIDE + 8), "student's mask", STUDENT)
     else:
         pen.text((SIDE // 2, SIDE + SIDE // 2), "no mask is taught", FAINT, font(13), anchor="mm")
@@ -100,8 +100,9 @@ def _panel(pen: ImageDraw.ImageDraw, moment: Moment, curve: Sequence[tuple[float
     pen.text((left + after + 6, top + 26), "m/s", FAINT, font(13))
     pen.text((right, top + 26), f"{moment.seconds:.1f} s", FAINT, font(13), anchor="ra")
     steer, pedal = (0.0, 0.0) if moment.action is None else map(float, moment.action)
-    _gauge(pen, top + 62, "steer", steer, TURN)
-    _gauge(pen, top + 82, "throttle" if pedal >= 0 else "brake", pedal, GO if pedal >= 0 else HALT)
+    bar(pen, (left, top + 62, right), "steer", steer, TURN)
+    name, colour = ("throttle", GO) if pedal >= 0 else ("brake", HALT)
+    bar(pen, (left, top + 82, right), name, pedal, colour)
     pen.text((left, top + 104), f"reward {metrics['reward']:.1f}", INK, font(13))
     if metrics["crash_intensity"] > 0:
         pen.text((right, top + 104), f"crash {metrics['crash_intensity']:.0f} N·s", HURT, font(13), anchor="ra")
@@ -124,18 +125,21 @@ def _spoken(phrases: Sequence[str]) -> Iterator[str]:
         yield f"and {len(phrases) - PHRASES} more"
 
 
-def _gauge(pen: ImageDraw.ImageDraw, y: int, name: str, value: float, colour: tuple[int, int, int]) -> None:
-    """A bar from the middle, value in [−1, 1]."""
-    left, right = SIDE + 84, 2 * SIDE - 14
-    middle = (left + right) / 2
-    pen.text((SIDE + 14, y), name, FAINT, font(12))
-    pen.rectangle((left, y + 3, right, y + 11), fill=RAIL)
-    end = middle + max(-1.0, min(1.0, value)) * (right - left) / 2
-    pen.rectangle((min(middle, end), y + 3, max(middle, end), y + 11), fill=colour)
-    pen.line((middle, y, middle, y + 14), fill=FAINT)
+def bar(
+    pen: ImageDraw.ImageDraw, place: tuple[int, int, int], name: str, value: float, colour: tuple[int, int, int]
+) -> None:
+    """A named bar that grows from its middle, value in [−1, 1]; place is left, top and right."""
+    left, top, right = place
+    start = left + 70
+    middle = (start + right) / 2
+    pen.text((left, top), name, FAINT, font(12))
+    pen.rectangle((start, top + 3, right, top + 11), fill=RAIL)
+    end = middle + max(-1.0, min(1.0, value)) * (right - start) / 2
+    pen.rectangle((min(middle, end), top + 3, max(middle, end), top + 11), fill=colour)
+    pen.line((middle, top, middle, top + 14), fill=FAINT)
 
 
-def _curve(moments: Sequence[Moment], lowest: float, highest: float) -> Iterator[tuple[float, float]]:
+def reward_curve(moments: Sequence[Moment], lowest: float, highest: float) -> Iterator[tuple[float, float]]:
     """(share of the longest episode, share of the reward's range) of each moment."""
     for moment in moments:
         yield moment.seconds / (MAX_EPISODE_STEPS * DT), (moment.metrics["reward"] - lowest) / (highest - lowest)

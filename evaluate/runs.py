@@ -49,16 +49,21 @@ def read_run(folder: Path) -> Run:
     if not ((folder / "evaluation.csv").exists() and (folder / "summary.json").exists()):
         raise SemoreError(f"{folder} is not evaluated; finish it, then `make evaluate RUN={folder.name}`")
     summary = read_json(folder / "summary.json")
-    found: dict[str, dict[int, float]] = {"validation/reward": {}, "replay/offered": {}}
-    for update, name, value in read_metrics(folder / "metrics.csv"):
-        if name in found:
-            found[name][update] = value
-    rewards, offered = found["validation/reward"], found["replay/offered"]
+    logged = metrics_of(folder)
+    rewards, offered = logged.get("validation/reward", {}), logged.get("replay/offered", {})
     curve = tuple((update, int(offered.get(update, 0)), reward) for update, reward in sorted(rewards.items()))
     run = Run(folder.name, summary["method"], int(summary["seed"]), curve, tuple(read_rows(folder / "evaluation.csv")))
     if not run.episodes:
         raise SemoreError(f"{folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it")
     return run
+
+
+def metrics_of(folder: Path) -> dict[str, dict[int, float]]:
+    """All that the run has logged, by name: values by update."""
+    found: dict[str, dict[int, float]] = {}
+    for update, name, value in read_metrics(folder / "metrics.csv"):
+        found.setdefault(name, {})[update] = value
+    return found
 
 
 def shared_cells(runs: Sequence[Run]) -> list[Cell]:

@@ -54,9 +54,10 @@ def strip(moments: Sequence[Moment]) -> Image.Image | None:
     pen = ImageDraw.Draw(canvas)
     for column, number in enumerate(shown):
         moment, x = moments[number], column * (SIDE + GAP)
-        canvas.paste(camera(moment, SIDE), (x, 0))
+        picture = camera(moment, SIDE)
+        canvas.paste(picture, (x, 0))
         if rows == 2:
-            canvas.paste(with_student(moment, SIDE), (x, SIDE + GAP))
+            canvas.paste(with_student(moment, picture), (x, SIDE + GAP))
         seconds = moment.seconds - moments[hit].seconds
         text = "impact" if number == hit else f"{seconds:+.1f} s".replace("-", "−")
         label(pen, (x + 8, SIDE - 22), text, HURT if number == hit else INK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from datasets.files import atomic_file
+from datasets.files import atomic_file, write_csv
 from evaluate.episodes import Row, driven
 from evaluate.statistics import Values, across_runs, difference_across_runs, iqm, mean, std_of_runs
 from evaluate.sweep_points import Point
@@ -121,10 +120,7 @@ def write_tables(results: Sequence[Result], folder: Path) -> list[Path]:
         )  # fmt: skip
     paths = [folder / "sweep.csv", folder / "runs.csv"]
     for path, rows in zip(paths, (records(results), runs), strict=True):
-        with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(path, list(rows[0]), rows)
     return paths
 
 

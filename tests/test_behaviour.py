@@ -300,11 +300,14 @@ def test_an_exported_policy_loads_and_acts_with_its_mean(run_folder):
     for path in (run_folder, run_folder / "policy.pt2", str(run_folder)):
         policy = load_policy(path)
         assert dict(policy.view) == VIEW
+        with pytest.raises(SemoreError, match="has not acted yet"):
+            _ = policy.last_mask
         policy.start([1, 2, 3])
         acted = policy.act([0, 1, 2], shown(0, 51, 255), [{}] * 3)
         assert acted.dtype == np.float32
         expected = np.tanh([[0.25, -0.5], [0.45, -0.3], [1.25, 0.5]])
         assert acted == pytest.approx(expected, abs=1e-6)
+        assert policy.last_mask == pytest.approx(policy.student_mask(shown(0, 51, 255)))
         mask = policy.student_mask(shown(0, 255))
         assert mask.dtype == np.float32
         assert mask == pytest.approx(np.array([0.0, 1.0])[:, None, None] * np.ones((2, 8, 8)))

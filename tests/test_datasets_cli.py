@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 import zarr
-from tiny_rollouts import SIDE, tiny_arrays, tiny_episode, tiny_knowledge, tiny_rollouts
+from tiny_rollouts import SIDE, tiny_arrays, tiny_data, tiny_episode, tiny_rollouts
 
 from datasets.__main__ import command
 from datasets.errors import SemoreError
@@ -26,10 +26,8 @@ def run(*arguments: str) -> int:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
     """A data folder: rollouts `a` of two training and a test seed, `b` of another scenario, knowledge of `a`."""
-    data = tmp_path_factory.mktemp("data")
-    rollouts = tiny_rollouts(data / "rollouts" / "a.zarr", 0, 1, 2_000_000)
+    data = tiny_data(tmp_path_factory.mktemp("data"))
     tiny_rollouts(data / "rollouts" / "b.zarr", 3, scenario="HighWay", actors=0)
-    tiny_knowledge(data / "knowledge", rollouts)
     return data
 
 

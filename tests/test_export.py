@@ -14,7 +14,7 @@ import minari
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_rollouts import SIDE, WHO, tiny_knowledge, tiny_rollouts
+from tiny_rollouts import SIDE, WHO, tiny_data, tiny_rollouts
 
 from datasets.__main__ import command
 from datasets.annotations import read_annotations
@@ -32,10 +32,8 @@ def run(*arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory) -> Path:
-    data = tmp_path_factory.mktemp("data")
-    rollouts = tiny_rollouts(data / "rollouts" / "a.zarr", 0, 1, 2_000_000)
+    data = tiny_data(tmp_path_factory.mktemp("data"))
     tiny_rollouts(data / "rollouts" / "lonely.zarr", 4, actors=0)
-    tiny_knowledge(data / "knowledge", rollouts)
     return data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +9,10 @@ import pytest
 from PIL import Image
 
 from datasets.errors import SemoreError
-from datasets.files import write_json
+from datasets.files import write_csv, write_json
 from evaluate.compare import significance
 from evaluate.episodes import Row, write_rows
-from evaluate.learning import draw, write_csv
+from evaluate.learning import draw
 from evaluate.runs import by_method, read_run, values
 from evaluate.statistics import across_runs, difference_across_runs
 
@@ -62,9 +61,6 @@ def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
     assert values(groups["sac"])[:, 0].tolist() == [20.0, 10.0]
     draw(groups, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").size == (960, 540)
-    write_csv(tmp_path / "some.csv", [{"method": "sac", "reward": 1.5}])
-    with open(tmp_path / "some.csv", newline="") as handle:
-        assert list(csv.DictReader(handle)) == [{"method": "sac", "reward": "1.5"}]
     cells = [list(column.cells) for column in significance(groups).columns]
     assert cells[1] == ["57 ± 5", "17 ± 5"]
     assert cells[3] == ["57", "17"]
@@ -73,6 +69,14 @@ def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
     assert cells[5][1].endswith("ahead")
     assert cells[6] == ["", "1.00 (1.00 … 1.00)"]
     assert cells[7] == ["1: 52, 2: 62 (std 5)", "1: 22, 2: 12 (std 5)"]
+
+
+def test_tables_end_their_lines_alike_everywhere(tmp_path):
+    write_csv(tmp_path / "some.csv", ["method", "reward"], [{"method": "sac", "reward": 1.5}])
+    assert (tmp_path / "some.csv").read_bytes() == b"method,reward\nsac,1.5\n"
+    with pytest.raises(ValueError, match="seed"):
+        write_csv(tmp_path / "some.csv", ["method"], [{"method": "sac", "seed": 1}])
+    assert (tmp_path / "some.csv").read_bytes() == b"method,reward\nsac,1.5\n"
 
 
 class TestAcrossRuns:

@@ -41,7 +41,8 @@ def moments(count: int = 12) -> list[Moment]:
     for place in range(count):
         totals = {"reward": float(place), "crash_intensity": 900.0 * (place > 8), "steps": 2 * place, "ending": ""}
         action = np.array([0.1, 0.5], np.float32)
-        found.append(Moment(picture, known, np.full((8, 8), 0.5, np.float32), ("car ahead",), 9.0, action, totals))
+        residual, student = np.zeros((64, 64), np.float32), np.full((8, 8), 0.5, np.float32)
+        found.append(Moment(picture, picture, residual, known, student, ("car ahead",), 9.0, action, totals))
     return found
 
 

@@ -7,22 +7,13 @@ from itertools import pairwise
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+from tiny_moments import moment
 
 from collect.driving import DrivingEnv
 from evaluate.moments import Moment, _moment
 from evaluate.overlay import KNOWN, SIDE, compose
 from evaluate.strip import FRAMES, frames_of, impact, strip
 from evaluate.video import frame_rate, save
-
-
-def moment(place: int, crash: float = 0.0, student: bool = True, ending: str = "") -> Moment:
-    known = np.zeros((128, 128), np.bool_)
-    known[32:96, 32:96] = True
-    totals = {"reward": float(place), "crash_intensity": crash, "steps": 2 * place, "ending": ending}
-    return Moment(
-        np.full((128, 128, 3), 90, np.uint8), known, np.ones((8, 8), np.float32) if student else None,
-        ("pedestrian crossing the road",), 8.0, np.array([0.2, -0.4], np.float32), totals,
-    )  # fmt: skip
 
 
 def drive(length: int, hit: int, student: bool = True) -> list[Moment]:
@@ -89,16 +80,19 @@ def test_a_strip_has_a_second_row_only_where_a_mask_is_taught():
 
 def test_h_ka_and_phrases_are_those_of_the_simulators_truth():
     env = DrivingEnv("JayWalk")
-    _, info = env.reset(seed=2_000_006)
+    observation, info = env.reset(seed=2_000_006)
     drawn = None
     for _ in range(90):
-        _, _, over, cut, info = env.step(np.array([0.0, 0.6], np.float32))
-        drawn = _moment(env.render(), None, None, info)
+        observation, _, over, cut, info = env.step(np.array([0.0, 0.6], np.float32))
+        drawn = _moment(env.render(), env.render(), observation, None, None, info)
         if drawn.known.any() or over or cut:
             break
+    shown = env.render()
     env.close()
     assert drawn is not None
     assert drawn.phrases
     assert drawn.known.any()
     assert (info["instance"][drawn.known] > 0).all()
+    np.testing.assert_array_equal(drawn.seen, shown)  # here the policy sees all of it
+    assert 0 < drawn.residual.max() <= 1
     assert drawn.speed == pytest.approx(float(np.hypot(*info["ego"][4:6])))

@@ -85,3 +85,9 @@ def tiny_knowledge(root: Path, rollouts: Rollouts, name: str = "tiny") -> Knowle
         cache.verdicts.add(JUDGE, keys, frames[acted], [Status.OK] * (count - 1), [note()] * (count - 1), verdicts)
     cache.commit()
     return ensure_set(cache, name, SetManifest(WHO, WHO, JUDGE))
+
+
+def tiny_data(root: Path) -> Path:
+    """A data folder: rollouts `a` of two training seeds and a test seed, and a knowledge set of them."""
+    tiny_knowledge(root / "knowledge", tiny_rollouts(root / "rollouts" / "a.zarr", 0, 1, 2_000_000))
+    return root

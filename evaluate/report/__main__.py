@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from jsonargparse import auto_cli, set_parsing_settings
 
 from datasets.errors import SemoreError
@@ -46,6 +47,7 @@ def paths(settings: ReportSettings) -> list[Path]:
 def main() -> None:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     settings: ReportSettings = auto_cli(ReportSettings, as_positional=False, description=__doc__)
+    torch.set_num_threads(1)  # one picture at a time: a second thread would only wait, at full load
     folders = paths(settings)
     runs = [read_run(folder) for folder in folders]
     found = courses(runs)

@@ -19,7 +19,7 @@ from datasets.files import read_json, write_json
 from datasets.progress import meter
 from evaluate import strip, video
 from evaluate.episodes import Row, RunCourse, driven
-from evaluate.moments import record
+from evaluate.moments import record, teaches_mask
 from evaluate.overlay import compose
 from evaluate.report.runs import Course, Run
 
@@ -103,9 +103,11 @@ class Album:
 
     def still(self, film: Path) -> str | None:
         """A data URI of the film's middle, which stands there until it is played."""
-        pictures = imageio.mimread(film, memtest=False)
-        picture = Image.fromarray(np.asarray(pictures[len(pictures) // 2]))
-        return self._taken("image/webp", _webp(picture), None)
+        reader: Any  # imageio's own types name what all its plugins have, not what this one has
+        with imageio.get_reader(film) as reader:
+            about = reader.get_meta_data()
+            picture = reader.get_data(int(about["duration"] * about["fps"]) // 2)  # the reader seeks, and decodes one
+        return self._taken("image/webp", _webp(Image.fromarray(np.asarray(picture))), None)
 
     def _taken(self, kind: str, content: bytes, path: Path | None) -> str | None:
         address = f"data:{kind};base64,{base64.b64encode(content).decode()}"
@@ -134,7 +136,7 @@ def _film(world: RunCourse, seed: int, filmed: bool) -> dict[str, Any]:
     if all(path.exists() and path.stat().st_mtime >= trained for path in needed):
         told: dict[str, Any] = read_json(notes)
         return told
-    moments = record(world, seed)
+    moments = record(world, seed, teaches_mask(world.run))
     if filmed:
         video.save(compose(moments), film, video.frame_rate(moments))
     picture = strip.strip(moments)

@@ -15,7 +15,7 @@ from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.settings import flat
 from evaluate.episodes import Row, driven, read_rows
-from train.log import read_metrics
+from evaluate.runs import metrics_of
 
 PLACES: Final = (
     "run",
@@ -108,15 +108,12 @@ def read_run(folder: Path) -> Run:
         if not (folder / name).exists():
             raise SemoreError(f"{folder} has no {name}; run `make {remedy} RUN={folder.name}` to the end first")
     saved = read_json(folder / "settings.json")
-    metrics: dict[str, list[tuple[int, float]]] = {}
-    for update, name, value in read_metrics(folder / "metrics.csv"):
-        metrics.setdefault(name, []).append((update, value))
     return Run(
         folder,
         dict(flat(saved["settings"])),
         saved.get("environment", {}),
         read_json(folder / "summary.json"),
-        {name: np.array(rows, np.float64) for name, rows in metrics.items()},
+        {name: np.array(list(values.items()), np.float64) for name, values in metrics_of(folder).items()},
         tuple(read_rows(folder / "evaluation.csv")),
     )
 

@@ -59,6 +59,14 @@ class CounterfactualCourse(RunCourse):
         return load_policy(self.run) if name == PLAIN else CounterfactualPolicy(self.run, VARIANTS[name])
 
 
+def with_weights(agent: Agent, run: Path) -> Agent:
+    """The agent with all that the run's policy file has of it: what acts, so neither critics nor heads of losses."""
+    weights = torch.export.load(run / "policy.pt2").state_dict
+    own = agent.state_dict().keys() & weights.keys()
+    agent.load_state_dict({name: weights[name] for name in own}, strict=False)
+    return agent
+
+
 class CounterfactualPolicy:
     """The policy of a run under a variant; deterministic, on the CPU. SemoreError when the run has no policy, or when
     its network has nothing that the variant could change."""
@@ -70,10 +78,7 @@ class CounterfactualPolicy:
         settings = replace(settings, encoder=replace(settings.encoder, silent=variant.silent))
         if not variant.attention:  # a loss that asks for it plays no role in acting
             settings = replace(settings, encoder=replace(settings.encoder, attention="none"), semantic_weight=0.0)
-        self._agent = Agent(settings).eval()
-        weights = torch.export.load(run / "policy.pt2").state_dict
-        own = self._agent.state_dict().keys() & weights.keys()
-        self._agent.load_state_dict({name: weights[name] for name in own}, strict=False)
+        self._agent = with_weights(Agent(settings).eval(), run)
         self._mask = variant.mask
         self._generators: list[np.random.Generator] = []
 

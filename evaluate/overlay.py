@@ -42,14 +42,14 @@ def camera(moment: Moment, side: int) -> Image.Image:
 
 def with_known(moment: Moment, picture: Image.Image) -> Image.Image:
     """A square picture of the moment under the privileged H_ka."""
-    return _tinted(picture, Image.fromarray(moment.known.astype(np.uint8) * 255), Image.Resampling.NEAREST, KNOWN)
+    return tinted(picture, Image.fromarray(moment.known.astype(np.uint8) * 255), Image.Resampling.NEAREST, KNOWN)
 
 
 def with_student(moment: Moment, picture: Image.Image) -> Image.Image:
     """A square picture of the moment under the student's mask, which is as coarse as the network's feature map."""
     assert moment.student is not None
     mask = Image.fromarray((moment.student * 255).astype(np.uint8))
-    return _tinted(picture, mask, Image.Resampling.BILINEAR, STUDENT)
+    return tinted(picture, mask, Image.Resampling.BILINEAR, STUDENT)
 
 
 @cache
@@ -66,9 +66,10 @@ def label(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: t
     pen.text(place, text, fill=colour, font=font(12))
 
 
-def _tinted(
+def tinted(
     picture: Image.Image, mask: Image.Image, kind: Image.Resampling, colour: tuple[int, int, int]
 ) -> Image.Image:
+    """A picture under a grey mask of any size, enlarged in the given way, whose white hides STRENGTH of it."""
     tint = Image.new("RGB", picture.size, colour)
     return Image.composite(tint, picture, mask.resize(picture.size, kind).point(lambda value: value * STRENGTH))
 

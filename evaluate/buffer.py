@@ -1,0 +1,170 @@
+"""What the replay buffer held while runs trained: δ and admit rate as it filled, size and composition by behaviour over
+updates, the validation reward beside them, and whether it ever starved.
+
+`python -m evaluate.buffer --runs RUN … --out docs/results/buffer` writes two CSV files and a picture."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from datasets.errors import SemoreError
+from datasets.files import write_csv
+from datasets.frame_pool import UNJUDGED
+from datasets.progress import meter
+from datasets.settings import run_command
+from evaluate.buffer_picture import draw
+from evaluate.runs import metrics_of
+from train.checkpoint import read_checkpoint
+from train.replay import NO_DECISION, admitted
+from train.settings import TrainSettings
+from train.untrained import run_settings
+
+WINDOW: Final = 500
+"""Decisions in a row over which an admit rate is taken while the buffer fills."""
+VALIDATION: Final = "validation/reward"
+
+
+@dataclass(frozen=True)
+class Filling:
+    """WINDOW decisions in the order they were offered: the number of the first, how many there are, updates done when
+    it was offered, δ in their middle, the shares that are admitted, that the judge found reasonable, and that are in
+    the buffer whatever the judge says: random first ones and episodes' ends."""
+
+    first: int
+    decisions: int
+    update: int
+    delta: float
+    admit_rate: float
+    reasonable_rate: float
+    exempt_rate: float
+
+
+@dataclass(frozen=True)
+class History:
+    """A run's buffer: how it filled, and each log entry (update, and the `replay/` metrics without that word; and
+    validation_reward where there is one)."""
+
+    run: str
+    settings: TrainSettings
+    filling: Sequence[Filling]
+    entries: Sequence[dict[str, float]]
+    starved: bool
+    """Whether training complained of it."""
+
+    @property
+    def label(self) -> str:
+        """The run's name without its seed: what it is one of several of."""
+        return re.sub(r"-seed\d+$", "", self.run)
+
+    @property
+    def filtered(self) -> bool:
+        """Whether anything is kept out."""
+        return self.settings.replay.admission != "off"
+
+
+def read_history(run: Path) -> History:
+    """SemoreError when the run is not finished."""
+    if not ((run / "summary.json").exists() and (run / "last.ckpt").exists()):
+        raise SemoreError(f"{run} is not finished; `make train RUN={run.name}` goes on with it")
+    settings, logged = run_settings(run), metrics_of(run)
+    names = sorted(name for name in logged if name.startswith("replay/"))
+    entries = [
+        {"update": update, VALIDATION: logged.get(VALIDATION, {}).get(update, np.nan)}
+        | {name.removeprefix("replay/"): logged[name].get(update, 0.0) for name in names}
+        for update in sorted(logged["replay/delta"])
+    ]
+    replay = read_checkpoint(run / "last.ckpt", {})["replay"]
+    log = run / "train.log"
+    starved = log.exists() and "starved buffer" in log.read_text(encoding="utf-8", errors="replace")
+    return History(run.name, settings, filling(replay, settings), entries, starved)
+
+
+def filling(replay: dict[str, Any], settings: TrainSettings) -> list[Filling]:
+    """From a checkpoint's replay state: what was offered, in order, judged as the filter judges it. The end of an
+    episode is taken for terminal, which is always admitted; the state does not say which are only timed out."""
+    step, draw_, verdict, initial = (replay[name].numpy() for name in ("step", "draw", "verdict", "initial"))
+    decided = step != NO_DECISION
+    last = np.append(~decided[1:], False)
+    update = np.repeat(replay["recorded_at"], [count for _, count in replay["episodes"]])
+    step, draw_, verdict, initial, last, update = (
+        each[decided] for each in (step, draw_, verdict, initial, last, update)
+    )
+    delta = np.maximum(0.0, 1.0 - 0.5 / max(settings.replay.filter_steps, 1) * step)
+    accepted = admitted(verdict, last, initial, delta, draw_, settings.replay.admission)
+    parts = [slice(first, first + WINDOW) for first in range(0, len(step), WINDOW)]
+    return [
+        Filling(
+            int(step[part][0]), len(step[part]), int(update[part][0]), float(delta[part].mean()),
+            float(accepted[part].mean()), _reasonable(verdict[part]), float((initial | last)[part].mean()),
+        )
+        for part in parts
+    ]  # fmt: skip
+
+
+def _reasonable(verdict: NDArray[np.uint8]) -> float:
+    judged = verdict[verdict != UNJUDGED]
+    return float((judged == 1).mean()) if len(judged) else float("nan")
+
+
+def table(histories: Sequence[History]) -> Table:
+    """Did it starve? For the terminal."""
+    shown = Table(title=f"replay buffers; the lowest admit rate is that of {WINDOW} decisions in a row")
+    numbers = ("held at first", "held at last", "batch", "lowest admit rate", "admitted at last")
+    for name in ("run", "admission", *numbers, "starved"):
+        shown.add_column(name, justify="right" if name in numbers else "left")
+    for each in histories:
+        first, last = each.entries[0], each.entries[-1]
+        lowest = min(part.admit_rate for part in each.filling)
+        shown.add_row(
+            each.run, each.settings.replay.admission, f"{first['transitions']:,.0f}", f"{last['transitions']:,.0f}",
+            str(each.settings.schedule.batch), f"{lowest:.1%}", f"{last['admit_rate']:.1%}",
+            "yes" if each.starved else "no",
+        )  # fmt: skip
+    return shown
+
+
+def main() -> None:
+    parser = ArgumentParser(prog="python -m evaluate.buffer", description=__doc__)
+    parser.add_argument("--runs", nargs="+", type=Path, required=True, help="folders of finished runs")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/buffer"), help="prefix of the files to write")
+    asked = parser.parse_args()
+    histories = []
+    with meter("buffer", len(asked.runs), "runs") as progress:
+        for run in asked.runs:
+            histories.append(read_history(run))
+            progress.advance(1, run.name)
+    files = [asked.out.with_name(asked.out.name + ending) for ending in (".csv", "-filling.csv", ".png")]
+    entries = [_about(each) | entry for each in histories for entry in each.entries]
+    columns = [*dict.fromkeys(name for entry in entries for name in entry)]
+    write_csv(files[0], columns, [{name: _rounded(value) for name, value in entry.items()} for entry in entries])
+    parts = [_about(each) | asdict(part) for each in histories for part in each.filling]
+    write_csv(files[1], list(parts[0]), [{name: _rounded(value) for name, value in part.items()} for part in parts])
+    draw(histories, files[2])
+    Console(width=140).print(table(histories))
+    print(f"written: {', '.join(map(str, files))}\nnext: look at {files[2]}")
+
+
+def _about(each: History) -> dict[str, Any]:
+    return {"scenario": each.settings.scenario, "run": each.run, "train_seed": each.settings.seed}
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    if np.isnan(value):
+        return ""
+    return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+if __name__ == "__main__":
+    run_command(main)

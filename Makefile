@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate compare report view counterfactual sweep eyes
-.PHONY: doctor test test-slow test-carla lint bench format clean
+.PHONY: doctor test test-slow test-carla lint bench docs docs-serve format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
@@ -51,6 +51,7 @@ help:
 	@echo "make view EPISODE=                     walk through a recorded episode in the browser"
 	@echo "make counterfactual                    does the knowledge matter, and where: other masks, no attention, one stream"
 	@echo "make sweep VARY=\"agent.lr=3e-4,1e-3\"   train for every value and seed, evaluate, draw"
+	@echo "make docs | docs-serve                 the documentation as a site: build/site; or served here"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
@@ -107,7 +108,7 @@ test: setup
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-export.lock -c requirements.lock
 	@touch $@
 
-test-slow: .venv/.export
+test-slow: .venv/.export .venv/.docs
 	@$(run) pytest $(parallel)
 
 # The client library and our loopback server; without the library this fails, while `make test` skips those tests.
@@ -137,6 +138,18 @@ sweep: setup
 
 eyes: setup
 	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)
+
+# The documentation's site; a broken link or anchor ends it.
+.venv/.docs: .venv/.installed requirements-docs.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock -c requirements.lock
+	@touch $@
+
+docs: .venv/.docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
+	@echo "next: open build/site/index.html, or make docs-serve"
+
+docs-serve: .venv/.docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs serve $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff format --check .

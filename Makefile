@@ -146,7 +146,7 @@ eyes: setup
 
 docs: .venv/.docs
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
-	@echo "next: open build/site/index.html, or make docs-serve"
+	@echo "next: open build/site/index.html, or make docs-serve, where search works too"
 
 docs-serve: .venv/.docs
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs serve $(ARGS)

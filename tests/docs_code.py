@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from numba.core.caching import _CacheLocator
-
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 CODE: Final = ("bash", "sh", "python")
@@ -76,6 +74,8 @@ def copy_project(target: Path) -> None:
 
 def copy_compiled(target: Path) -> None:
     """numba files a module's machine code under its folder's path: a copy elsewhere would compile for minutes."""
+    from numba.core.caching import _CacheLocator  # a second to import, and only slow tests come here
+
     kernels = Path("collect", "embedded")
     here, there = (_CacheLocator.get_suitable_cache_subpath(str(root / kernels / "town.py")) for root in (ROOT, target))
     for compiled in (ROOT / kernels / "__pycache__").glob(f"numba-*/{here}"):

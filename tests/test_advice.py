@@ -13,12 +13,13 @@ from collect.behaviour import make_policy
 from collect.driving import DrivingEnv
 from collect.recorder import record
 from collect.simulator import make_simulator
+from datasets.errors import SemoreError
 from datasets.frame_pool import UNJUDGED, FramePool, View, rows_of
 from datasets.rollouts import Episode, Rollouts
 from datasets.schema import ACTOR_COLUMN, EGO_COLUMN, KIND_INDEX
 from train.advice import CARE, advice
 from train.replay import ReplaySettings, SelectiveReplay
-from train.settings import TrainSettings
+from train.settings import ScheduleSettings, TrainSettings
 
 SKIP = 2
 
@@ -106,7 +107,14 @@ def test_the_replay_hands_out_advice_in_place_of_what_was_done(recorded):
     assert not torch.equal(batch.advice, batch.action)
 
 
-def test_settings_know_both_kinds_of_imitation():
-    TrainSettings(imitate="recorded").validate()
-    with pytest.raises(Exception, match="imitate 'him'; choose one of recorded, advised"):
+def test_the_driver_is_asked_only_where_it_is_imitated():
+    assert TrainSettings().asks_driver
+    assert not TrainSettings(imitate="recorded").asks_driver
+    assert not TrainSettings(schedule=ScheduleSettings(cloning=0.0)).asks_driver
+    with pytest.raises(SemoreError, match="imitate 'him'; choose one of recorded, advised"):
         TrainSettings(imitate="him").validate()
+
+
+def test_refreshes_cannot_have_less_than_no_noise():
+    with pytest.raises(SemoreError, match="schedule.refresh_spread is -1.0; it must be at least 0"):
+        TrainSettings(schedule=ScheduleSettings(refresh_spread=-1.0)).validate()

@@ -116,5 +116,5 @@ def test_the_driver_is_asked_only_where_it_is_imitated():
 
 
 def test_refreshes_cannot_have_less_than_no_noise():
-    with pytest.raises(SemoreError, match="schedule.refresh_spread is -1.0; it must be at least 0"):
+    with pytest.raises(SemoreError, match=r"schedule\.refresh_spread is -1\.0; it must be at least 0"):
         TrainSettings(schedule=ScheduleSettings(refresh_spread=-1.0)).validate()

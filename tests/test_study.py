@@ -118,7 +118,7 @@ def test_a_run_that_fails_is_named_and_finished_ones_are_left_alone(light, monke
     def trained(runs, parallel, scheduler, then):
         for run in runs:
             asked.append(run.run)
-            (each,) = (each for each in work(light.plan(), PARTS) if each.settings == run)
+            (each,) = (each for each in work(light.plan(), list(PARTS)) if each.settings == run)
             if run.run == "JayWalk-cloning-seed2":
                 yield run, "no room left on the disk"
                 continue

@@ -36,8 +36,8 @@ class StudySettings:
     """Scenarios to train and drive in, of those that a part has."""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Training seeds: all runs of a part with the first one, then with the next."""
-    few_seeds: tuple[int, ...] = (1, 2)
-    """Training seeds of the sensitivity part."""
+    few_seeds: tuple[int, ...] = (1, 2, 3)
+    """Training seeds of the other parts than main and rivals."""
     base: tuple[str, ...] = ("threads=1",)
     """NAME=VALUE of a training setting, over the preset's, for all runs; may be given several times. One thread a run:
     two runs at once are faster on two cores than one after the other."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import collect.driver
 from collect.behaviour import make_policy
 from collect.driving import DrivingEnv
 from collect.recorder import record
@@ -40,10 +41,20 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Episode]:
     return found
 
 
-def test_where_the_driver_drove_the_advice_is_what_it_did(recorded):
+def test_where_the_driver_drove_the_advice_is_what_it_did_at_that_speed(recorded, monkeypatch):
+    monkeypatch.setattr("train.advice.CRUISE", collect.driver.CRUISE)
     episode = recorded["driver"]
     action = episode.read("action")["action"][rows_of(episode, SKIP)[:-1]]
     np.testing.assert_allclose(advice(episode, SKIP)[:, :2], action, atol=1e-6)
+
+
+def test_on_a_free_road_the_advice_is_to_drive_as_fast_as_the_car_goes(recorded):
+    episode = recorded["blind_driver"]
+    speed = np.hypot(
+        *(episode.read("ego")["ego"][rows_of(episode, SKIP)[:-1], EGO_COLUMN[axis]] for axis in ("vx", "vy"))
+    )
+    given = advice(episode, SKIP)
+    assert (given[(given[:, 2] == 1.0) & (speed < 23.0), 1] == 1.0).all()
 
 
 @pytest.mark.parametrize("policy", ["blind_driver", "wander"])

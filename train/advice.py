@@ -14,8 +14,8 @@ from datasets.rollouts import Episode
 CARE: Final = 4.0
 """Weight of a decision that other road users change: a twentieth of all."""
 CRUISE: Final = 25.0
-"""m/s on a free road, as fast as the car goes: reward is distance, and whoever sees its own speed should not be held back
-at the rule-based driver's 20."""
+"""m/s on a free road, as fast as the car goes: reward is distance, and the rule-based driver's own 20 would hold back
+whoever sees its speed."""
 _CHANGED: Final = 0.3
 """How much of the pedal's range [−1, 1] they must change, or of the wheel's."""
 

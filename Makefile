@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup collect annotate audit rehearse cris-tiny train evaluate compare report view counterfactual sweep eyes
-.PHONY: study results demo doctor test test-slow test-carla lint bench format clean
+.PHONY: study results demo doctor test test-slow test-carla lint bench docs docs-serve format clean
 
 PYTHON ?= python3.11
 PRESET ?= laptop
@@ -54,6 +54,7 @@ help:
 	@echo "make study PARTS=\"main rivals\"        the study: all methods and ablations, resumable (docs/study.md)"
 	@echo "make results                           its CSV files, tables and pictures, at any time"
 	@echo "make sweep VARY=\"agent.lr=3e-4,1e-3\"   train for every value and seed, evaluate, draw"
+	@echo "make docs | docs-serve                 the documentation as a site: build/site; or served here"
 	@echo "make eyes                              do the scenarios need eyes? the driver against everything blind"
 	@echo "make setup                             install into .venv (every target does, when needed)"
 	@echo "make clean                             remove .venv and caches; data/ and runs/ stay"
@@ -110,7 +111,7 @@ test: setup
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-export.lock -c requirements.lock
 	@touch $@
 
-test-slow: .venv/.export
+test-slow: .venv/.export .venv/.docs
 	@$(run) pytest $(parallel)
 
 # All shipped scenarios, unless one is asked for.
@@ -152,6 +153,18 @@ results: setup
 
 eyes: setup
 	@$(run) evaluate.eyes --table docs/eyes.md $(ARGS)
+
+# The documentation's site; a broken link or anchor ends it.
+.venv/.docs: .venv/.installed requirements-docs.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock -c requirements.lock
+	@touch $@
+
+docs: .venv/.docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs --quiet build --strict
+	@echo "next: open build/site/index.html, or make docs-serve, where search works too"
+
+docs-serve: .venv/.docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs serve $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff format --check .

@@ -51,14 +51,16 @@ class Driver:
     """Privileged: weighs speeds and sides of its lane by where they lead within 3 s if everybody goes on as they do;
     the cheapest wins.
 
-    With `noise` > 0 the cruising speed is drawn per episode and coloured noise of that scale is added to the action.
-    With `careful` false it ignores all actors.
+    `cruise` is its speed on a free road (m/s). With `noise` > 0 that is drawn per episode, and coloured noise of this
+    scale is added to the action. With `careful` false it ignores all actors.
     """
 
-    def __init__(self, generator: np.random.Generator, noise: float = 0.0, careful: bool = True) -> None:
+    def __init__(
+        self, generator: np.random.Generator, noise: float = 0.0, careful: bool = True, cruise: float = CRUISE
+    ) -> None:
         self._generator, self._careful = generator, careful
         self._scale = noise * generator.random() if noise else 0.0
-        self._cruise = generator.uniform(8.0, 23.0) if noise else CRUISE
+        self._cruise = generator.uniform(8.0, 23.0) if noise else cruise
         self._noise = np.zeros(2)
         self._lane: tuple[float, float, float] | None = None  # x, y, heading where the bend was last measured
         self._bend = 0.0

@@ -86,7 +86,7 @@ def table(results: Results, name: str) -> str:
     rows = [_row(group, lead) for group in [*groups, *blind]]
     study = "" if results.study == "study" else f" STUDY={results.study}"
     command = f'make study PARTS="{about.command or " ".join(about.parts)}"{study} && make results{study}'
-    return f"```\n{command}\n```\n\n{markdown(header, rows)}"
+    return f"<!-- not run: hours of training -->\n```bash\n{command}\n```\n\n{markdown(header, rows)}"
 
 
 def groups_of(results: Results, about: Table) -> list[Group]:

@@ -87,14 +87,16 @@ PARTS: Final[Mapping[str, Part]] = {
             no_selective_replay={"replay.admission": "off"},
             no_refresh={"schedule.refresh_every": 0},
         ),
+        few=True,
     ),
     "masks": Part(
         SCENARIOS[:2],
         _semore(
             cris_tiny={}, exact={"knowledge": EXACT}, shuffled={"masks": "shuffled"}, empty={"masks": "empty"}
         ),
+        few=True,
     ),
-    "safety": Part(SCENARIOS, _methods(*METHODS), reward="safety"),
+    "safety": Part(SCENARIOS, _methods(*METHODS), reward="safety", few=True),
     "sensitivity": Part(SCENARIOS[:1], _sensitivity, few=True),
 }  # fmt: skip
 """In the order in which a run that several parts have is named, and trained, by the first of them."""

@@ -9,16 +9,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import collect.driver
 from collect.behaviour import make_policy
 from collect.driving import DrivingEnv
 from collect.recorder import record
 from collect.simulator import make_simulator
+from datasets.errors import SemoreError
 from datasets.frame_pool import UNJUDGED, FramePool, View, rows_of
 from datasets.rollouts import Episode, Rollouts
 from datasets.schema import ACTOR_COLUMN, EGO_COLUMN, KIND_INDEX
 from train.advice import CARE, advice
 from train.replay import ReplaySettings, SelectiveReplay
-from train.settings import TrainSettings
+from train.settings import ScheduleSettings, TrainSettings
 
 SKIP = 2
 
@@ -39,10 +41,20 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Episode]:
     return found
 
 
-def test_where_the_driver_drove_the_advice_is_what_it_did(recorded):
+def test_where_the_driver_drove_the_advice_is_what_it_did_at_that_speed(recorded, monkeypatch):
+    monkeypatch.setattr("train.advice.CRUISE", collect.driver.CRUISE)
     episode = recorded["driver"]
     action = episode.read("action")["action"][rows_of(episode, SKIP)[:-1]]
     np.testing.assert_allclose(advice(episode, SKIP)[:, :2], action, atol=1e-6)
+
+
+def test_on_a_free_road_the_advice_is_to_drive_as_fast_as_the_car_goes(recorded):
+    episode = recorded["blind_driver"]
+    speed = np.hypot(
+        *(episode.read("ego")["ego"][rows_of(episode, SKIP)[:-1], EGO_COLUMN[axis]] for axis in ("vx", "vy"))
+    )
+    given = advice(episode, SKIP)
+    assert (given[(given[:, 2] == 1.0) & (speed < 23.0), 1] == 1.0).all()
 
 
 @pytest.mark.parametrize("policy", ["blind_driver", "wander"])
@@ -106,7 +118,14 @@ def test_the_replay_hands_out_advice_in_place_of_what_was_done(recorded):
     assert not torch.equal(batch.advice, batch.action)
 
 
-def test_settings_know_both_kinds_of_imitation():
-    TrainSettings(imitate="recorded").validate()
-    with pytest.raises(Exception, match="imitate 'him'; choose one of recorded, advised"):
+def test_the_driver_is_asked_only_where_it_is_imitated():
+    assert TrainSettings().asks_driver
+    assert not TrainSettings(imitate="recorded").asks_driver
+    assert not TrainSettings(schedule=ScheduleSettings(cloning=0.0)).asks_driver
+    with pytest.raises(SemoreError, match="imitate 'him'; choose one of recorded, advised"):
         TrainSettings(imitate="him").validate()
+
+
+def test_refreshes_cannot_have_less_than_no_noise():
+    with pytest.raises(SemoreError, match=r"schedule\.refresh_spread is -1\.0; it must be at least 0"):
+        TrainSettings(schedule=ScheduleSettings(refresh_spread=-1.0)).validate()

@@ -356,3 +356,18 @@ def test_files_that_are_no_policy_are_named_without_torchs_own_traceback(run_fol
 
 def test_the_columns_used_here_are_the_schemas():
     assert scene(actor("sedan", 3, 4))["actors"][0, [ACTOR_COLUMN["x"], ACTOR_COLUMN["y"]]].tolist() == [3, 4]
+
+
+def test_noise_is_as_wide_as_asked_for():
+    def network(observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        count = len(observation)
+        return torch.full((count, 2), 0.1), torch.full((count, 2), math.log(0.5)), torch.zeros(count, 2, 2)
+
+    raw = {}
+    for spread in (0.0, 0.2, 1.0):
+        policy = NetworkPolicy(network, {}, spread)
+        policy.start([5])
+        raw[spread] = np.arctanh(policy.act([0], NOTHING, [{}]))
+    np.testing.assert_allclose(raw[0.0], 0.1, atol=1e-6)
+    np.testing.assert_allclose(raw[0.2] - 0.1, 0.2 * (raw[1.0] - 0.1), atol=1e-5)
+    assert np.abs(raw[1.0] - 0.1).min() > 0.01

@@ -164,7 +164,7 @@ class _Run:
         pool = FramePool(settings.view, settings.replay.pool_frames)
         size = forecast_bytes(pool.view, pool.capacity) / 2**30
         print(f"train: frame pool of {pool.capacity:,} frames, {size:.2f} GiB; reading {len(episodes)} episodes")
-        advise = partial(advice, frame_skip=settings.frame_skip) if settings.imitate == "advised" else None
+        advise = partial(advice, frame_skip=settings.frame_skip) if settings.asks_driver else None
         replay = SelectiveReplay(pool, settings.replay, settings.seed, advise)
         for episode, visible in episodes:
             replay.add(episode, knowledge, visible)

@@ -158,6 +158,12 @@ class TrainSettings:
         return reads or learns or self.replay.admission != "off"
 
     @property
+    def asks_driver(self) -> bool:
+        """Whether anything aims at what the rule-based driver would do."""
+        imitates = self.schedule.cloning > 0 or self.agent.objective == "cloning"
+        return imitates and self.imitate == "advised"
+
+    @property
     def view(self) -> View:
         """How the pool looks at the recordings."""
         size = self.agent.encoder.size

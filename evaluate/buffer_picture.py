@@ -100,7 +100,7 @@ def _reward(axes: Axes, groups: Sequence[Sequence[History]]) -> None:
             axes.plot(updates[there], line[there], linewidth=0.8, alpha=0.3, **style)
         axes.plot(
             updates[there], reward.mean(0)[there], "o-", markersize=4, linewidth=2.0, **style,
-            label=f"{group[0].label} ({len(group)})",
+            label=f"{group[0].label} ({len(group)} seeds)",
         )  # fmt: skip
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 

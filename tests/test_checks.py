@@ -36,9 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("checks")
-    schedule = replace(
-        TINY.schedule, updates=12, offline_updates=4, refresh_every=6, validate_every=12, log_every=4
-    )
+    schedule = replace(TINY.schedule, updates=12, offline_updates=4, refresh_every=6, validate_every=12, log_every=4)
     settings, _ = run_whole(asked(make_data(root / "data"), root / "runs", schedule=schedule))
     return settings.folder
 

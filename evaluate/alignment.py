@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from annotate.audit.frames import read_frames
 from annotate.audit.tallies import Overlap
@@ -132,8 +133,9 @@ def attention(run: Path, seen: NDArray[np.uint8], student: NDArray[np.float32]) 
     frame = torch.from_numpy(seen).float().div(255.0).unflatten(1, (3, 3))
     motion = backbone.motion_stream(backbone.inputs(frame, 2)[1])
     known = backbone.mask_encoder(torch.from_numpy(student)[:, None])
-    looks = backbone.attention.looks(motion, known).unflatten(1, student.shape[1:])
-    return (looks / looks.amax((1, 2), keepdim=True)).numpy()
+    looks: Tensor = backbone.attention.looks(motion, known).unflatten(1, student.shape[1:])
+    shares: NDArray[np.float32] = (looks / looks.amax((1, 2), keepdim=True)).numpy()
+    return shares
 
 
 def measure(run: Path, settings: TrainSettings, held: HeldOutFrames, grid: int) -> Alignment:

@@ -21,7 +21,7 @@ def loaded(*words: str) -> TrainSettings:
 
 SEMORE = {
     "objective": "sac", "encoder.streams": "dual", "encoder.attention": "cross", "encoder.mask": "student",
-    "encoder.fusion": "bilinear", "semantic_loss": "balanced_bce", "semantic_weight": 1.0, "transition_weight": 1.0,
+    "semantic_loss": "balanced_bce", "semantic_weight": 1.0, "transition_weight": 1.0,
     "reward_weight": 1.0, "transition_latent": "motion", "shifts": 0, "contrast_weight": 0.0,
 }  # fmt: skip
 SAC = {"encoder.streams": "single", "semantic_weight": 0.0, "transition_weight": 0.0, "reward_weight": 0.0}

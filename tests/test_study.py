@@ -110,7 +110,7 @@ def light(monkeypatch, tmp_path):
     monkeypatch.setattr(study, "drive_world", lambda *_: [])
     return StudySettings(
         preset="debug", parts=("rivals",), scenarios=("JayWalk",), seeds=(1, 2), episodes=2, blindfolded=1,
-        runs=str(tmp_path),
+        first_episode=0, runs=str(tmp_path),
     )  # fmt: skip
 
 

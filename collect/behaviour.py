@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from collect.driver import Driver
+from collect.driver import FAST, Driver
 from datasets.errors import SemoreError
 from datasets.views import GREY
 
@@ -185,6 +185,8 @@ BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {
     "driver": lambda: PerSlot(Driver),
     "noisy_driver": lambda: PerSlot(lambda generator: Driver(generator, noise=0.3)),
     "blind_driver": lambda: PerSlot(lambda generator: Driver(generator, careful=False)),
+    "fast_driver": lambda: PerSlot(lambda generator: Driver(generator, cruise=FAST)),
+    "fast_blind_driver": lambda: PerSlot(lambda generator: Driver(generator, careful=False, cruise=FAST)),
     "noisy_blind_driver": lambda: PerSlot(lambda generator: Driver(generator, noise=0.3, careful=False)),
     "random": lambda: PerSlot(Random),
     "wander": lambda: PerSlot(Wander),

@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 
 CRUISE: Final = 20.0
 """m/s on a free road."""
+FAST: Final = 25.0
+"""m/s, as fast as the car goes."""
 
 _LENGTH, _WIDTH = KINDS[KIND_INDEX["sedan"]].length, KINDS[KIND_INDEX["sedan"]].width
 _WALKER: Final = KIND_INDEX["pedestrian"]

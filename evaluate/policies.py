@@ -50,6 +50,8 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
     "full_throttle": lambda _: make_policy("full_throttle"),
     "driver": lambda _: make_policy("driver"),
     "blind_driver": lambda _: make_policy("blind_driver"),
+    "fast_driver": lambda _: make_policy("fast_driver"),
+    "fast_blind_driver": lambda _: make_policy("fast_blind_driver"),
     "untrained": untrained_policy,
     "trained_grey": lambda run: Grey(load_policy(run)),
     "trained_frozen": lambda run: Frozen(load_policy(run)),
@@ -57,5 +59,5 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
 """Every row of evaluation.csv by name; each is built from the run's folder."""
 EYELESS: Final = ("untrained", "trained_grey", "trained_frozen")
 """A run's own network without its training, or without its eyes."""
-UNTAUGHT: Final = ("random", "full_throttle", "driver", "blind_driver")
+UNTAUGHT: Final = ("random", "full_throttle", "driver", "blind_driver", "fast_driver", "fast_blind_driver")
 """Those that are the same whatever the run."""

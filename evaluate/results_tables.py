@@ -19,10 +19,12 @@ NAMES: Final[Mapping[str, str]] = {
     "semore": "Semore", "sac": "SAC", "deepmdp": "DeepMDP", "drq": "DrQ", "curl": "CURL",
     "sac-segmentation": "SAC + segmentation", "cloning": "cloning alone",
     "random": "random", "full_throttle": "full throttle", "driver": "rule-based driver (privileged)",
-    "blind_driver": "the same, seeing nobody", "trained_grey": "shown grey", "trained_frozen": "shown one picture",
+    "blind_driver": "the same, seeing nobody",
+    "fast_driver": "imitated driver: the same at 25 m/s", "fast_blind_driver": "the same, seeing nobody",
+    "trained_grey": "shown grey", "trained_frozen": "shown one picture",
     "full": "Semore", "cris-tiny": "Semore, CRIS-tiny",
 }  # fmt: skip
-BLIND: Final = ("random", "full_throttle", "blind_driver", "driver")
+BLIND: Final = ("random", "full_throttle", "driver", "blind_driver", "fast_driver", "fast_blind_driver")
 """Rows without a run, in the order of the tables."""
 BLINDFOLDED: Final = ("trained_grey", "trained_frozen")
 EMPTY: Final = "Nothing of this has been trained yet."

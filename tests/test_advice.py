@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import collect.driver
 from collect.behaviour import make_policy
+from collect.driver import CRUISE
 from collect.driving import DrivingEnv
 from collect.recorder import record
 from collect.simulator import make_simulator
@@ -42,7 +42,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Episode]:
 
 
 def test_where_the_driver_drove_the_advice_is_what_it_did_at_that_speed(recorded, monkeypatch):
-    monkeypatch.setattr("train.advice.CRUISE", collect.driver.CRUISE)
+    monkeypatch.setattr("train.advice.FAST", CRUISE)
     episode = recorded["driver"]
     action = episode.read("action")["action"][rows_of(episode, SKIP)[:-1]]
     np.testing.assert_allclose(advice(episode, SKIP)[:, :2], action, atol=1e-6)

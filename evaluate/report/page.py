@@ -29,7 +29,7 @@ AT_THE_END: Final = (
     "transitions", "dropped", "admit_rate", "reasonable_share", "unjudged_share", "known_share", "terminal_share",
 )  # fmt: skip
 """Measures of the buffer told as numbers."""
-SHORT: Final = {"driver": "rule-based driver", "blind_driver": "driver ignoring all"}
+SHORT: Final = {"driver": "rule-based driver", "blind_driver": "driver ignoring all", "fast_driver": "at 25 m/s"}
 """Baselines in a chart's narrow rows."""
 BEHAVIOURS: Final = {"trained": "ink", "noisy_driver": "b1", "wander": "b2", "random": "b3", "driver": "b4"}
 """Colours of the buffer's parts by who drove; `ink` stands for the contender's own colour."""

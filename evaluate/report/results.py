@@ -25,6 +25,8 @@ from evaluate.statistics import (
 BASELINES: Final = {
     "driver": "rule-based driver (sees the simulator's state)",
     "blind_driver": "the same driver, ignoring all actors",
+    "fast_driver": "the imitated driver: the same at 25 m/s",
+    "fast_blind_driver": "the same, ignoring all actors",
     "full_throttle": "full throttle",
     "random": "random",
 }

@@ -18,9 +18,9 @@ _CHANGED: Final = 0.3
 
 
 def advice(episode: Episode, frame_skip: int) -> NDArray[np.float32]:
-    """(decisions, 3) float32: steer and pedal in [−1, 1] that the driver, without noise and at FAST, would have chosen at
-    each decision of the episode, from the recorded state; and what imitating that weighs: CARE where the same driver,
-    ignoring everybody, would have done something else, 1 elsewhere."""
+    """(decisions, 3) float32: steer and pedal in [−1, 1] that the driver, without noise and at FAST, would have chosen
+    at each decision of the episode, from the recorded state; and what imitating that weighs: CARE where the same
+    driver, ignoring everybody, would have done something else, 1 elsewhere."""
     generator = np.random.default_rng(0)  # drawn from only for noise
     # Reward is distance: the rule-based driver's usual speed would hold back whoever sees its own.
     drivers = Driver(generator, cruise=FAST), Driver(generator, careful=False, cruise=FAST)

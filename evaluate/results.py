@@ -45,11 +45,11 @@ def write_page(page: Path, folder: Path) -> None:
 
 
 def draw_all(results: Results, folder: Path) -> list[Path]:
-    """The overview, and the curves of each scenario that has any run."""
+    """The overview, and the curves of each scenario; pages link to all of them, whatever has been trained."""
     drawn = [folder / f"{results.study}-overview.png"]
     draw_overview(results, drawn[0])
     for about in TABLES.values():
-        if about.parts[0] == "main" and any(record.scenario == about.scenario for record in results.runs):
+        if about.parts[0] == "main":
             drawn.append(folder / f"{results.study}-{about.scenario}.png")
             draw_curves(results, about.scenario, drawn[-1])
     return drawn

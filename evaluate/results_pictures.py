@@ -25,7 +25,7 @@ COLOURS: Final[Mapping[str, str]] = {
 """Told apart by people who see no red or no green, too."""
 INK: Final = "#333333"
 LINES: Final = {
-    "fast_driver": "imitated driver", "fast_blind_driver": "the same, seeing nobody", "full_throttle": "full throttle",
+    "fast_driver": "imitated driver", "fast_blind_driver": "seeing nobody", "full_throttle": "full throttle",
 }  # fmt: skip
 """The world's policies that are drawn as lines, and what they are called there."""
 

@@ -200,11 +200,11 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path):
         rows = read_rows(folder / f"JayWalk-{method}-seed1" / "evaluation.csv")
         assert Counter(row.policy for row in rows) == {"trained": 2, "trained_grey": 1, "trained_frozen": 1}
         assert read_json(folder / f"JayWalk-{method}-seed1" / "cost.json")["driving"] > 0
-    assert len(read_rows(folder / "world" / "published.csv")) == 8
+    assert len(read_rows(folder / "world" / "published.csv")) == 12
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != "study.json"}
     assert "2 runs, 2 are finished; to do: nothing" in whole(command)
     after = {path: path.stat().st_mtime_ns for path in times if path.is_file() and path.suffix != ".lock"}
     assert after == {path: times[path] for path in after}
     results = [sys.executable, "-m", "evaluate.results", "--runs", str(tmp_path), "--folder", str(tmp_path / "docs")]
-    assert "2 runs, 16 episodes" in whole([*results, "--page", str(tmp_path / "results.md")])
+    assert "2 runs, 20 episodes" in whole([*results, "--page", str(tmp_path / "results.md")])
     assert "cloning alone | 1 × 2 |" in Path(tmp_path / "results.md").read_text()

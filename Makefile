@@ -114,9 +114,10 @@ test: setup
 test-slow: .venv/.export .venv/.docs
 	@$(run) pytest $(parallel)
 
-# All shipped scenarios, unless one is asked for.
+# Demo and study have scenarios of their own, the study a preset too, unless the command line names others.
+given = $(if $(filter command line environment,$(origin $(1))),$($(1)))
 demo: setup
-	@$(run) evaluate.demo $(if $(filter-out file,$(origin SCENARIO)),--scenarios $(call list,$(SCENARIO))) $(ARGS)
+	@$(run) evaluate.demo $(if $(call given,SCENARIO),--scenarios $(call list,$(call given,SCENARIO))) $(ARGS)
 
 # The client library and our loopback server; without the library this fails, while `make test` skips those tests.
 test-carla: .venv/.carla
@@ -143,8 +144,6 @@ counterfactual: setup
 sweep: setup
 	@$(run) evaluate.sweep $(common) $(addprefix --vary ,$(VARY)) $(patsubst --knowledge %,--base knowledge=%,$(knowledge)) $(seeds) $(cluster) $(ARGS)
 
-# The study has a preset and scenarios of its own unless the command line names others.
-given = $(if $(filter command line environment,$(origin $(1))),$($(1)))
 study: setup
 	@$(run) evaluate.study $(addprefix --preset ,$(call given,PRESET)) $(if $(PARTS),--parts $(call list,$(PARTS))) $(if $(call given,SCENARIO),--scenarios $(call list,$(call given,SCENARIO))) $(seeds) $(call option,SCHEDULER,scheduler) $(call option,STUDY,study) $(ARGS)
 

@@ -25,7 +25,7 @@ from datasets.settings import run_command
 from evaluate.buffer_picture import draw
 from evaluate.runs import metrics_of
 from train.checkpoint import read_checkpoint
-from train.replay import NO_DECISION, admitted
+from train.replay import NO_DECISION, admitted, decay
 from train.settings import TrainSettings
 from train.untrained import run_settings
 
@@ -99,7 +99,7 @@ def filling(replay: dict[str, Any], settings: TrainSettings) -> list[Filling]:
     step, draw_, verdict, initial, last, update = (
         each[decided] for each in (step, draw_, verdict, initial, last, update)
     )
-    delta = np.maximum(0.0, 1.0 - 0.5 / max(settings.replay.filter_steps, 1) * step)
+    delta = decay(step, settings.replay.filter_steps)
     accepted = admitted(verdict, last, initial, delta, draw_, settings.replay.admission)
     parts = [slice(first, first + WINDOW) for first in range(0, len(step), WINDOW)]
     return [

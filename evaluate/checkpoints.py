@@ -15,6 +15,7 @@ from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.schema import RECORDING_SIZE
 from datasets.settings import from_dict
+from train.checkpoint import state_digest
 
 FOLDER: Final = "checkpoints"
 """Where the repository keeps them: `<scenario>.pt2` and its card, `<scenario>.json`."""
@@ -92,11 +93,7 @@ def sha256(path: Path) -> str:
 
 def weights_sha256(path: Path) -> str:
     """Hex digest over every weight's name and bytes of an exported policy."""
-    state = hashlib.sha256()
-    for name, value in sorted(torch.export.load(path).state_dict.items()):
-        state.update(name.encode())
-        state.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return state.hexdigest()
+    return state_digest(torch.export.load(path).state_dict)
 
 
 def shipped_scenarios(folder: Path) -> list[str]:

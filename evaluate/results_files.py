@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from datasets.errors import SemoreError
-from datasets.files import atomic_file
+from datasets.files import write_csv
 
 WORLD: Final = "world"
 """The part that episodes of policies without a run are filed under."""
@@ -133,11 +133,7 @@ def read_results(folder: Path, study: str) -> Results:
 def write_records(path: Path, kind: type[Record], records: Sequence[Record]) -> None:
     """One line for each record, its numbers rounded to DIGITS."""
     names = [field.name for field in fields(kind)]
-    with atomic_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(names)
-        for record in records:
-            writer.writerow([_text(name, value) for name, value in zip(names, astuple(record), strict=True)])
+    write_csv(path, names, ({name: _text(name, getattr(record, name)) for name in names} for record in records))
 
 
 def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:

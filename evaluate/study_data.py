@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -69,17 +69,14 @@ def _command(stage: str, *arguments: str) -> None:
 def _turn(path: Path) -> Iterator[None]:
     """Hold the lock, waiting for another study that makes data."""
     said = False
-    while True:
-        lock = exclusive_lock(path, "making of data")
-        try:
-            lock.__enter__()
-            break
-        except SemoreError as error:
-            if not said:
-                print(f"study: waiting: {error}", flush=True)
-            said = True
-            time.sleep(PATIENCE)
-    try:
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(exclusive_lock(path, "making of data"))
+                break
+            except SemoreError as error:
+                if not said:
+                    print(f"study: waiting: {error}", flush=True)
+                said = True
+                time.sleep(PATIENCE)
         yield
-    finally:
-        lock.__exit__(None, None, None)

@@ -51,8 +51,13 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def weights_digest(agent: Agent) -> str:
     """SHA-256 (hex) over every parameter's name and bytes."""
+    return state_digest(agent.state_dict())
+
+
+def state_digest(weights: Mapping[str, Tensor]) -> str:
+    """The same of any state_dict, an exported program's too."""
     state = hashlib.sha256()
-    for name, value in sorted(agent.state_dict().items()):
+    for name, value in sorted(weights.items()):
         state.update(name.encode())
         state.update(value.detach().cpu().contiguous().numpy().tobytes())
     return state.hexdigest()

@@ -40,6 +40,11 @@ class ReplaySettings:
     """Frames the pool can hold; the oldest episodes go first."""
 
 
+def decay(step: NDArray[Any], filter_steps: int) -> NDArray[np.float64]:
+    """δ_t = max(0, 1 − d·t) with d = 0.5/T_f after t = `step` offered decisions."""
+    return np.maximum(0.0, 1.0 - 0.5 / max(filter_steps, 1) * step)
+
+
 def admitted(
     verdict: NDArray[np.uint8],
     terminal: NDArray[np.bool_],
@@ -233,7 +238,7 @@ class SelectiveReplay:
         self.offered += new.count
 
     def _delta(self, step: NDArray[Any]) -> NDArray[np.float64]:
-        return np.maximum(0.0, 1.0 - 0.5 / max(self.settings.filter_steps, 1) * step)
+        return decay(step, self.settings.filter_steps)
 
 
 def _mean(values: NDArray[Any]) -> float:

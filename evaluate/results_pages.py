@@ -4,15 +4,22 @@ else is left alone. `<!-- table: STUDY NAME -->` takes a table of another study.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from datasets.errors import SemoreError
 from evaluate.results_files import Results
-from evaluate.results_tables import NAMED, table
+from evaluate.results_summary import claim, cost, scores
+from evaluate.results_tables import TABLES, table
 
 PLACE: Final = re.compile(r"<!-- table: (?:([\w.-]+) )?([\w.-]+) -->\n.*?<!-- end -->", re.DOTALL)
+WRITERS: Final[Mapping[str, Callable[[Results], str]]] = {
+    "claim": claim, "scores": scores, **{name: partial(table, name=name) for name in TABLES}, "cost": cost,
+}  # fmt: skip
+"""Every table, in the order of a page that is begun."""
 SECTIONS: Final = {
+    "claim": "Does the claim hold?", "scores": "Over all scenarios",
     "main": "Methods", "ablations": "Ablations", "masks": "What the masks are worth", "safety": "The safety reward",
     "sensitivity": "Sensitivity", "cost": "Cost",
 }  # fmt: skip
@@ -26,10 +33,10 @@ def fill(page: str, results: Callable[[str], Results], where: str = "the page") 
 
     def filled(place: re.Match[str]) -> str:
         study, name = place[1] or "study", place[2]
-        if name not in NAMED:
-            raise SemoreError(f"{where}: unknown table {name!r}; choose one of {', '.join(NAMED)}")
+        if name not in WRITERS:
+            raise SemoreError(f"{where}: unknown table {name!r}; choose one of {', '.join(WRITERS)}")
         opening = place[0].partition("\n")[0]
-        return f"{opening}\n{table(results(study), name)}\n<!-- end -->"
+        return f"{opening}\n{WRITERS[name](results(study))}\n<!-- end -->"
 
     return PLACE.sub(filled, page)
 
@@ -38,7 +45,7 @@ def skeleton() -> str:
     """A page with a place for every table and picture, and no prose."""
     parts = ["# Results of the study\n", "![Reward by method](results/study-overview.png)\n"]
     section = ""
-    for name in NAMED:
+    for name in WRITERS:
         part, _, scenario = name.partition("-")
         if part != section:
             parts.append(f"## {SECTIONS[part]}\n")

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evaluate.episodes import FAILED
 from evaluate.results_files import WORLD, Episode, Results, RunRecord
-from evaluate.statistics import across_runs, difference_across_runs, mean
+from evaluate.statistics import Values, across_runs, difference_across_runs, mean
 
 REFERENCES: Final = ("semore", "full", "cris-tiny")
 """What the row that others are compared with is called in the parts."""
@@ -66,15 +65,10 @@ TABLES: Final[Mapping[str, Table]] = {
     **{f"safety-{scenario}": Table(("safety",), scenario, "safety") for scenario in ("JayWalk", "HighBeam", "HighWay")},
     "sensitivity-JayWalk": Table(("sensitivity",), "JayWalk", command="main sensitivity"),
 }  # fmt: skip
-COST: Final = "cost"
-NAMED: Final = (*TABLES, COST)
-"""Every table by name."""
 
 
 def table(results: Results, name: str) -> str:
-    """A table as Markdown, below the command that makes it again."""
-    if name == COST:
-        return cost(results)
+    """One of TABLES as Markdown, below the command that makes it again."""
     about = TABLES[name]
     groups = groups_of(results, about)
     if not groups:
@@ -84,7 +78,7 @@ def table(results: Results, name: str) -> str:
         "", "seeds × episodes", "reward", "95 % interval", "Semore minus it", "95 % interval", "verdict",
         "each training seed", "distance m", "crash N·s", "whole way", "collided", "brake", "CPU s",
     )  # fmt: skip
-    blind = [*(_blindfolded(results, lead) if lead else []), *_world(results, about)]
+    blind = [*(_blindfolded(results, lead) if lead else []), *world_groups(results, about)]
     rows = [_row(group, lead) for group in [*groups, *blind]]
     study = "" if results.study == "study" else f" STUDY={results.study}"
     command = f'make study PARTS="{about.command or " ".join(about.parts)}"{study} && make results{study}'
@@ -120,7 +114,8 @@ def _blindfolded(results: Results, leader: Group) -> Iterator[Group]:
             yield Group(f"{leader.label}, {NAMES[policy]}", (), tuple(own))
 
 
-def _world(results: Results, about: Table) -> Iterator[Group]:
+def world_groups(results: Results, about: Table) -> Iterator[Group]:
+    """The policies that need no run, as driven in the table's scenario and on its reward."""
     cell = WORLD, about.scenario, about.reward
     own = [each for each in results.episodes if (each.part, each.scenario, each.reward) == cell]
     for policy in BLIND:
@@ -129,7 +124,7 @@ def _world(results: Results, about: Table) -> Iterator[Group]:
             yield Group(NAMES[policy], (), rows)
 
 
-def rewards(group: Group, train_seeds: Sequence[int], seeds: Sequence[int]) -> NDArray[np.float64]:
+def rewards(group: Group, train_seeds: Sequence[int], seeds: Sequence[int]) -> Values:
     """(training seeds, test seeds) of the episode reward; NaN where an episode is missing or its simulator failed."""
     there = {(each.train_seed, each.seed): each.episode_reward for each in group.counted}
     return np.array([[there.get((one, seed), np.nan) for seed in seeds] for one in train_seeds], np.float64)
@@ -146,18 +141,21 @@ def episode_seeds(group: Group) -> list[int]:
     return sorted(set.intersection(*each)) if each else []
 
 
-def difference(leader: Group, other: Group) -> tuple[str, str, str]:
-    """leader − other on the test seeds, and where both have them the training seeds, that both have: mean, interval
-    and verdict."""
+def paired(leader: Group, other: Group) -> tuple[Values, Values] | None:
+    """Rewards of both on the test seeds, and where both have them the training seeds, that both have; None when there
+    is no such episode that no simulator failed in."""
     seeds = sorted({*episode_seeds(leader)} & {*episode_seeds(other)})
     both = sorted({*train_seeds(leader)} & {*train_seeds(other)})
-    ours, theirs = (
-        rewards(leader, both or train_seeds(leader), seeds),
-        rewards(other, both or train_seeds(other), seeds),
-    )
-    if not seeds or not (~(np.isnan(ours).any(0) | np.isnan(theirs).any(0))).any():
+    ours, theirs = (rewards(group, both or train_seeds(group), seeds) for group in (leader, other))
+    return None if (np.isnan(ours).any(0) | np.isnan(theirs).any(0)).all() else (ours, theirs)
+
+
+def _difference(leader: Group, other: Group) -> tuple[str, str, str]:
+    """leader − other: mean, interval and verdict; empty where there is nothing to compare."""
+    both = paired(leader, other)
+    if both is None:
         return "", "", ""
-    found = difference_across_runs(ours, theirs)
+    found = difference_across_runs(*both)
     return f"{found.mean:+.0f}", f"{found.low:+.0f} … {found.high:+.0f}", found.verdict
 
 
@@ -176,7 +174,7 @@ def _row(group: Group, leader: Group | None) -> list[str]:
         (f"{len(seeds)} × " if by_run else "") + f"{matrix.shape[1]}" + (f" ({failed} failed)" if failed else ""),
         f"{pooled.mean:.0f} ± {pooled.std:.0f}",
         f"{pooled.low:.0f} … {pooled.high:.0f}",
-        *(difference(leader, group) if leader and not group.leads else ("", "", "")),
+        *(_difference(leader, group) if leader and not group.leads else ("", "", "")),
         ", ".join(f"{value:.0f}" for value in mean(matrix, 1)) if by_run else "",
         f"{_mean(counted, lambda each: each.distance):.0f}",
         f"{_mean(counted, lambda each: each.crash_intensity):.0f}",
@@ -189,24 +187,6 @@ def _row(group: Group, leader: Group | None) -> list[str]:
 
 def _mean(episodes: Sequence[Episode], of: Callable[[Episode], float]) -> float:
     return float(np.mean([of(episode) for episode in episodes]))
-
-
-def cost(results: Results) -> str:
-    """Processor hours by part: a run counts for the part that has trained it."""
-    first: dict[tuple[str, int], RunRecord] = {}
-    for record in results.runs:
-        first.setdefault((record.run, record.train_seed), record)
-    if not first:
-        return EMPTY
-    rows, total = [], [0.0, 0.0, 0.0]
-    for part in dict.fromkeys(record.part for record in first.values()):
-        own = [record for record in first.values() if record.part == part]
-        training = sum(record.cpu_training or record.seconds for record in own) / 3600
-        driving = sum(record.cpu_driving for record in own) / 3600
-        total = [have + more for have, more in zip(total, (len(own), training, driving), strict=True)]
-        rows.append([part, f"{len(own)}", f"{training:.2f}", f"{driving:.2f}", f"{training + driving:.2f}"])
-    rows.append(["all", f"{total[0]:.0f}", f"{total[1]:.2f}", f"{total[2]:.2f}", f"{total[1] + total[2]:.2f}"])
-    return markdown(("part", "runs", "training, CPU h", "driving, CPU h", "together"), rows)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -106,14 +106,29 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike, seed: int = 0
     seeds, test episodes) each, every run of ours against every run of theirs. Interval, `std` and failed episodes as
     for `difference_across_runs`; 0.5 is a draw."""
 
-    def ahead(one: Values, other: Values) -> Values:
-        return 0.5 + 0.5 * np.sign(one - other)
-
     return _crossed(*_pairs(ours, theirs), ahead, seed)
 
 
-class _Comparison(Protocol):
+class Comparison(Protocol):
+    """Of two rewards on the same test episode, element by element."""
+
     def __call__(self, ours: Values, theirs: Values, /) -> Values: ...
+
+
+def ahead(ours: Values, theirs: Values, /) -> Values:
+    """1 where ours is above theirs, 0 below, 0.5 for a tie."""
+    return 0.5 + 0.5 * np.sign(ours - theirs)
+
+
+def across_scenarios(
+    pairs: Sequence[tuple[ArrayLike, ArrayLike]], compare: Comparison = np.subtract, seed: int = 0
+) -> Estimate:
+    """The mean over scenarios of how ours compares with theirs, (training seeds, test episodes) each. The bootstrap
+    draws training seeds and episodes in each scenario by itself; `std` is that of the scenarios' means."""
+    generator = np.random.default_rng(seed)
+    found = [_draws(*_pairs(*pair), compare, generator) for pair in pairs]
+    means = np.array([compared.mean() for compared, _ in found])
+    return Estimate(float(means.mean()), float(means.std()), *_interval(np.mean([drawn for _, drawn in found], 0)))
 
 
 def _pairs(ours: ArrayLike, theirs: ArrayLike) -> tuple[Values, Values]:
@@ -127,14 +142,17 @@ def _pairs(ours: ArrayLike, theirs: ArrayLike) -> tuple[Values, Values]:
     return one[:, whole], other[:, whole]
 
 
-def _crossed(ours: Values, theirs: Values, compare: _Comparison, seed: int) -> Estimate:
-    """Every run of ours compared with every run of theirs on each episode; a resample is told by how often it holds
-    each run of either and each episode."""
-    compared = compare(ours[:, None], theirs[None])
-    generator = np.random.default_rng(seed)
-    often = [generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for n in compared.shape]
-    drawn = np.einsum("bi,bj,be,ije->b", *often, compared, optimize=True)
+def _crossed(ours: Values, theirs: Values, compare: Comparison, seed: int) -> Estimate:
+    compared, drawn = _draws(ours, theirs, compare, np.random.default_rng(seed))
     return Estimate(float(compared.mean()), float(compared.mean((0, 1)).std()), *_interval(drawn))
+
+
+def _draws(ours: Values, theirs: Values, compare: Comparison, generator: np.random.Generator) -> tuple[Values, Values]:
+    """Every run of ours compared with every run of theirs on each episode, and the means of resamples; a resample is
+    told by how often it holds each run of either and each episode."""
+    compared = compare(ours[:, None], theirs[None])
+    often = [generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for n in compared.shape]
+    return compared, np.einsum("bi,bj,be,ije->b", *often, compared, optimize=True)
 
 
 def _interval(drawn: Values) -> tuple[float, float]:

@@ -11,8 +11,9 @@ from PIL import Image
 from datasets.errors import SemoreError
 from evaluate.results import draw_all, write_page
 from evaluate.results_files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
-from evaluate.results_pages import fill, skeleton
-from evaluate.results_tables import NAMED, TABLES, cost, difference, groups_of, table
+from evaluate.results_pages import WRITERS, fill, skeleton
+from evaluate.results_summary import claim, cost, scores
+from evaluate.results_tables import table
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = range(2_000_000, 2_000_004)
@@ -102,9 +103,42 @@ def test_failed_episodes_are_counted_and_in_no_mean():
 def test_without_semore_nothing_is_compared():
     results = made_up()
     others = Results("study", [each for each in results.runs if each.method == "sac"], [], results.episodes)
-    (sac,) = groups_of(others, TABLES["main-JayWalk"])
+
     assert cells(table(others, "main-JayWalk"))[2][4:7] == ["", "", ""]
-    assert difference(sac, sac)[:1] == ("+0",)
+    assert claim(others) == scores(others) == "Nothing of this has been trained yet."
+
+
+def everywhere(offset: float = 20.0) -> Results:
+    """Three scenarios: in each Semore is `offset` ahead of SAC and DeepMDP and 10 behind DrQ; CURL in JayWalk only."""
+    level = {"semore": 100.0, "sac": 100.0 - offset, "deepmdp": 100.0 - offset, "drq": 110.0}
+    scenarios = ("JayWalk", "HighBeam", "HighWay")
+    runs = [record("main", method, method, seed, name) for name in scenarios for method in level for seed in (1, 2)]
+    curl = record("main", "curl", "curl", 1)
+    driven = [each for run in runs for each in episodes(run, level[run.method])] + episodes(curl, 500.0)
+    for name in scenarios:
+        for policy, reward in (("random", -85.0), ("fast_driver", 315.0)):
+            own = record(WORLD, "", "", 0, name)
+            driven += [Episode(**{**vars(one), "run": ""}) for one in episodes(own, reward, policy)]
+    return Results("study", [*runs, curl], [], driven)
+
+
+def test_the_claim_is_judged_against_sac_deepmdp_and_the_best_other():
+    results = everywhere()
+    jaywalk, highbeam, _ = cells(claim(results))[2:]
+    assert highbeam == [
+        "HighBeam", "+20 (+20 … +20) ahead", "+20 (+20 … +20) ahead", "-10 (-10 … -10) behind", "DrQ", "no",
+    ]  # fmt: skip
+    assert jaywalk[3:] == ["-400 (-400 … -400) behind", "CURL", "no"]
+    slow = [each for each in results.episodes if each.method not in ("drq", "curl")]
+    fewer = Results("study", [each for each in results.runs if each.method not in ("drq", "curl")], [], slow)
+    assert {line[-1] for line in cells(claim(fewer))[2:]} == {"yes"}
+
+
+def test_scores_over_all_scenarios_are_of_methods_that_were_in_all_of_them():
+    semore, sac, _, drq = cells(scores(everywhere(40.0)))[2:]
+    assert semore[:5] == ["Semore", "0.46", "0.46", "0.46", "0.46"]  # (115 + 70) / 400
+    assert [sac[4], *sac[6:]] == ["0.36", "+0.10", "+0.10 … +0.10", "ahead", "100%", "100% … 100%"]
+    assert drq[6:10] == ["-0.03", "-0.03 … -0.02", "behind", "0%"]  # 10 of 400
 
 
 def test_a_run_costs_once_whatever_parts_it_is_in():
@@ -167,8 +201,8 @@ def test_a_page_that_cannot_be_filled_is_refused(page, says):
 
 def test_an_empty_study_gives_a_page_with_every_place(tmp_path):
     write_page(tmp_path / "results.md", tmp_path)
-    assert (tmp_path / "results.md").read_text().count("Nothing of this has been trained yet.") == len(NAMED)
-    assert all(f"<!-- table: {name} -->" in skeleton() for name in NAMED)
+    assert (tmp_path / "results.md").read_text().count("Nothing of this has been trained yet.") == len(WRITERS)
+    assert all(f"<!-- table: {name} -->" in skeleton() for name in WRITERS)
 
 
 def test_the_committed_page_is_what_the_committed_files_give(tmp_path):

@@ -11,6 +11,8 @@ import scipy.stats
 from evaluate.statistics import (
     Estimate,
     across_runs,
+    across_scenarios,
+    ahead,
     difference_across_runs,
     estimate,
     interquartile_mean,
@@ -156,3 +158,21 @@ class TestProbabilityOfImprovement:
     def test_unequal_episodes_are_refused(self):
         with pytest.raises(ValueError, match="equally many, got 3 and 2"):
             probability_of_improvement([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+class TestAcrossScenarios:
+    def test_one_scenario_is_the_difference_across_runs(self):
+        one, whole = across_scenarios([(OURS, THEIRS)]), difference_across_runs(OURS, THEIRS)
+        assert (one.mean, one.low, one.high) == (whole.mean, whole.low, whole.high)
+
+    def test_scenarios_count_alike_and_are_drawn_by_themselves(self):
+        """Draws of one scenario are independent of the other's: the mean of two alike has 1/√2 of the width."""
+        few = (OURS[:, :6], THEIRS[:, :6])
+        found = across_scenarios([(OURS, THEIRS), few])
+        assert found.mean == pytest.approx((across_scenarios([(OURS, THEIRS)]).mean + across_scenarios([few]).mean) / 2)
+        one, two = across_scenarios([(OURS, THEIRS)]), across_scenarios([(OURS, THEIRS)] * 2)
+        assert (two.high - two.low) / (one.high - one.low) == pytest.approx(0.5**0.5, rel=0.06)
+
+    def test_chances_are_those_of_each_scenario_on_average(self):
+        found = across_scenarios([([1.0, 2.0], [1.0, 1.0]), ([0.0, 0.0], [1.0, 1.0])], ahead)
+        assert found.mean == (0.75 + 0.0) / 2

@@ -10,10 +10,13 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets.errors import SemoreError
+
+Row = TypeVar("Row")
 
 
 def digest16(*parts: bytes | memoryview) -> bytes:
@@ -70,6 +73,21 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         writer = csv.DictWriter(handle, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(path: Path, kind: type[Row], remedy: str) -> list[Row]:
+    """Rows as a dataclass of texts and numbers; none when there is no file. Columns of fields with a default may all be
+    missing, as in files of earlier versions; SemoreError with the remedy when any other are, or are too many."""
+    if not path.exists():
+        return []
+    known = fields(kind)  # type: ignore[arg-type]
+    types = {each.name: {"str": str, "int": int, "float": float}[str(each.type)] for each in known}
+    needed = [each.name for each in known if each.default is MISSING]
+    with open(path, newline="", encoding="utf-8") as handle:
+        reader = csv.DictReader(handle)
+        if reader.fieldnames not in (list(types), needed):
+            raise SemoreError(f"{path}: columns {reader.fieldnames}, expected {list(types)}; {remedy}")
+        return [kind(**{name: types[name](value) for name, value in line.items()}) for line in reader]
 
 
 def read_json(path: Path) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from itertools import groupby, product
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +23,7 @@ from collect.episodes import ATTEMPTS, drive
 from collect.scenarios import scenario_and_weather
 from collect.simulator import EpisodeLost, make_simulator
 from datasets.errors import SemoreError
-from datasets.files import write_csv
+from datasets.files import read_csv, write_csv
 from datasets.orphans import die_with_parent
 from datasets.progress import meter
 from datasets.schema import RECORDING_SIZE
@@ -208,15 +207,7 @@ def by_policy(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def read_rows(path: Path) -> list[Row]:
     """The rows of an evaluation.csv, none when there is no file; SemoreError when its columns are others."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        types = {each.name: {"str": str, "int": int, "float": float}[str(each.type)] for each in fields(Row)}
-        earlier = [each.name for each in fields(Row) if each.default is MISSING]
-        if reader.fieldnames not in (list(types), earlier):
-            raise SemoreError(f"{path}: columns {reader.fieldnames}, expected {list(types)}; move it away")
-        return [Row(**{name: types[name](value) for name, value in record.items()}) for record in reader]
+    return read_csv(path, Row, "move it away")
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

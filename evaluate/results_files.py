@@ -6,17 +6,16 @@ validations; `<study>-episodes-<part>.csv` every test episode of the runs that t
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from datasets.errors import SemoreError
-from datasets.files import write_csv
+from datasets.files import read_csv, write_csv
 
 WORLD: Final = "world"
 """The part that episodes of policies without a run are filed under."""
+REMEDY: Final = "`make results` writes it from the runs"
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,9 @@ def read_results(folder: Path, study: str) -> Results:
     files = sorted(folder.glob(f"{study}-episodes-*.csv"))
     return Results(
         study,
-        list(read_records(folder / f"{study}-runs.csv", RunRecord)),
-        list(read_records(folder / f"{study}-curves.csv", CurvePoint)),
-        [episode for file in files for episode in read_records(file, Episode)],
+        read_csv(folder / f"{study}-runs.csv", RunRecord, REMEDY),
+        read_csv(folder / f"{study}-curves.csv", CurvePoint, REMEDY),
+        [episode for file in files for episode in read_csv(file, Episode, REMEDY)],
     )
 
 
@@ -134,21 +133,6 @@ def write_records(path: Path, kind: type[Record], records: Sequence[Record]) -> 
     """One line for each record, its numbers rounded to DIGITS."""
     names = [field.name for field in fields(kind)]
     write_csv(path, names, ({name: _text(name, getattr(record, name)) for name in names} for record in records))
-
-
-def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
-    """The records of a file; none when there is no such file."""
-    if not path.exists():
-        return
-    types = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(kind)}
-    with open(path, newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        if reader.fieldnames != list(types):
-            raise SemoreError(
-                f"{path}: columns {reader.fieldnames}, expected {list(types)}; `make results` writes it from the runs"
-            )
-        for line in reader:
-            yield kind(**{name: types[name](value) for name, value in line.items()})
 
 
 def _text(name: str, value: Any) -> str:

@@ -28,6 +28,8 @@ LINES: Final = {
     "fast_driver": "imitated driver", "fast_blind_driver": "seeing nobody", "full_throttle": "full throttle",
 }  # fmt: skip
 """The world's policies that are drawn as lines, and what they are called there."""
+NEAR: Final = 0.06
+"""Of what lies between the outermost lines: closer ones are named together."""
 
 
 def draw_curves(results: Results, scenario: str, path: Path) -> None:
@@ -72,18 +74,7 @@ def draw_overview(results: Results, path: Path) -> None:
         scenario = TABLES[name].scenario
         for group in groups_of(results, TABLES[name]):
             _bar(axes, group, labels.index(group.label))
-        for policy, told in LINES.items():
-            own = [
-                each.episode_reward
-                for each in results.episodes
-                if (each.part, each.scenario, each.reward, each.policy) == (WORLD, scenario, "published", policy)
-                and each.ending not in FAILED
-            ]
-            if own:
-                axes.axvline(float(np.mean(own)), color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
-                axes.text(
-                    float(np.mean(own)), -0.75, told, rotation=35, fontsize=7.5, color=INK, va="bottom", ha="left"
-                )
+        _lines(axes, results, scenario)
         axes.set_title(scenario, loc="left", color=INK, fontweight="bold", pad=52)
         axes.set(xlabel="episode reward, test seeds", ylim=(len(labels) - 0.4, -0.7))
         axes.set_yticks(range(len(labels)), labels)
@@ -91,6 +82,24 @@ def draw_overview(results: Results, path: Path) -> None:
         axes.grid(axis="x", alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)
     _save(figure, path)
+
+
+def _lines(axes: Axes, results: Results, scenario: str) -> None:
+    """A dashed line for each of LINES; names that would be written over each other share a place."""
+    rewards: dict[str, list[float]] = {policy: [] for policy in LINES}
+    for each in results.episodes:
+        if (each.part, each.scenario, each.reward) == (WORLD, scenario, "published") and each.ending not in FAILED:
+            rewards.get(each.policy, []).append(each.episode_reward)
+    drawn = sorted((float(np.mean(values)), LINES[policy]) for policy, values in rewards.items() if values)
+    told: list[tuple[float, str]] = []
+    for value, name in drawn:
+        axes.axvline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
+        if told and value - told[-1][0] < NEAR * (drawn[-1][0] - drawn[0][0]):
+            told[-1] = told[-1][0], f"{told[-1][1]}, {name}"
+        else:
+            told.append((value, name))
+    for value, name in told:
+        axes.text(value, -0.75, name, rotation=35, fontsize=7.5, color=INK, va="bottom", ha="left")
 
 
 def _bar(axes: Axes, group: Group, place: int) -> None:

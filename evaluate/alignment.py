@@ -192,8 +192,9 @@ def main() -> None:
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     rows: list[Alignment] = []
     blocks: dict[str, tuple[Alignment, list[Panel]]] = {}
-    with meter("alignment", len(asked.runs), "runs") as progress:
-        for run in asked.runs:
+    runs = list(dict.fromkeys(asked.runs))  # one may be named first and be in a pattern, too
+    with meter("alignment", len(runs), "runs") as progress:
+        for run in runs:
             settings, fingerprint = run_settings(run), read_json(run / "summary.json")["rollouts"]
             name = asked.rollouts or settings.rollouts
             folder = rollouts_path(settings.data, name, settings.scenario, settings.preset)

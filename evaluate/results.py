@@ -1,5 +1,5 @@
 """The study's results: CSV files of everything that is finished (docs/results/<study>-*.csv), the tables of
-docs/results.md, and pictures. At any time, also while the study runs; with --from_csv from the files alone."""
+docs/results.md, and pictures. At any time, also while the study runs; with `--from_csv true` from the files alone."""
 
 from __future__ import annotations
 

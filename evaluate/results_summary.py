@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from evaluate.results_files import Results, RunRecord
-from evaluate.results_tables import EMPTY, NAMES, TABLES, Group, groups_of, markdown, paired, world_groups
-from evaluate.statistics import Estimate, Values, across_scenarios, ahead, difference_across_runs
+from evaluate.results_tables import EMPTY, NAMES, TABLES, Group, difference, groups_of, markdown, paired, world_groups
+from evaluate.statistics import Estimate, Values, across_scenarios, ahead
 
 SCENARIOS: Final = {name: about for name, about in TABLES.items() if about.parts[0] == "main"}
 """The tables of the methods, one for each scenario."""
@@ -29,7 +29,7 @@ def claim(results: Results) -> str:
         if lead is None or not others:
             continue
         best = max(others, key=_mean)
-        found = [_difference(lead, rival) for rival in (*map(groups.get, CLAIMED), best)]
+        found = [difference(lead, rival) if rival else None for rival in (*map(groups.get, CLAIMED), best)]
         held = all(each is not None and each.verdict == "ahead" for each in found)
         rows.append([about.scenario, *map(_told, found), best.label, "yes" if held else "no"])
     if not rows:
@@ -77,10 +77,10 @@ def _score_row(
     pairs = [
         (scored(name, both[0]), scored(name, both[1])) for name in groups if (both := paired(lead[name], groups[name]))
     ]
-    difference, chance = across_scenarios(pairs), across_scenarios(pairs, ahead)
-    yield f"{difference.mean:+.2f}"
-    yield f"{difference.low:+.2f} … {difference.high:+.2f}"
-    yield difference.verdict
+    lead_by, chance = across_scenarios(pairs), across_scenarios(pairs, ahead)
+    yield f"{lead_by.mean:+.2f}"
+    yield f"{lead_by.low:+.2f} … {lead_by.high:+.2f}"
+    yield lead_by.verdict
     yield f"{chance.mean:.0%}"
     yield f"{chance.low:.0%} … {chance.high:.0%}"
 
@@ -112,11 +112,6 @@ def cost(results: Results) -> str:
 
 def _mean(group: Group) -> float:
     return float(np.mean([each.episode_reward for each in group.counted]))
-
-
-def _difference(lead: Group, rival: Group | None) -> Estimate | None:
-    both = paired(lead, rival) if rival else None
-    return difference_across_runs(*both) if both else None
 
 
 def _told(found: Estimate | None) -> str:

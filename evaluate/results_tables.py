@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluate.episodes import FAILED
 from evaluate.results_files import WORLD, Episode, Results, RunRecord
-from evaluate.statistics import Values, across_runs, difference_across_runs, mean
+from evaluate.statistics import Estimate, Values, across_runs, difference_across_runs, mean
 
 REFERENCES: Final = ("semore", "full", "cris-tiny")
 """What the row that others are compared with is called in the parts."""
@@ -150,13 +150,15 @@ def paired(leader: Group, other: Group) -> tuple[Values, Values] | None:
     return None if (np.isnan(ours).any(0) | np.isnan(theirs).any(0)).all() else (ours, theirs)
 
 
-def _difference(leader: Group, other: Group) -> tuple[str, str, str]:
-    """leader − other: mean, interval and verdict; empty where there is nothing to compare."""
+def difference(leader: Group, other: Group) -> Estimate | None:
+    """leader − other on what `paired` finds; None where there is nothing to compare."""
     both = paired(leader, other)
-    if both is None:
-        return "", "", ""
-    found = difference_across_runs(*both)
-    return f"{found.mean:+.0f}", f"{found.low:+.0f} … {found.high:+.0f}", found.verdict
+    return difference_across_runs(*both) if both else None
+
+
+def _told(found: Estimate | None) -> tuple[str, str, str]:
+    """Mean, interval and verdict of a difference; empty when there is none."""
+    return (f"{found.mean:+.0f}", f"{found.low:+.0f} … {found.high:+.0f}", found.verdict) if found else ("", "", "")
 
 
 def _row(group: Group, leader: Group | None) -> list[str]:
@@ -174,7 +176,7 @@ def _row(group: Group, leader: Group | None) -> list[str]:
         (f"{len(seeds)} × " if by_run else "") + f"{matrix.shape[1]}" + (f" ({failed} failed)" if failed else ""),
         f"{pooled.mean:.0f} ± {pooled.std:.0f}",
         f"{pooled.low:.0f} … {pooled.high:.0f}",
-        *(_difference(leader, group) if leader and not group.leads else ("", "", "")),
+        *_told(difference(leader, group) if leader and not group.leads else None),
         ", ".join(f"{value:.0f}" for value in mean(matrix, 1)) if by_run else "",
         f"{_mean(counted, lambda each: each.distance):.0f}",
         f"{_mean(counted, lambda each: each.crash_intensity):.0f}",

@@ -13,7 +13,7 @@ from evaluate.results import draw_all, write_page
 from evaluate.results_files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
 from evaluate.results_pages import WRITERS, fill, skeleton
 from evaluate.results_summary import claim, cost, scores
-from evaluate.results_tables import table
+from evaluate.results_tables import TABLES, difference, groups_of, table
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = range(2_000_000, 2_000_004)
@@ -103,8 +103,11 @@ def test_failed_episodes_are_counted_and_in_no_mean():
 def test_without_semore_nothing_is_compared():
     results = made_up()
     others = Results("study", [each for each in results.runs if each.method == "sac"], [], results.episodes)
-
+    (sac,) = groups_of(others, TABLES["main-JayWalk"])
     assert cells(table(others, "main-JayWalk"))[2][4:7] == ["", "", ""]
+    itself = difference(sac, sac)
+    assert itself is not None
+    assert f"{itself.mean:+.0f}" == "+0"
     assert claim(others) == scores(others) == "Nothing of this has been trained yet."
 
 

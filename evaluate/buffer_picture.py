@@ -102,7 +102,7 @@ def _reward(axes: Axes, groups: Sequence[Sequence[History]]) -> None:
             updates[there], reward.mean(0)[there], marker="o", markersize=4, linewidth=2.0, **style,
             label=f"{group[0].label.removeprefix(f'{group[0].settings.scenario}-')} ({len(group)} seeds)",
         )  # fmt: skip
-    axes.legend(frameon=True, framealpha=0.8, edgecolor="none", fontsize=8, loc="lower right")
+    axes.legend(edgecolor="none", fontsize=8, loc="lower right")
 
 
 def _column(group: Sequence[History], name: str) -> NDArray[np.float64]:

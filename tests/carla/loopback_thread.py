@@ -138,18 +138,20 @@ def actors_of(message: Message) -> dict[int, tuple[float, ...]]:
 def watch(client: Caller) -> Reader:
     """The world's snapshots, from the next on."""
     _, (token,) = client.call("get_episode_info")
-    return subscribed(client, token)
+    return listen(client, *struct.unpack_from("<I", token))
 
 
 def subscribed(client: Caller, token: bytes) -> Reader:
+    """A reader who did not announce itself."""
     reader = Reader(token)
     client.call("version")
     time.sleep(0.05)  # for the subscription, which nothing acknowledges
     return reader
 
 
-def listen(client: Caller, sensor: int) -> Reader:
-    return subscribed(client, client.call("get_sensor_token", sensor)[0])
+def listen(client: Caller, stream: int) -> Reader:
+    """What the stream sends from now on: a sensor's is numbered like the sensor."""
+    return Reader(client.call("get_sensor_token", stream)[0])
 
 
 def camera(client: Caller, parent: int, kind: str, size: int = 32, **attributes: object) -> tuple[int, Reader]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
-from loopback_thread import Caller, camera, events, listen, pixels
+from loopback_thread import Caller, Reader, camera, events, listen, pixels, subscribed
 
 from collect.carla.loopback.actors import TAGS
+from collect.carla.loopback.cameras import Cameras
 from datasets.schema import SemanticClass
 
 SEDAN, AUDI = "vehicle.tesla.model3", "vehicle.audi.tt"
@@ -119,3 +122,42 @@ class TestCollisions:
         other, impulse = first_hit(client, client.spawn(SEDAN, 50.0, 12.0, yaw=30.0))
         assert other[2][1] == "static.guardrail"
         assert impulse[1] < -1000.0
+
+
+class TestSubscriptions:
+    """A tick overtakes the subscription of a client that asked for the stream's token before."""
+
+    def test_what_was_sent_since_the_token_was_asked_for_is_kept(self, client: Caller) -> None:
+        sensor = client.spawn("sensor.camera.rgb", 20.0, 2.0, image_size_x=16, image_size_y=16)
+        client.call("tick_cue")
+        (token,) = client.call("get_sensor_token", sensor)
+        first = client.call("tick_cue")
+        client.call("get_sensor_token", sensor)  # somebody else's, who is as late
+        second = client.call("tick_cue")
+        early = Reader(token)
+        assert [early.read().frame, early.read().frame] == [first, second]
+        late = Reader(token)
+        assert late.read().frame == second
+        third = client.call("tick_cue")
+        assert [early.read().frame, late.read().frame] == [third, third]
+        early.close()
+        late.close()
+
+    def test_nobody_is_drawn_for_who_does_not_come(self, client: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+        drawn: list[int] = []
+        pixels_of = Cameras.pixels
+        monkeypatch.setattr(Cameras, "pixels", lambda self, one: drawn.append(one.id) or pixels_of(self, one))
+        monkeypatch.setattr("collect.carla.loopback.streams.EXPECTED", 0.05)
+        sensor = client.spawn("sensor.camera.rgb", 20.0, 2.0, image_size_x=16, image_size_y=16)
+        client.call("tick_cue")
+        assert drawn == []
+        (token,) = client.call("get_sensor_token", sensor)
+        client.call("tick_cue")
+        assert drawn == [sensor]
+        time.sleep(0.1)
+        client.call("tick_cue")
+        assert drawn == [sensor]
+        reader = subscribed(client, token)  # too late for what was, in time for what comes
+        frame = client.call("tick_cue")
+        assert reader.read().frame == frame
+        reader.close()

@@ -33,6 +33,7 @@ TAGS: Final[dict[SemanticClass, int]] = {
 
 _LIT: Final = 0x1 | 0x2 | 0x4  # position lamps, low and high beams, of carla.VehicleLightState
 LOW_BEAM: Final = 0x2
+_AT_REST: Final = (0.0, 0.0, 0.0, False, False, False, 0)  # a control that asks for nothing
 
 
 class Refused(Exception):
@@ -114,11 +115,23 @@ class Vehicle(Body):
     """`control` as procedures carry it: throttle, steer, brake, hand brake, reverse, manual gears, gear. `state` while
     it obeys it; `row` (17,) of vehicles.py while it is on autopilot."""
 
-    control: list[Any] = field(default_factory=lambda: [0.0, 0.0, 0.0, False, False, False, 0])
+    control: list[Any] = field(default_factory=lambda: list(_AT_REST))
     state: EgoState = EgoState(0.0, 0.0, 0.0)  # noqa: RUF009  (frozen)
     row: Floats | None = None
     frozen: bool = False
     physics: list[Any] | None = None
+    told: bool = False
+    """Whether `control` came since the last step."""
+
+    def obey(self, control: list[Any]) -> None:
+        """Take a client's control."""
+        self.control, self.told = control, True
+
+    def recall(self) -> None:
+        """A step begins: whose control is not sticky forgets it when it was not told again."""
+        if not self.told and self.attributes.get("sticky_control", "").lower() == "false":
+            self.control = list(_AT_REST)
+        self.told = False
 
     @property
     def braking(self) -> bool:
@@ -254,12 +267,13 @@ class Actors:
 
 def packed(actor: Actor, token: bytes = b"") -> list[Any]:
     """An actor as procedures carry it: id, parent, description, bounding box, semantic tags, stream token."""
+    tags = bytes([TAGS[actor.kind.semantic]]) if isinstance(actor, Body) else b""
+    return [actor.id, actor.parent, actor.description, bounding_box(actor), tags, token]
+
+
+def bounding_box(actor: Actor) -> list[list[float]]:
+    """Centre and half extents (m) in the actor's own axes, and a rotation of none; a point without a body."""
     if not isinstance(actor, Body):
-        return [actor.id, actor.parent, actor.description, [[0.0] * 3] * 3, b"", token]
-    return [actor.id, actor.parent, actor.description, bounding_box(actor), bytes([TAGS[actor.kind.semantic]]), token]
-
-
-def bounding_box(body: Body) -> list[list[float]]:
-    """Centre and half extents (m) in the body's own axes, and a rotation of none."""
-    kind = body.kind
-    return [[0.0, 0.0, kind.height / 2 - body.rise], [kind.length / 2, kind.width / 2, kind.height / 2], [0.0] * 3]
+        return [[0.0] * 3] * 3
+    kind = actor.kind
+    return [[0.0, 0.0, kind.height / 2 - actor.rise], [kind.length / 2, kind.width / 2, kind.height / 2], [0.0] * 3]

@@ -6,7 +6,8 @@ import selectors
 import socket
 from typing import Any, Final
 
-_BACKLOG: Final = 64 * 2**20  # bytes that wait for a client before messages are dropped
+BACKLOG: Final = 64 * 2**20
+"""Bytes that wait for a client before messages are dropped."""
 _CHUNK: Final = 2**18
 
 
@@ -36,7 +37,7 @@ class Link:
 
     def send(self, data: bytes) -> None:
         """Send `data`, now or as soon as the client reads; dropped when it is far behind or gone."""
-        if not self.open or len(self._waiting) > _BACKLOG:
+        if not self.open or len(self._waiting) > BACKLOG:
             return
         sent = 0 if self._waiting else self._push(data)
         if self.open and sent < len(data):

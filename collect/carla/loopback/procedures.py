@@ -12,6 +12,7 @@ from collect.carla.loopback.actors import Actor, Body, Refused, Vehicle, Walker,
 from collect.carla.loopback.blueprints import library
 from collect.carla.loopback.cameras import unusable
 from collect.carla.loopback.physics import default_physics
+from collect.carla.loopback.rays import Point, beyond, meets
 from collect.carla.loopback.simulation import Simulation, maps
 from collect.carla.loopback.traffic import Traffic
 from collect.embedded.opendrive import opendrive
@@ -25,10 +26,11 @@ _IGNORED: Final = (
     "set_actor_collisions", "set_actor_enable_gravity", "set_actor_dead", "set_wheel_steer_direction",
     "enable_environment_objects", "update_lights_state", "update_day_night_cycle", "draw_debug_shape",
     "reset_all_traffic_lights", "freeze_all_traffic_lights", "show_vehicle_debug_telemetry", "destroy_traffic_manager",
+    "load_map_layer", "unload_map_layer", "set_annotations_traverse_translucency",
 )  # fmt: skip
 _EMPTY: Final = (
     "get_required_files", "get_environment_objects", "get_all_level_BBs", "get_light_boxes", "query_lights_state",
-    "get_group_traffic_lights", "project_point", "cast_ray",
+    "get_group_traffic_lights", "get_names_of_all_objects",
 )  # fmt: skip
 COMMANDS: Final = {
     0: "SpawnActor", 1: "DestroyActor", 2: "ApplyVehicleControl", 3: "ApplyVehicleAckermannControl",
@@ -41,10 +43,13 @@ COMMANDS: Final = {
 
 
 class Procedures:
-    """Everything that can be called; `tick` advances the world, `port` is where it all arrives."""
+    """Everything that can be called; `tick` advances the world, `port` is where it all arrives, `expect` is told of
+    each stream that a client is about to read."""
 
-    def __init__(self, simulation: Simulation, host: str, port: int, tick: Callable[[], int]) -> None:
-        self._simulation, self._port, self._tick = simulation, port, tick
+    def __init__(
+        self, simulation: Simulation, host: str, port: int, tick: Callable[[], int], expect: Callable[[int], None]
+    ) -> None:
+        self._simulation, self._port, self._tick, self._expect = simulation, port, tick, expect
         self._traffic = Traffic(simulation)
         self._unknown: set[str] = set()
         self._void: dict[str, Callable[..., None]] = dict.fromkeys(_IGNORED, lambda *_: None) | {
@@ -65,7 +70,7 @@ class Procedures:
             "version": lambda: wire.VERSION,
             "semore_renderer": lambda: RENDERER_VERSION,
             "get_episode_info": lambda: [simulation.episode, [self._token(wire.WORLD_STREAM)]],
-            "get_sensor_token": lambda stream: [self._token(stream)],
+            "get_sensor_token": self._announced,
             "get_episode_settings": lambda: simulation.settings,
             "set_episode_settings": self._set_settings,
             "get_map_info": self._map_info,
@@ -75,7 +80,9 @@ class Procedures:
             "get_weather_parameters": lambda: simulation.weather,
             "get_spectator": lambda: packed(simulation.actors.spectator),
             "get_actors_by_id": self._get_actors,
-            "get_actor_bounding_box": lambda number: bounding_box(simulation.actors.find(number, Body)),
+            "get_actor_bounding_box": lambda number: bounding_box(simulation.actors.find(number, Actor)),
+            "project_point": self._project,
+            "cast_ray": lambda start, end: meets(simulation.actors, start, end),
             "get_physics_control": self._get_physics,
             "get_vehicle_light_state": lambda number: [simulation.actors.find(number, Vehicle).lights],
             "get_vehicle_light_states": self._get_lights,
@@ -129,6 +136,10 @@ class Procedures:
     def _token(self, stream: int) -> bytes:
         return wire.token(stream, self._port + 1)
 
+    def _announced(self, stream: int) -> list[Any]:
+        self._expect(stream)
+        return [self._token(stream)]
+
     def _set_settings(self, settings: list[Any]) -> int:
         self._simulation.settings = settings
         return self._simulation.frame
@@ -140,18 +151,23 @@ class Procedures:
             if lane.type == "driving":
                 for number in range(1, int(town.road.length / _SPAWN_EVERY)):
                     x, y, heading = town.road.pose(number * _SPAWN_EVERY, town.road.lane_centre(lane.id))
-                    yaw = math.degrees(heading) + (0.0 if travel(lane.id) > 0 else 180.0)
+                    yaw = math.remainder(math.degrees(heading) + (0.0 if travel(lane.id) > 0 else 180.0), 360.0)
                     points.append(wire.pack_transform((x, y, _SPAWN_RISE, 0.0, yaw, 0.0)))
         return [f"Carla/Maps/{town.name}", points]
 
     def _load(self, name: str, reset_settings: bool = True, *_: Any) -> None:
-        chosen = name.rpartition("/")[2]
+        chosen = name.rpartition("/")[2] or self._simulation.town.name  # a client reloads the map by no name
         if chosen not in SPECS:
             raise Refused(f"map {name!r} not found; the loopback server has {', '.join(SPECS)}")
         self._simulation.load(chosen, reset_settings)
         self._traffic.forget()
         self._simulation.frame += 1
         self._simulation.tell_world()  # the client waits for a snapshot of the new episode
+
+    def _project(self, start: Point, direction: Point, distance: float) -> list[Any]:
+        """Whether there is anything within `distance` m of `start`, and the nearest LabelledPoint."""
+        found = meets(self._simulation.actors, start, beyond(start, direction, distance))
+        return [bool(found), found[0] if found else [[0.0] * 3, 0]]
 
     def _get_actors(self, numbers: list[int]) -> list[Any]:
         found = (self._simulation.actors.get(number) for number in numbers)
@@ -201,7 +217,7 @@ class Procedures:
             body.frozen = not on
 
     def _control_vehicle(self, number: int, control: list[Any]) -> None:
-        self._simulation.actors.find(number, Vehicle).control = control
+        self._simulation.actors.find(number, Vehicle).obey(control)
 
     def _control_walker(self, number: int, control: list[Any]) -> None:
         self._simulation.actors.find(number, Walker).control = control

@@ -15,6 +15,7 @@ from collect.carla.loopback.faults import Fault
 from collect.carla.loopback.links import Link, listen
 from collect.carla.loopback.procedures import Procedures
 from collect.carla.loopback.simulation import Simulation
+from collect.carla.loopback.streams import Streams
 
 _PACE: Final = 0.05  # s between two ticks of the free-running world
 _PATIENCE: Final = 0.2  # s without a call after which the loop looks whether it is to stop
@@ -25,14 +26,14 @@ class Server:
 
     def __init__(self, host: str, port: int, map_name: str, fault: Fault) -> None:
         self._selector = selectors.DefaultSelector()
-        self._calls, self._streams = listen(host, port)
+        self._calls, self._subscriptions = listen(host, port)
         self.port = int(self._calls.getsockname()[1])
         self._links: set[Link] = set()
-        self._readers: dict[int, list[Link]] = {}
+        self._streams = streams = Streams()
         self._fault = fault
-        self._simulation = Simulation(map_name, self._send, self._wanted, fault)
-        self._procedures = Procedures(self._simulation, host, self.port, self.tick)
-        for listener, made in ((self._calls, _Calls), (self._streams, _Subscription)):
+        self._simulation = Simulation(map_name, streams.send, streams.wanted, fault)
+        self._procedures = Procedures(self._simulation, host, self.port, self.tick, streams.expect)
+        for listener, made in ((self._calls, _Calls), (self._subscriptions, _Subscription)):
             self._selector.register(listener, selectors.EVENT_READ, made)
 
     def run(self, stop: Event | None = None) -> None:
@@ -60,19 +61,19 @@ class Server:
         return self._procedures.call(name, arguments)
 
     def subscribe(self, stream: int, link: Link) -> None:
-        self._readers.setdefault(stream, []).append(link)
+        self._streams.subscribe(stream, link)
 
     def hang_up(self) -> None:
         """Close every connection, not the ports."""
         for link in self._links:
             link.close()
         self._links.clear()
-        self._readers.clear()
+        self._streams.clear()
 
     def close(self) -> None:
         """Give back every socket."""
         self.hang_up()
-        for listener in (self._calls, self._streams):
+        for listener in (self._calls, self._subscriptions):
             self._selector.unregister(listener)
             listener.close()
         self._selector.close()
@@ -86,16 +87,6 @@ class Server:
         visitor = made(self)
         visitor.link = Link(connection, self._selector, visitor)
         self._links = {link for link in self._links if link.open} | {visitor.link}
-
-    def _wanted(self, stream: int) -> bool:
-        readers = self._readers.get(stream)
-        if readers and not all(link.open for link in readers):
-            readers[:] = [link for link in readers if link.open]
-        return bool(readers)
-
-    def _send(self, stream: int, data: bytes) -> None:
-        for link in self._readers.get(stream, ()):
-            link.send(data)
 
 
 class _Calls:

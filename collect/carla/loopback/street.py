@@ -45,6 +45,7 @@ def step(actors: Actors, rng: np.random.Generator, dt: float) -> list[Hit]:
     if traffic:
         _flow(traffic, driven, actors.town, dt)
     for car in driven:
+        car.recall()
         if not car.frozen:
             car.state = advance(car.state, _wish(car.control), dt)
             _show_driven(car)

@@ -25,7 +25,7 @@ SENSOR_INDEX: Final = {
 """What a message's first number says of its body; the client crashes on one it doesn't know."""
 WORLD_INDEX: Final = 17
 
-_ACTIVE: Final = 2
+_ACTIVE: Final = 1  # of carla.ActorState; 2 is dormant
 _GREEN: Final = 2
 _HEAD: Final = struct.Struct("<QQd6f")
 _WORLD: Final = struct.Struct("<QdfiiiI")

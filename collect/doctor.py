@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 from jsonargparse import auto_cli, set_parsing_settings
 
+from collect.carla import fitness
 from collect.carla.ping import identity
 from collect.carla.settings import CARLA_VERSION, CarlaSettings
 from datasets.settings import run_command
@@ -144,9 +145,8 @@ def carla_client() -> Finding:
         version = metadata.version("carla")
     except metadata.PackageNotFoundError:
         return Finding("CARLA client", "missing", "not installed", "for SIM=carla: make setup SIM=carla")
-    if version == CARLA_VERSION:
-        return Finding("CARLA client", "ok", version)
-    return Finding("CARLA client", "missing", f"{version}, not {CARLA_VERSION}", "make setup SIM=carla")
+    verdict = fitness.versions(version, CARLA_VERSION)
+    return Finding("CARLA client", "ok" if verdict.fit else "missing", version, verdict.remark)
 
 
 def carla_server(settings: CarlaSettings, port: int) -> Finding:
@@ -155,11 +155,11 @@ def carla_server(settings: CarlaSettings, port: int) -> Finding:
     if found is None:
         remedy = "for SIM=carla: start one or give --carla.command (docs/carla.md)"
         return Finding(what, "missing", f"nothing answers at {where}", remedy)
-    if found.version.startswith(CARLA_VERSION):
-        pictures = "Unreal's" if found.renderer == "unreal" else f"a loopback server's ({found.renderer})"
-        return Finding(what, "ok", f"{found.version} at {where}, pictures {pictures}")
-    remedy = f"client and server must be of one version: start carlasim/carla:{CARLA_VERSION}"
-    return Finding(what, "missing", f"{found.version} at {where}", remedy)
+    verdict = fitness.server(found, settings.host)
+    if not verdict.fit:
+        return Finding(what, "missing", f"{found.version} at {where}", verdict.remark)
+    pictures = "Unreal's" if found.renderer == "unreal" else f"a loopback server's ({found.renderer})"
+    return Finding(what, "ok", f"{found.version} at {where}, pictures {pictures}", verdict.remark)
 
 
 def model(name: str) -> Finding:

@@ -85,6 +85,10 @@ def test_the_processor_s_features_are_read(tmp_path: Path) -> None:
         (Identity("0.9.16", "unreal"), "ok", "Unreal's"),
         (Identity("0.9.16", "embedded-3"), "ok", "a loopback server's (embedded-3)"),
         (Identity("0.9.13", "unreal"), "missing", "carlasim/carla:0.9.16"),
+        (Identity("0.9.160", "unreal"), "missing", "carlasim/carla:0.9.16"),
+        (Identity("0.9.16-dirty", "unreal"), "ok", "if episodes are lost"),
+        (Identity("4f1c2aa-dirty", "unreal"), "ok", "if episodes are lost"),
+        (Identity("0.9.16", "unreal", 2001), "missing", "its streams, at port 2001"),
     ],
 )
 def test_a_carla_server_is_asked_who_it_is(answer, state, word, monkeypatch) -> None:
@@ -96,7 +100,12 @@ def test_a_carla_server_is_asked_who_it_is(answer, state, word, monkeypatch) -> 
 
 @pytest.mark.parametrize(
     ("installed", "state", "word"),
-    [("0.9.16", "ok", "0.9.16"), ("0.9.15", "missing", "SIM=carla"), (None, "missing", "SIM")],
+    [
+        ("0.9.16", "ok", "0.9.16"),
+        ("0.9.16-dirty", "ok", "if episodes are lost"),
+        ("0.9.15", "missing", "SIM=carla"),
+        (None, "missing", "SIM"),
+    ],
 )
 def test_the_carla_client_must_be_of_the_server_s_version(installed, state, word, monkeypatch) -> None:
     def version(name: str) -> str:

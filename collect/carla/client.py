@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from collect.carla import fitness
 from collect.carla.child import FAREWELL, Address, live
 from collect.carla.moment import CAMERAS, Moment
 from collect.carla.pictures import decode
@@ -69,6 +70,9 @@ class CarlaSimulator:
             raise SemoreError(
                 f"no CARLA server answers at {address.host}:{address.port}; start one, or see docs/carla.md"
             )
+        verdict = fitness.server(found, address.host)
+        if not verdict.fit:
+            raise SemoreError(f"CARLA server at {address.host}:{address.port}: {verdict.remark}")
         return found.renderer
 
     def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Snapshot:

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from collect.carla import keeper
+from collect.carla import fitness, keeper
 from collect.carla.ping import Identity, identity
 from collect.carla.ports import Lease
-from collect.carla.settings import CARLA_VERSION, CarlaSettings
+from collect.carla.settings import CarlaSettings
 from datasets.errors import SemoreError
 
 TAIL: Final = 60
@@ -44,6 +44,8 @@ class Server:
     def __init__(self, settings: CarlaSettings, lease: Lease) -> None:
         self._settings, self._lease = settings, lease
         self._keeper: subprocess.Popen[bytes] | None = None
+        self._known = False  # whether it could be driven on before
+        self._remark = ""  # what was last said of it
         self.port = lease.port
         self.log = Path(settings.logs) / f"server-{self.port}.log"
         """Output of the server when it was started here."""
@@ -61,24 +63,21 @@ class Server:
         return self._keeper.poll() if self._keeper else None
 
     def ready(self) -> Identity:
-        """Have it running and answering; returns who it is. SemoreError when it can't be had, or is another version."""
+        """Have it running and answering; returns who it is. SemoreError when it can't be had, or can't be driven on.
+
+        A server that somebody else starts is asked once, or for `patience` seconds; one that was there before is
+        awaited like one that is started here."""
         found = self.look()
-        if found is None and self._settings.command:
-            found = self._started()
-        elif found is None:
-            print(
-                f"carla: nothing answers at {self._settings.host}:{self.port}, waiting up to "
-                f"{self._settings.start_timeout:g} s; start a server, or have it started with --carla.command (see "
-                "docs/carla.md)", file=sys.stderr, flush=True,
-            )  # fmt: skip
-            found = self._awaited()
+        if found is None:
+            found = self._started() if self._settings.command else self._returned()
         if found is None:
             raise SemoreError(self._absence())
-        if not found.version.startswith(CARLA_VERSION):
-            raise SemoreError(
-                f"the server at {self._settings.host}:{self.port} is CARLA {found.version}, the client "
-                f"{CARLA_VERSION}; start that version (carlasim/carla:{CARLA_VERSION})"
-            )
+        verdict = fitness.server(found, self._settings.host)
+        if not verdict.fit:
+            raise SemoreError(f"CARLA server at {self._where}: {verdict.remark}")
+        if verdict.remark != self._remark:
+            print(f"carla: {self._where}: {verdict.remark}", file=sys.stderr, flush=True)
+        self._known, self._remark = True, verdict.remark
         return found
 
     def look(self) -> Identity | None:
@@ -120,9 +119,25 @@ class Server:
         for _ in range(STARTS):
             self.stop()
             self._start()
-            if (found := self._awaited()) is not None:
+            if (found := self._awaited(self._settings.start_timeout)) is not None:
                 return found
         return None
+
+    def _returned(self) -> Identity | None:
+        """A server that somebody else started, or will."""
+        if not self._waits:
+            return None
+        print(f"carla: nothing answers at {self._where}, waiting up to {self._waits:g} s", file=sys.stderr, flush=True)
+        return self._awaited(self._waits)
+
+    @property
+    def _where(self) -> str:
+        return f"{self._settings.host}:{self.port}"
+
+    @property
+    def _waits(self) -> float:
+        """Seconds to wait for a server that is not started here."""
+        return self._settings.start_timeout if self._known else self._settings.patience
 
     def _start(self) -> None:
         words = shlex.split(self._settings.command.replace("{port}", str(self.port)))
@@ -137,8 +152,8 @@ class Server:
             pass_fds=[self._lease.fileno()], start_new_session=True,
         )  # fmt: skip
 
-    def _awaited(self) -> Identity | None:
-        deadline = time.monotonic() + self._settings.start_timeout
+    def _awaited(self, seconds: float) -> Identity | None:
+        deadline = time.monotonic() + seconds
         while self.exit_code is None and time.monotonic() < deadline:
             if (found := self.look()) is not None:
                 return found
@@ -146,15 +161,16 @@ class Server:
         return None
 
     def _absence(self) -> str:
-        where = f"{self._settings.host}:{self.port}"
         if not self._settings.command:
+            waited = f" within {self._waits:g} s" if self._waits else ""
             return (
-                f"no CARLA server answered at {where} for {self._settings.start_timeout:g} s; start one (see "
-                "docs/carla.md), or have it started with --carla.command"
+                f"no CARLA server answered at {self._where}{waited}; start one (docs/carla.md), have it started with "
+                '--carla.command "..." (CARLA="..." with make), or have one that is about to start waited for with '
+                "--carla.patience 120"
             )
         ending = "does not answer" if self.exit_code is None else f"ended with code {self.exit_code}"
         said = "\n  ".join(self.tail()[-10:]) or "nothing"
         return (
-            f"the CARLA server started for {where} {ending} ({STARTS} tries of up to "
+            f"the CARLA server started for {self._where} {ending} ({STARTS} tries of up to "
             f"{self._settings.start_timeout:g} s); its last words, from {self.log}:\n  {said}"
         )

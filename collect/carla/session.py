@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import carla
 
+from collect.carla import fitness
 from collect.carla.lanes import Lanes
 from collect.scenarios import Weather
 from collect.simulator import EpisodeLost
@@ -26,7 +27,7 @@ class Session:
     """The server at host:port. `say` is told of every call before it is made.
 
     A server found in synchronous mode was left so by a client that died: it is left free-running. SemoreError when
-    client and server are of different versions; whatever the client library complains of is a RuntimeError."""
+    client and server do not go together; whatever the client library complains of is a RuntimeError."""
 
     def __init__(self, host: str, port: int, timeout: float, say: Callable[[str], None]) -> None:
         self._say, self._timeout = say, timeout
@@ -34,11 +35,9 @@ class Session:
         self.client = carla.Client(host, port)
         self.client.set_timeout(timeout)
         ours, theirs = self.client.get_client_version(), self.client.get_server_version()
-        if ours != theirs:
-            raise SemoreError(
-                f"the CARLA server at {host}:{port} is version {theirs}, the carla wheel {ours}; start a server of "
-                f"version {ours} (docker image carlasim/carla:{ours}) or install carla=={theirs}"
-            )
+        verdict = fitness.versions(ours, theirs)
+        if not verdict.fit:
+            raise SemoreError(verdict.remark)
         say("get_world")
         self.world = self.client.get_world()
         self._found = self.world.get_settings()

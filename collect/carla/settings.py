@@ -32,6 +32,8 @@ class CarlaSettings:
     """Seconds within which a server answers a call, or counts as hung. Loading a map may take three times as long."""
     start_timeout: float = 120.0
     """Seconds within which a started server answers, or one that went away comes back."""
+    patience: float = 0.0
+    """Seconds to wait for a server that somebody else is about to start; 0: ask once."""
     memory: float = 0.0
     """GiB of memory at which a server started here is started anew between two episodes; 0: no limit."""
     logs: str = "data/carla"
@@ -48,8 +50,10 @@ class CarlaSettings:
                 f"carla.port {self.port} and carla.servers {self.servers} must be at least 1, and the last server's "
                 "third port at most 65535"
             )
-        if self.timeout <= 0 or self.start_timeout <= 0 or self.memory < 0:
-            raise SemoreError("carla.timeout and carla.start_timeout must be above 0, carla.memory not below")
+        if self.timeout <= 0 or self.start_timeout <= 0 or self.patience < 0 or self.memory < 0:
+            raise SemoreError(
+                "carla.timeout and carla.start_timeout must be above 0, carla.patience and carla.memory not below"
+            )
         if self.command and self.servers > 1 and "{port}" not in self.command:
             raise SemoreError(
                 f"carla.command {self.command!r} starts every server on the same port; write {{port}} where the RPC "

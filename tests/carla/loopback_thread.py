@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,33 @@ def serving(fault: Fault | None = None) -> Iterator[int]:
         thread.join(10.0)
         assert not thread.is_alive()
         server.close()
+
+
+@contextmanager
+def forwarding(host: str, port: int) -> Iterator[None]:
+    """Connections to host:port are those to 127.0.0.1:port, for as long as the block lasts."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                ours, _ = listener.accept()
+                theirs = socket.create_connection(("127.0.0.1", port))
+                for pair in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.create_server((host, port)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10.0)
 
 
 class Caller:
@@ -104,7 +131,7 @@ class Reader:
 
     def __init__(self, token: bytes, timeout: float = 10.0) -> None:
         self._stream, port, protocol, family = struct.unpack_from("<IHBB", token)
-        assert (protocol, family, token[8:12]) == (1, 1, bytes([127, 0, 0, 1]))
+        assert (protocol, family, token[8:]) == (1, 0, bytes(16))  # TCP, at the host that was called
         self._socket = socket.create_connection(("127.0.0.1", port), timeout)
         self._socket.sendall(struct.pack("<I", self._stream))
 

@@ -15,12 +15,14 @@ import pytest
 
 pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
-from loopback_thread import Caller, serving
+from loopback_thread import Caller, forwarding, serving
 
 from collect.carla.client import CarlaSimulator
 from collect.carla.loopback.blueprints import library
 from collect.carla.loopback.running import running
+from collect.carla.ping import identity
 from collect.carla.session import ROLE
+from collect.embedded.raycast import RENDERER_VERSION
 from collect.scenarios import SCENARIOS, WEATHERS
 from collect.simulator import Control, EpisodeLost
 from datasets.errors import SemoreError
@@ -164,9 +166,31 @@ def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collect.carla.loopback.wire.VERSION", "0.9.13")
     with serving() as port:
         simulator = CarlaSimulator("127.0.0.1", port, 16)
-        with pytest.raises(SemoreError, match=r"is version 0\.9\.13, the carla wheel 0\.9\.16"):
+        with pytest.raises(SemoreError, match=r"is CARLA 0\.9\.13, the client 0\.9\.16"):
             simulator.reset(JAYWALK, DAY, 1)
         simulator.close()
+
+
+@pytest.mark.parametrize("version", ["0.9.16-dirty", "4f1c2aa"])
+def test_a_build_from_source_is_driven_on(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collect.carla.loopback.wire.VERSION", version)
+    with serving() as port:
+        simulator = CarlaSimulator("127.0.0.1", port, 16)
+        assert simulator.reset(JAYWALK, DAY, 1).tick == 0
+        simulator.close()
+
+
+def test_streams_that_are_not_forwarded_are_named(port: int) -> None:
+    """A tunnel that forwards calls only, from another address of this machine."""
+    with forwarding("127.0.0.2", port):
+        simulator = CarlaSimulator("127.0.0.2", port, 16)
+        with pytest.raises(SemoreError, match=rf"its streams, at port {port + 1} of 127\.0\.0\.2, cannot be reached"):
+            _ = simulator.renderer_version
+        assert identity("127.0.0.2", port, 5.0) == ("0.9.16", RENDERER_VERSION, port + 1)
+        with forwarding("127.0.0.2", port + 1):
+            assert simulator.renderer_version == RENDERER_VERSION
+            assert simulator.reset(JAYWALK, DAY, 1).tick == 0
+            simulator.close()
 
 
 def test_an_unknown_map_is_refused_by_name(port: int) -> None:

@@ -157,6 +157,7 @@ def boxes(settings: CarlaSettings) -> list[dict[str, Any]]:
         ({"port": 65_000, "servers": 60}, "third port at most 65535"),
         ({"timeout": 0.0}, "timeout"),
         ({"memory": -1.0}, "memory"),
+        ({"patience": -1.0}, "patience"),
         ({"command": "carla -carla-rpc-port=2000", "servers": 2}, "write {port} where"),
         ({"command": "carla", "host": "10.0.0.1"}, "on this machine"),
     ],
@@ -184,7 +185,7 @@ def test_a_server_is_started_answers_is_measured_and_ends(settings: CarlaSetting
     with lease(settings, 0) as right:
         mine = Server(settings, right)
         assert mine.look() is None
-        assert mine.ready() == ("0.9.16", "tiny")
+        assert mine.ready() == ("0.9.16", "tiny", 0)
         assert (mine.ours, mine.exit_code) == (True, None)
         process = process_of(settings.port)
         assert process is not None
@@ -208,24 +209,60 @@ def test_a_server_somebody_else_started_is_used_and_left_alone(settings, attache
     assert boxes(settings)[0]["server_started_here"] is False
 
 
-def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_named(settings: CarlaSettings) -> None:
-    patient = replace(settings, command="", start_timeout=0.5)
+def test_a_server_that_nobody_starts_is_asked_once_and_the_remedies_are_named(settings: CarlaSettings) -> None:
+    alone = replace(settings, command="", start_timeout=60.0)
+    began = time.monotonic()
+    with closing(SupervisedCarla(alone, 16)) as simulator, pytest.raises(SemoreError) as refusal:
+        _ = simulator.version
+    assert time.monotonic() - began < 2.0
+    for word in (f"127.0.0.1:{settings.port};", "docs/carla.md", "--carla.command", "CARLA=", "--carla.patience"):
+        assert word in str(refusal.value)
+
+
+def test_a_server_that_is_about_to_start_is_waited_for_with_patience(settings: CarlaSettings, capsys: Any) -> None:
+    alone = replace(settings, command="", patience=0.3)
     with lease(settings, 0) as right:
-        with pytest.raises(SemoreError, match=rf"no CARLA server answered at 127\.0\.0\.1:{settings.port}.*docs/carla"):
-            Server(patient, right).ready()
+        with pytest.raises(SemoreError, match=r"answered at .* within 0\.3 s"):
+            Server(alone, right).ready()
         late = subprocess.Popen([sys.executable, TINY, str(settings.port)])
         try:
-            assert Server(replace(patient, start_timeout=30.0), right).ready().renderer == "tiny"
+            assert Server(replace(alone, patience=30.0), right).ready().renderer == "tiny"
         finally:
             late.kill()
             late.wait()
+    assert "waiting up to 30 s" in capsys.readouterr().err
+
+
+def test_a_server_that_was_there_before_is_waited_for_without(settings: CarlaSettings) -> None:
+    with lease(settings, 0) as right:
+        mine = Server(replace(settings, command=""), right)
+        first = attached_process(settings.port)
+        mine.ready()
+        first.kill()
+        first.wait()
+        second = subprocess.Popen([sys.executable, TINY, str(settings.port)])
+        try:
+            assert mine.ready().renderer == "tiny"
+        finally:
+            second.kill()
+            second.wait()
+
+
+def test_a_server_built_from_source_is_taken_with_a_warning(settings: CarlaSettings, capsys: Any) -> None:
+    with lease(settings, 0) as right:
+        mine = Server(replace(settings, command=command("dirty")), right)
+        assert mine.ready().version == "0.9.16-dirty"
+        mine.ready()
+        mine.stop()
+    assert capsys.readouterr().err.count("server '0.9.16-dirty' and client '0.9.16'") == 1
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         (command("dies"), r"ended with code 1(.|\n)*GPU crashed"),
-        (command("old"), r"is CARLA 0\.9\.13, the client 0\.9\.16"),
+        (command("old"), r"is CARLA 0\.9\.13, the client 0\.9\.16, and Semore needs 0\.9\.16"),
+        (command("deaf"), r"its streams, at port \d+ of 127\.0\.0\.1, cannot be reached.*ssh -L .*docker -p"),
         ("/no/such/CarlaUE4.sh -carla-rpc-port={port}", r"/no/such/CarlaUE4\.sh does not exist"),
     ],
 )

@@ -68,8 +68,8 @@ def reply(number: int, result: Any) -> bytes:
 
 
 def token(stream: int, port: int) -> bytes:
-    """The 24 bytes that tell a client where to subscribe to `stream`: TCP over IPv4, the local host."""
-    return struct.pack("<IHBB16s", stream, port, 1, 1, bytes([127, 0, 0, 1]))
+    """The 24 bytes that tell a client where to subscribe to `stream`: over TCP, at `port` of the host it calls."""
+    return struct.pack("<IHBB16x", stream, port, 1, 0)
 
 
 def pack_transform(transform: Transform) -> list[list[float]]:

@@ -36,12 +36,16 @@ class KnowledgeCache:
     """
 
     def __init__(self, root: Path, pins: Digests | None = None) -> None:
-        self.root = Path(root)
+        self.root, self._pins = Path(root), pins
         self.texts, self.masks, self.verdicts = (
             Level(self.root, "texts", pins),
             Level(self.root, "masks", pins),
             Level(self.root, "verdicts", pins),
         )
+
+    def __reduce__(self) -> tuple[type[KnowledgeCache], tuple[Path, Digests | None]]:
+        """A copy for another process opens the same folder there; what is not committed stays with this one."""
+        return type(self), (self.root.resolve(), self._pins)
 
     @property
     def levels(self) -> tuple[Level, Level, Level]:

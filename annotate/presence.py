@@ -27,8 +27,8 @@ def missing_state(batch: FrameBatch) -> list[str]:
     """
     if batch.ego.ndim < 2 or not batch.ego.shape[1]:
         return ["no state was recorded, or read"] * len(batch)
-    numbers = np.isfinite(batch.ego[:, MOTION]).all(1)
-    blank = ~batch.ego.any(1)
+    numbers: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(batch.ego[:, MOTION]), axis=1)
+    blank: NDArray[np.bool_] = ~np.logical_or.reduce(batch.ego != 0, axis=1)
     return [
         "the ego's state is all zeros" if zeros else
         "the ego's pose or speed is not a number" if not number else
@@ -42,10 +42,9 @@ def _strangers(batch: FrameBatch) -> NDArray[np.bool_]:
     ids = batch.actors[:, :, ACTOR_COLUMN["id"]]
     known = np.nan_to_num(ids).astype(np.int64)
     shown = np.count_nonzero(batch.instance, axis=(1, 2))
-    strangers: NDArray[np.bool_] = ~np.isfinite(ids).all(1)
-    if known.shape[1]:
-        return strangers | (shown > pixels(batch.instance, known).sum(1))
-    return strangers | (shown > 0)
+    explained = pixels(batch.instance, known).sum(1) if known.shape[1] else np.zeros_like(shown)
+    strangers: NDArray[np.bool_] = ~np.logical_and.reduce(np.isfinite(ids), axis=1) | (shown > explained)
+    return strangers
 
 
 def without_state(missing: str, role: str, others: str) -> str:

@@ -64,7 +64,8 @@ class Truth:
     """What the privileged describer and segmenter say of B frames of up to A actors.
 
     mask (B, H, W) bool: the true H_ka. phrases: B tuples. id (B, A), kind (B, A) index into CLASSES, distance (B, A)
-    metres; only where key (B, A) bool. known (B,) bool: False where the recorded state is missing, and the rest says nothing.
+    metres; only where key (B, A) bool. known (B,) bool: False where the recorded state is missing; the rest then says
+    nothing.
     """
 
     mask: NDArray[np.bool_]

@@ -23,7 +23,7 @@ def main() -> None:
     extent = part_of(settings, Extent)
     name = settings.knowledge or default_knowledge(recipe)
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
-    annotate_rollouts(
+    summary = annotate_rollouts(
         [settings.folder],
         cache,
         name,
@@ -36,6 +36,7 @@ def main() -> None:
         crew=crew,
         off_decisions=settings.off_decisions,
     )
+    summary.require_answers()
     if extent.sample:
         wanted = all_frames if settings.off_decisions else decision_frames
         episodes = list(Rollouts(settings.folder).episodes())

@@ -56,7 +56,7 @@ class Annotator:
     def __call__(self, episodes: Sequence[Episode]) -> Summary:
         """Annotate the episodes' decision frames without a word and commit."""
         plan = self.plan(episodes)
-        return Summary(frames=plan.frames, todo=plan.todo, phrases=plan.phrases).merge(self.work(Share(plan.parts)))
+        return Summary.of(plan).merge(self.work(Share(plan.parts)))
 
     def plan(self, episodes: Sequence[Episode], wanted: Wanted = decision_frames) -> Plan:
         """What is to do on the `wanted` rows of the episodes; other annotators' commits are seen."""
@@ -65,24 +65,28 @@ class Annotator:
 
     def work(self, share: Share, advance: Callable[[int], None] = nobody) -> Summary:
         """Annotate a share's frames, calling `advance(frames)` after each batch, and commit: whatever ends it, what is
-        finished is kept."""
+        finished is kept, and with the first answer the set's name."""
         self.producers.load()  # not counted: it happens once
         start, summary = time.monotonic(), Summary()
-        cache = self.knowledge.cache
         try:
             for parts, batch in ahead(self._reader.read(share, self.batch, self.producers.privileged)):
                 self._annotate(parts, batch, summary)
                 advance(len(batch))
                 if share.deaths:  # a worker died over it: what goes well this time is not to be lost again
-                    cache.commit()
+                    self._commit(summary)
         finally:
-            cache.commit()
+            self._commit(summary)
         summary.done, summary.seconds = len(share), time.monotonic() - start
         return summary
 
     def give_up(self, share: Share, reason: str) -> Summary:
         """Record as failed what the share's frames miss, without asking anybody; a later run tries them again."""
         return replace(self, producers=_refusing(self.producers, reason)).work(share)
+
+    def _commit(self, summary: Summary) -> None:
+        self.knowledge.cache.commit()
+        if summary.answered:
+            self.knowledge.keep()
 
     def _annotate(self, parts: tuple[Part, ...], batch: FrameBatch, summary: Summary) -> None:
         texts = [text for part in parts for text in part.texts]

@@ -30,7 +30,7 @@ from annotate.shares import DEATHS, Deal, Share
 from annotate.summary import Summary
 from datasets.errors import SemoreError
 from datasets.files import digest_json
-from datasets.knowledge import KnowledgeCache, ensure_set
+from datasets.knowledge import KnowledgeCache, SetManifest, claim_set
 
 AHEAD: Final = 2
 """Shares in flight per worker: one being worked on, one waiting beside it."""
@@ -50,13 +50,14 @@ class AnnotatorPlugin(WorkerPlugin):
 
     def __init__(self, annotator: Annotator) -> None:
         self.root = annotator.knowledge.cache.root.resolve()
-        self.set_name, self.merge = annotator.knowledge.name, annotator.knowledge.manifest.merge
+        self.set_name, self.manifest = annotator.knowledge.name, annotator.knowledge.manifest
         self.producers: Producers = annotator.producers
         self.batch, self.retry_failed = annotator.batch, annotator.retry_failed
         self.name = f"semore-{digest_json([str(self.root), self.set_name, self.batch, self.retry_failed]).hex()}"
 
     def setup(self, worker: Worker) -> None:
         """Called by Dask on each worker, also on those that come later."""
+        self.worker = worker.address
         self._lock = threading.Lock()  # an annotator is for one thread
         self._annotator: Annotator | None = None
 
@@ -66,7 +67,10 @@ class AnnotatorPlugin(WorkerPlugin):
             if self._annotator is None:
                 time.sleep(max(SETTLING - (time.time() - Process().create_time()), 0.0))
                 # Refused when the producers are others here than on the client, e.g. another checkpoint on this disk.
-                knowledge = ensure_set(KnowledgeCache(self.root), self.set_name, self.producers.manifest(self.merge))
+                here: SetManifest = self.producers.manifest(self.manifest.merge)
+                whose = f"what worker {self.worker} would fill knowledge set {self.set_name!r} with"
+                here.require_same(self.manifest, whose, "give it the files and packages that the client has")
+                knowledge = claim_set(KnowledgeCache(self.root), self.set_name, self.manifest)
                 self._annotator = Annotator(knowledge, self.producers, self.batch, self.retry_failed)
                 self._annotator.producers.load()
             # Somebody else may have done some of it meanwhile. The client saves the index, once, at the end.

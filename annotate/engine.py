@@ -22,7 +22,7 @@ from annotate.settings import BATCH, CrewSettings, Extent, ProducerSettings
 from annotate.shares import Deal
 from annotate.summary import Summary
 from datasets.files import write_json
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set
+from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, claim_set
 from datasets.knowledge_merge import Merge
 from datasets.knowledge_rates import remember_rate
 from datasets.progress import meter
@@ -43,10 +43,10 @@ def make_annotator(
     retry_failed: bool = True,
     recipe: ProducerSettings | None = None,
 ) -> Annotator:
-    """An Annotator filling the knowledge set `name`, made if there is none; SemoreError when it differs. The `recipe`
-    of its producers lets `annotator_for` make them again."""
+    """An Annotator filling the knowledge set `name`, which its first answer makes if there is none; SemoreError when it
+    differs. The `recipe` of its producers lets `annotator_for` make them again."""
     manifest = producers.manifest(merge, as_dict(recipe) if recipe is not None else None)
-    return Annotator(ensure_set(cache, name, manifest), producers, batch, retry_failed)
+    return Annotator(claim_set(cache, name, manifest), producers, batch, retry_failed)
 
 
 def annotator_for(knowledge: KnowledgeSet, batch: int = BATCH) -> Annotator:
@@ -76,14 +76,14 @@ def annotate_rollouts(
     the frames at which actions were chosen, or with `off_decisions` every one.
 
     Says first what it will cost, shows progress, and prints a summary, unless `quiet`. Records what it did in
-    <cache>/passes.
+    <cache>/passes. Whether it was any good, `Summary.require_answers` says.
     """
     episodes = [episode for folder in folders for episode in Rollouts(folder.resolve()).episodes()]
     annotator = make_annotator(cache, name, producers, merge, batch, retry_failed, recipe)
     wanted = all_frames if off_decisions else decision_frames
     plan = annotator.plan(episodes, wanted)
     extent, settings = extent or Extent(), crew or CrewSettings()
-    summary = Summary(frames=plan.frames, todo=plan.todo, phrases=plan.phrases)
+    summary = Summary.of(plan)
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     manifest = annotator.knowledge.manifest
     if not plan.todo:
@@ -98,9 +98,11 @@ def annotate_rollouts(
                 deal.learn(summary.done, summary.seconds)
                 _round(annotator, workers, deal, part.todo, summary, quiet)
         cache.refresh()  # what workers have committed; saves the index
-        if summary.done >= MEASURED:
+        if summary.done >= MEASURED and not summary.refusal:
             remember_rate(cache.root, manifest, summary.seconds / summary.done)
         _record(cache, name, extent, settings, summary)
+    if (summary.answered or summary.known.total()) and not summary.refusal:
+        annotator.knowledge.keep()  # also when other sets' answers serve all of it
     if not quiet:
         summary.show(console)
     return summary

@@ -61,6 +61,8 @@ class Plan:
     frames: int = 0
     masks: int = 0
     phrases: Counter[str] = field(default_factory=Counter)
+    known: Counter[str] = field(default_factory=Counter)
+    """By level: records of these frames that are answers already, not failures."""
 
     @property
     def todo(self) -> int:
@@ -120,6 +122,8 @@ def make_plan(
     flat = [phrase for phrases in named for phrase in phrases]
     mask_keys = record_keys("masks", manifest.segmenter, frames[owners], states[owners], flat)
     no_mask = cache.masks.missing(mask_keys, retry_failed)
+    known = Counter(texts=sum(text is not None and text.status != Status.FAILED for text in texts))
+    known["masks"] = cache.masks.answered(mask_keys)
     segment = np.zeros(len(texts), np.bool_)
     segment[owners[no_mask]] = True
 
@@ -130,6 +134,8 @@ def make_plan(
         keys = record_keys("verdicts", manifest.judge, frames[acted], states[acted], spoken)
         judge[acted] = cache.verdicts.missing(keys, retry_failed)
 
+        known["verdicts"] = cache.verdicts.answered(keys)
+
     busy = describe | segment | judge
     parts = []
     for episode, own, (begin, end) in zip(episodes, rows, pairwise(np.cumsum([0, *map(len, rows)])), strict=True):
@@ -138,7 +144,7 @@ def make_plan(
         )
         if busy[begin:end].any():
             parts.append(whole.take(np.flatnonzero(busy[begin:end])))
-    return Plan(tuple(parts), len(texts), int(no_mask.sum()), Counter(flat))
+    return Plan(tuple(parts), len(texts), int(no_mask.sum()), Counter(flat), known)
 
 
 def _keyed(episodes: Sequence[Episode], rows: Sequence[NDArray[np.int64]]) -> tuple[Digests, Digests, list[str]]:

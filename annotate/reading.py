@@ -20,6 +20,10 @@ class Reader:
     def __init__(self) -> None:
         self._last: tuple[str, bool, FrameBatch] | None = None
 
+    def __reduce__(self) -> tuple[type[Reader], tuple[()]]:
+        """A copy for another process reads for itself."""
+        return type(self), ()
+
     def read(self, share: Share, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
         """The share's frames in batches of at most `size`, across episodes of one camera."""
         for group in share.batches(size):

@@ -111,6 +111,7 @@ def lane_view(ego: NDArray[np.float32]) -> LaneView:
     """The lane of ego rows (B, 17)."""
     columns = {name: ego[:, index : index + 1] for index, name in enumerate(EGO_FIELDS)}
     known: NDArray[np.bool_] = np.isfinite(columns["lane_dx"] + columns["lane_dy"] + columns["lane_offset"])
+    known &= np.hypot(columns["lane_dx"], columns["lane_dy"]) > 0  # zeros are no direction
     heading = np.cos(columns["yaw"]), np.sin(columns["yaw"])
     dx = np.where(known, columns["lane_dx"], heading[0])
     dy = np.where(known, columns["lane_dy"], heading[1])

@@ -138,7 +138,11 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Producers:
-    """Who annotates; judge None: no verdicts."""
+    """Who annotates; judge None: no verdicts.
+
+    They travel to other processes by pickle, and a copy is as new: no weights, locks or connections go with it, nor
+    what was looked up about files here, so that on another machine its identity tells of the files there.
+    """
 
     describer: Describer
     segmenter: Segmenter

@@ -9,10 +9,16 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from annotate.plan import Plan
+from datasets.errors import SemoreError
 from datasets.knowledge_records import LEVELS, Status
 
 SHOWN_PHRASES: Final = 15
 SHOWN_REASONS: Final = 5
+STUBBORN: Final = 0.05
+"""Failures beside so many answers known before, as a share of them, are taken for the frames' own fault, even if the
+pass asked about nothing else: a server's content filter refuses the same picture each time."""
+_PRODUCER: Final = dict(zip(LEVELS, ("describer", "segmenter", "judge"), strict=True))
 
 
 @dataclass
@@ -39,6 +45,13 @@ class Summary:
     """Verdicts of 1."""
     deaths: int = 0
     """Workers that died."""
+    known: Counter[str] = field(default_factory=Counter)
+    """By level: answers known before."""
+
+    @staticmethod
+    def of(plan: Plan) -> Summary:
+        """Of a pass over the plan that has yet to begin."""
+        return Summary(frames=plan.frames, todo=plan.todo, phrases=plan.phrases.copy(), known=plan.known.copy())
 
     @property
     def cached(self) -> int:
@@ -49,6 +62,36 @@ class Summary:
     def failed(self) -> int:
         """Records that failed."""
         return sum(counts["failed"] for counts in self.statuses.values())
+
+    @property
+    def answered(self) -> int:
+        """Records made that are answers, good or empty."""
+        return sum(self._answers(level) for level in LEVELS)
+
+    @property
+    def refusal(self) -> str:
+        """Why the pass counts as failed, "" when it does not: a producer answered nothing that it was asked."""
+        for level in LEVELS:
+            failed = self.statuses[level]["failed"]
+            if not self._answers(level) and failed > STUBBORN * self.known[level]:
+                ours = {said: n for said, n in self.reasons.items() if said.startswith(f"{level}: ")}
+                often = max(ours, key=lambda said: ours[said], default="")
+                return (
+                    f"the {_PRODUCER[level]} answered none of {failed:,} questions; {ours.get(often, 0):,} times: "
+                    f"{often.removeprefix(f'{level}: ') or 'no reason given'}. Mend that and run the same command "
+                    "again: what failed is asked again, what is known stays"
+                )
+        if self.frames and not self.todo and not self.known["texts"]:
+            return f"all {self.frames:,} frames failed in earlier passes; run again with --retry_failed true"
+        return ""
+
+    def require_answers(self) -> None:
+        """SemoreError when the pass counts as failed."""
+        if self.refusal:
+            raise SemoreError(self.refusal)
+
+    def _answers(self, level: str) -> int:
+        return self.statuses[level]["ok"] + self.statuses[level]["empty"]
 
     def count(self, level: str, status: int, reason: str) -> None:
         """Note one record made."""
@@ -71,6 +114,7 @@ class Summary:
         self.mask_pixels += other.mask_pixels
         self.reasonable += other.reasonable
         self.deaths += other.deaths
+        self.known.update(other.known)
         return self
 
     def plain(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from datasets.errors import SemoreError
 from datasets.files import atomic_file, read_json, write_json
 from datasets.inventory import folders
 from datasets.knowledge import read_manifest, set_names
+from datasets.knowledge_differences import differences
 from datasets.knowledge_level import shard_names
 from datasets.knowledge_records import LEVELS
 from datasets.ledger import MANY, CacheCommand
@@ -135,10 +136,13 @@ def take_knowledge(source: Path, target: Path) -> int:
     when a set of the same name is another.
     """
     for name in set_names(source):
-        if name in set_names(target) and read_manifest(source, name) != read_manifest(target, name):
+        if name not in set_names(target):
+            continue
+        theirs, ours = read_manifest(source, name), read_manifest(target, name)
+        if theirs != ours:
             raise SemoreError(
-                f"{source}/sets/{name}.json and {target}/sets/{name}.json are different sets of one name; rename one "
-                "of the files: the answers are shared anyway"
+                f"{source}/sets/{name}.json and {target}/sets/{name}.json are different sets of one name "
+                f"({differences(ours.plain, theirs.plain)}); rename one of the files: the answers are shared anyway"
             )
     new = [(level, shard) for level in LEVELS for shard in sorted(shard_names(source / level))]
     new = [(level, shard) for level, shard in new if not (target / level / shard).exists()]

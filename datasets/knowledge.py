@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, digest16, read_json, write_json
+from datasets.knowledge_differences import differences
 from datasets.knowledge_level import Level
 from datasets.knowledge_merge import MERGES, Merge, pooled
 from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text, record_keys
@@ -23,6 +24,9 @@ from datasets.provenance import code_version
 from datasets.schema import RECORDING_SIZE
 
 SET_VERSION: Final = 1
+OTHER_NAME: Final = (
+    "choose another KNOWLEDGE name (what has been answered is shared anyway), or the settings it was made with"
+)
 READ_MASKS: Final = 1024
 """Masks held in memory while H_ka is being read (16 MB at 128x128)."""
 
@@ -36,12 +40,16 @@ class KnowledgeCache:
     """
 
     def __init__(self, root: Path, pins: Digests | None = None) -> None:
-        self.root = Path(root)
+        self.root, self._pins = Path(root), pins
         self.texts, self.masks, self.verdicts = (
             Level(self.root, "texts", pins),
             Level(self.root, "masks", pins),
             Level(self.root, "verdicts", pins),
         )
+
+    def __reduce__(self) -> tuple[type[KnowledgeCache], tuple[Path, Digests | None]]:
+        """A copy for another process opens the same folder there; what is not committed stays with this one."""
+        return type(self), (self.root.resolve(), self._pins)
 
     @property
     def levels(self) -> tuple[Level, Level, Level]:
@@ -72,12 +80,34 @@ class SetManifest:
     """Plain settings with which the producers can be made again; {} in a set of version 0.1. Not part of what the set
     is: two recipes that lead to the same identities are one set."""
 
+    @property
+    def plain(self) -> dict[str, Any]:
+        """What makes it the set it is, as JSON values."""
+        identities = {name: getattr(self, name) for name in ("describer", "segmenter", "judge")}
+        plain = {name: None if value is None else dict(value) for name, value in identities.items()}
+        return {**plain, "merge": self.merge}
+
+    def require_same(self, made: SetManifest, whose: str, remedy: str) -> None:
+        """SemoreError naming the keys in which the set `whose`, as it was made, differs from this one."""
+        if made != self:
+            raise SemoreError(f"{whose} is another: {differences(made.plain, self.plain)}; {remedy}")
+
 
 class KnowledgeSet:
     """Reader of a named set. All methods take frames and states (N, 16) uint8: the `digest` and `state_digest` rows."""
 
     def __init__(self, cache: KnowledgeCache, name: str, manifest: SetManifest) -> None:
         self.cache, self.name, self.manifest = cache, name, manifest
+
+    def keep(self) -> None:
+        """Have others find the set by its name, unless they do; SemoreError when another has taken it meanwhile."""
+        path = _manifest_path(self.cache.root, self.name)
+        if path.is_file():
+            claim_set(self.cache, self.name, self.manifest)
+            return
+        about: dict[str, Any] = {"created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "code": code_version()}
+        about |= {"format": "semore-knowledge-set", "version": SET_VERSION, "recipe": dict(self.manifest.recipe)}
+        write_json(path, about | self.manifest.plain)
 
     def texts(self, frames: Digests, states: Digests) -> list[Text | None]:
         """The describer's answer for each frame, None where there is none."""
@@ -198,29 +228,22 @@ def open_set(root: Path | KnowledgeCache, name: str) -> KnowledgeSet:
     return KnowledgeSet(cache, name, read_manifest(cache.root, name))
 
 
-def ensure_set(cache: KnowledgeCache, name: str, manifest: SetManifest) -> KnowledgeSet:
-    """Make the set `name`, or open it when it is the same (its manifest, recipe included, is kept); SemoreError when it
-    exists and differs."""
+def claim_set(cache: KnowledgeCache, name: str, manifest: SetManifest) -> KnowledgeSet:
+    """The set `name`, as it stands on disk (recipe included) or as it will once it is `keep`t: a pass that ends before
+    its first answer leaves no name taken. SemoreError naming the differing keys when another set is called so."""
     path = _manifest_path(cache.root, name)
     if not path.is_file():
-        plain = {
-            "merge": manifest.merge,
-            "recipe": dict(manifest.recipe),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "code": code_version(),
-        }
-        identities = {key: getattr(manifest, key) for key in ("describer", "segmenter", "judge")}
-        plain_ids = {key: None if value is None else dict(value) for key, value in identities.items()}
-        write_json(path, {"format": "semore-knowledge-set", "version": SET_VERSION, **plain_ids, **plain})
+        return KnowledgeSet(cache, name, manifest)
     existing = read_manifest(cache.root, name)
-    for part in ("describer", "segmenter", "judge", "merge"):
-        found, asked = getattr(existing, part), getattr(manifest, part)
-        if found != asked:
-            raise SemoreError(
-                f"{path}: knowledge set {name!r} was made with {part} {found}, now {asked} is asked for; choose "
-                "another KNOWLEDGE name (cached texts and masks are shared anyway) or the settings it was made with"
-            )
+    manifest.require_same(existing, f"{path}: knowledge set {name!r}", OTHER_NAME)
     return KnowledgeSet(cache, name, existing)
+
+
+def ensure_set(cache: KnowledgeCache, name: str, manifest: SetManifest) -> KnowledgeSet:
+    """`claim_set`, and keep it at once."""
+    knowledge = claim_set(cache, name, manifest)
+    knowledge.keep()
+    return knowledge
 
 
 def set_names(root: Path) -> list[str]:

@@ -106,6 +106,10 @@ class Level:
             seen.add(key)
         return absent
 
+    def answered(self, keys: Digests) -> int:
+        """How many of the keys have a record that is an answer: committed, and not failed."""
+        return int(np.isin(self.lookup(keys).status, (Status.OK, Status.EMPTY)).sum())
+
     def add(
         self,
         identity: Identity,

@@ -9,15 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_qwen2vl
 
 from annotate.cluster import DaskCrew
 from annotate.engine import annotate_rollouts
+from annotate.producers import make_producers
 from annotate.rehearsal.__main__ import KINDS, RehearsalSettings, rehearse
 from annotate.rehearsal.check import finished, problems
 from annotate.rehearsal.fake import fake_producers
 from annotate.rehearsal.faults import Faults
 from annotate.rehearsal.rollouts import random_rollouts
-from annotate.settings import CrewSettings
+from annotate.settings import CrewSettings, ProducerSettings, QwenSettings
 from annotate.summary import Summary
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeCache, open_set
@@ -57,6 +59,21 @@ def test_workers_make_what_one_process_makes_and_only_counts_come_back(rollouts,
     assert alone.statuses == together.statuses
     assert (alone.frames, alone.todo, alone.done) == (together.frames, together.todo, together.done) == (120,) * 3
     assert list(tmp_path.glob("together/passes/*-k.json"))
+
+
+@pytest.mark.slow
+def test_a_real_model_runs_on_a_worker(tmp_path):
+    rollouts = random_rollouts(tmp_path / "r.zarr", 1, 8, side=16)
+    model = str(tiny_qwen2vl.build(tmp_path / "qwen"))
+    qwen = QwenSettings(model=model, upscale=56, max_new_tokens=6, device="cpu")
+    crews = {"alone": None, "together": CrewSettings("local", 1)}
+    found = {
+        where: annotate(rollouts, tmp_path / where, crew, make_producers(ProducerSettings("qwen2-vl", qwen=qwen)))
+        for where, crew in crews.items()
+    }
+    assert found["alone"].statuses == found["together"].statuses
+    assert found["together"].failed == 0 < found["together"].done
+    assert served(rollouts, tmp_path / "alone") == served(rollouts, tmp_path / "together")
 
 
 def test_a_rehearsal_with_every_fault_ends_with_one_winner_per_key(tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +19,17 @@ from loopback_openai import Loopback, say
 from test_annotate_scenes import SIZE, actor, scene, write_rollouts
 from test_cris_segmenter import LightNetwork
 
+from annotate.annotator import Annotator
+from annotate.engine import make_annotator
 from annotate.producers import DESCRIBERS, JUDGES, SEGMENTERS, make_producers
-from annotate.seams import MAX_PHRASES, FrameBatch
+from annotate.seams import MAX_PHRASES, FrameBatch, Producers
 from annotate.segment.cris.segmenter import CrisSegmenter
 from annotate.settings import ClipSegSettings, CrisSettings, EndpointSettings, ProducerSettings, QwenSettings
+from annotate.summary import Summary
 from datasets.errors import SemoreError
+from datasets.knowledge import KnowledgeCache
 from datasets.knowledge_records import INVALID, Status
+from datasets.rollouts import Rollouts
 
 WORDS = ["straight, brake", "steer left, throttle"]
 TRAINED = ("privileged", "cris-tiny")
@@ -29,8 +37,12 @@ TRAINED = ("privileged", "cris-tiny")
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory) -> FrameBatch:
-    rollouts = write_rollouts(tmp_path_factory.mktemp("r") / "r.zarr", episodes=1, steps=7)
+def rollouts(tmp_path_factory) -> Rollouts:
+    return write_rollouts(tmp_path_factory.mktemp("r") / "r.zarr", episodes=1, steps=7)
+
+
+@pytest.fixture(scope="module")
+def batch(rollouts) -> FrameBatch:
     return FrameBatch.read(next(rollouts.episodes()), privileged=True)
 
 
@@ -91,6 +103,71 @@ class TestIdentity:
         assert producer.identity == before
         if name != "cris":  # its stand-in is made with random weights each time
             assert make(role, name).identity == before
+
+
+def answer(producer: object, batch: FrameBatch) -> object:
+    """What a producer of any role says of the first two frames."""
+    two, role = batch.take([0, 1]), producer.identity["role"]
+    if role == "segmenter":
+        return producer.segment(two, [["car ahead"]] * 2).tolist()
+    return list(producer.describe(two) if role == "describer" else producer.judge(two, WORDS))
+
+
+@pytest.mark.parametrize(("role", "name"), EVERYBODY)
+def test_a_copy_travels_without_weights_and_answers_the_same(make, role, name, batch):
+    producer = make(role, name)
+    packed = pickle.dumps(producer)
+    said = answer(producer, batch)  # loads the weights
+    if name != "cris":  # its stand-in came from no file, and counts what it is asked
+        assert pickle.dumps(producer) == packed
+    copy = pickle.loads(pickle.dumps(producer))
+    assert copy.identity == producer.identity
+    assert answer(copy, batch) == said
+
+
+def test_describer_and_judge_share_their_engine_on_the_other_side_too(make):
+    describer, judge = make("describer", "endpoint"), make("judge", "endpoint")
+    judge._engine = describer._engine
+    copy = pickle.loads(pickle.dumps(Producers(describer, make("segmenter", "privileged"), judge)))
+    assert copy.describer._engine is copy.judge._engine
+
+
+def test_a_copy_tells_of_the_files_where_it_is(tmp_path):
+    folder = tiny_clipseg.build(tmp_path / "clipseg")
+    segmenter = make_producers(
+        ProducerSettings(segmenter="clipseg", clipseg=ClipSegSettings(model=str(folder)))
+    ).segmenter
+    before, packed = segmenter.identity, pickle.dumps(segmenter)
+    (folder / "merges.txt").write_text("#version: 0.2\nc a\n")  # as if the worker's disk had another checkpoint
+    assert pickle.loads(packed).identity != before
+
+
+def annotate_there(annotator: Annotator, folder: Path) -> Summary:
+    return annotator(list(Rollouts(folder).episodes()))
+
+
+@pytest.mark.slow
+def test_every_producer_and_annotator_works_in_a_process_of_its_own(make, batch, rollouts, tmp_path):
+    names = max(map(len, (DESCRIBERS, SEGMENTERS, JUDGES)))
+    with ProcessPoolExecutor(1, get_context("spawn"), torch.set_num_threads, (1,)) as elsewhere:
+        everybody = [make(role, name) for role, name in EVERYBODY]
+        theirs = [elsewhere.submit(answer, producer, batch) for producer in everybody]
+        assert [future.result() for future in theirs] == [answer(producer, batch) for producer in everybody]
+        for number in range(names):
+            describer, segmenter = DESCRIBERS[number % len(DESCRIBERS)], list(SEGMENTERS)[number % len(SEGMENTERS)]
+            judge = None if JUDGES[number] == "none" else make("judge", JUDGES[number])
+            producers = Producers(make("describer", describer), make("segmenter", segmenter), judge)
+            if segmenter == "privileged":
+                producers = replace(producers, describer=make("describer", "privileged"))
+            here, there = (
+                make_annotator(KnowledgeCache(tmp_path / f"{where}{number}"), "k", producers)
+                for where in ("here", "there")
+            )
+            found = elsewhere.submit(annotate_there, there, rollouts.path).result()
+            assert found.statuses == annotate_there(here, rollouts.path).statuses
+            assert found.failed == 0 < found.done
+            again = annotate_there(there, rollouts.path)
+            assert again.done == 0  # what the copy committed is known here
 
 
 @pytest.mark.parametrize("name", DESCRIBERS)

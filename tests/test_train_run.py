@@ -27,13 +27,12 @@ from tiny_run import (
     short_envs,
 )  # fmt: skip
 
-from annotate.engine import make_annotator
 from annotate.producers import PRIVILEGED, make_producers
 from collect.behaviour import load_policy
 from datasets.errors import SemoreError
 from datasets.files import digest16, exclusive_lock, read_json
 from datasets.frame_pool import DRIVERS, RANDOM
-from datasets.knowledge import KnowledgeCache, KnowledgeSet
+from datasets.knowledge import KnowledgeCache, KnowledgeSet, ensure_set
 from datasets.rollouts import Rollouts
 from train import online
 from train import run as run_module
@@ -335,7 +334,7 @@ def test_a_filter_that_starves_the_buffer_is_named_before_the_first_update(data,
 
 def test_frames_without_any_knowledge_are_refused(data, tmp_path):
     shutil.copytree(data / "rollouts", tmp_path / "rollouts")
-    make_annotator(KnowledgeCache(tmp_path / "knowledge"), "privileged", make_producers(PRIVILEGED))
+    ensure_set(KnowledgeCache(tmp_path / "knowledge"), "privileged", make_producers(PRIVILEGED).manifest())
     with pytest.raises(SemoreError, match=r"no frame has knowledge .*`make annotate`"):
         train(asked(tmp_path, tmp_path / "runs"))
 

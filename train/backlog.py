@@ -21,6 +21,7 @@ from annotate.plan import decision_frames
 from annotate.priority import frame_order
 from annotate.settings import CrewSettings
 from annotate.shares import Deal
+from annotate.summary import Summary
 from datasets.files import write_text
 from datasets.rollouts import Episode
 
@@ -103,7 +104,7 @@ class Backlog:
         rows = {episode.path: own for episode, own in zip(group.episodes, group.rows, strict=True)}
         plan = self._annotator.plan(group.episodes, lambda episode: rows[episode.path])
         deal = Deal(plan, self._annotator.batch, self._crew_settings.commit_seconds)
-        self._crew.work(self._annotator, deal, nobody)
+        Summary.of(plan).merge(self._crew.work(self._annotator, deal, nobody)).require_answers()
 
     def _note(self, update: int, numbers: Sequence[int]) -> None:
         if not numbers:

@@ -58,6 +58,11 @@ def main() -> None:
     written, sheet = write_audit(audit, knowledge, folder, episodes, settings.rows, settings.sheet)
     show(audit, Console())
     print(f"written: {written}\nlook at: {sheet}")
+    if audit.without == audit.frames:
+        ((reason, count),) = audit.reasons.most_common(1)
+        raise SemoreError(
+            f"none of {audit.frames:,} frames has knowledge; {count:,} times: {reason}. Mend that, then `make annotate`"
+        )
     print("next: mend what the warnings name, then `make annotate`" if audit.signatures else "next: make train")
 
 

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate.presence import missing_state
 from annotate.rules import PHRASES, look
 from annotate.seams import FrameBatch
 from datasets.knowledge_merge import max_pool
@@ -63,7 +64,8 @@ class Truth:
     """What the privileged describer and segmenter say of B frames of up to A actors.
 
     mask (B, H, W) bool: the true H_ka. phrases: B tuples. id (B, A), kind (B, A) index into CLASSES, distance (B, A)
-    metres; only where key (B, A) bool. known (B,) bool: False where the recorded pose is not a number.
+    metres; only where key (B, A) bool. known (B,) bool: False where the recorded state is missing; the rest then says
+    nothing.
     """
 
     mask: NDArray[np.bool_]
@@ -93,7 +95,8 @@ def truth_of(batch: FrameBatch) -> Truth:
     for frame in range(len(batch)):
         mask[frame] = np.isin(batch.instance[frame], scene.id[frame][key[frame]])
     kind = _CLASS_OF_CODE[np.maximum(scene.code, 0)]
-    return Truth(mask, phrases, np.isfinite(batch.ego[:, 0]), key, scene.id, kind, scene.distance)
+    known = np.array([not lack for lack in missing_state(batch)], np.bool_)
+    return Truth(mask, phrases, known, key, scene.id, kind, scene.distance)
 
 
 def true_grids(episode: Episode, rows: NDArray[np.int64], grid: int) -> NDArray[np.uint8]:

@@ -40,6 +40,10 @@ class Endpoint:
         self._settings = settings
         self._checked = False
 
+    def __reduce__(self) -> tuple[type[Endpoint], tuple[EndpointSettings]]:
+        """A copy for another process is made there from the settings, as seams.Producers says."""
+        return type(self), (self._settings,)
+
     @property
     def identity(self) -> Identity:
         """The model by the server's name for it, wherever the server is. What that name cannot tell, the server does

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from annotate.presence import missing_state, without_state
 from annotate.rules import RULES_VERSION, look
 from annotate.seams import FrameBatch
 from datasets.knowledge_records import Identity, Status, Text
@@ -10,7 +11,8 @@ from datasets.knowledge_records import Identity, Status, Text
 class PrivilegedDescriber:
     """Names the actors that matter and are in view (annotate.rules), nearest first.
 
-    A frame in which nothing relevant is visible is a known empty scene: status OK, no phrases."""
+    A frame in which nothing relevant is visible is a known empty scene: status OK, no phrases. A frame without recorded
+    state is none: FAILED."""
 
     @property
     def identity(self) -> Identity:
@@ -21,9 +23,13 @@ class PrivilegedDescriber:
         """Nothing to load."""
 
     def describe(self, batch: FrameBatch) -> list[Text]:
-        """One Text per frame; FAILED only where the recorded ego pose is not a number."""
+        """One Text per frame; FAILED only where the recorded state is missing (annotate.presence)."""
+        missing = missing_state(batch)
+        if all(missing):
+            return [_failed(lack) for lack in missing]
         scene = look(batch)
-        return [
-            Text(scene.phrases(frame)) if pose == pose else Text((), Status.FAILED, "the ego's pose is not a number")
-            for frame, pose in enumerate(batch.ego[:, 0].tolist())
-        ]
+        return [_failed(lack) if lack else Text(scene.phrases(frame)) for frame, lack in enumerate(missing)]
+
+
+def _failed(lack: str) -> Text:
+    return Text((), Status.FAILED, without_state(lack, "describer", "qwen2-vl or endpoint"))

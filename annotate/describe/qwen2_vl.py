@@ -45,6 +45,10 @@ class Qwen2VL:
         self._loaded: _Loaded | None = None
         self._loading = threading.Lock()
 
+    def __reduce__(self) -> tuple[type[Qwen2VL], tuple[QwenSettings]]:
+        """A copy for another process is made there from the settings, as seams.Producers says."""
+        return type(self), (self._settings,)
+
     @cached_property
     def _checkpoint(self) -> Checkpoint:
         return find_checkpoint(self._settings.model, self._settings.revision)

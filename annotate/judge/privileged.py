@@ -8,10 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate.presence import missing_state, without_state
 from annotate.rules import LaneView, lane_view
 from annotate.seams import FrameBatch, Verdict
 from datasets.action_words import PEDALS, parse_words
-from datasets.knowledge_records import Identity
+from datasets.knowledge_records import Identity, Status
 from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, KINDS
 
 JUDGE_VERSION: Final = 1
@@ -33,7 +34,7 @@ MAX_TURN: Final = 0.6
 
 class PrivilegedJudge:
     """1 unless the action drives at an obstacle within braking distance, brakes for nothing when slow, or steers or
-    drives on out of the lane; 255 where the ego has no lane frame."""
+    drives on out of the lane; 255 where the ego has no lane frame, and (failed) where no state was recorded."""
 
     @property
     def identity(self) -> Identity:
@@ -45,7 +46,10 @@ class PrivilegedJudge:
 
     def judge(self, batch: FrameBatch, actions: Sequence[str]) -> list[Verdict]:
         """One Verdict per frame; ValueError for words that are no action."""
+        missing = missing_state(batch)
         codes = np.array([parse_words(words) for words in actions], np.int64).reshape(-1, 2)
+        if all(missing):
+            return [_failed(lack) for lack in missing]
         steer, pedal = codes[:, 0] - 1, codes[:, 1]
         lane = lane_view(batch.ego)
         speed = _forward_speed(batch.ego)
@@ -54,9 +58,15 @@ class PrivilegedJudge:
         idle = ~ahead & (speed < SLOW) & (pedal == PEDALS.index("brake"))
         bad = into | idle | _leaves_lane(lane, speed, steer, pedal)
         return [
-            Verdict(0 if wrong else 1) if known else Verdict.invalid("the ego is on no driving lane")
-            for wrong, known in zip(bad.tolist(), lane.known.tolist(), strict=True)
-        ]
+            _failed(lack) if lack else
+            Verdict(0 if wrong else 1) if known else
+            Verdict.invalid("the ego is on no driving lane")
+            for wrong, known, lack in zip(bad.tolist(), lane.known.tolist(), missing, strict=True)
+        ]  # fmt: skip
+
+
+def _failed(lack: str) -> Verdict:
+    return Verdict.invalid(without_state(lack, "judge", "qwen2-vl, endpoint or none"), Status.FAILED)
 
 
 def _forward_speed(ego: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,9 +9,9 @@ import numpy as np
 
 from annotate.plan import phrases_of
 from datasets.action_words import action_words
-from datasets.knowledge import KnowledgeCache, open_set
+from datasets.knowledge import KnowledgeCache, open_set, set_names
 from datasets.knowledge_level import Level
-from datasets.knowledge_records import Digests, LevelName, Status, record_keys
+from datasets.knowledge_records import LEVELS, Digests, LevelName, Status, record_keys
 from datasets.rollouts import Rollouts
 
 
@@ -41,6 +41,8 @@ def all_keys(root: Path, name: str, rollouts: Rollouts) -> dict[LevelName, tuple
 
 def finished(root: Path, name: str, rollouts: Rollouts) -> dict[LevelName, set[str]]:
     """Of each level the frames all of whose records are there and ok."""
+    if name not in set_names(root):
+        return {level: set() for level in LEVELS}  # the pass was stopped before its first answer
     keys_of = all_keys(root, name, rollouts)  # reads the texts, which puts torn shards aside
     cache = KnowledgeCache(root)
     done: dict[LevelName, set[str]] = {}

@@ -39,6 +39,10 @@ class ClipSegSegmenter:
         self.settings = settings
         self._model: Any = None
 
+    def __reduce__(self) -> tuple[type[ClipSegSegmenter], tuple[ClipSegSettings]]:
+        """A copy for another process is made there from the settings, as seams.Producers says."""
+        return type(self), (self.settings,)
+
     @cached_property
     def _checkpoint(self) -> Checkpoint:
         return find_checkpoint(self.settings.model, self.settings.revision)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate.presence import StateMissing, missing_state, without_state
 from annotate.rules import RULES_VERSION, look
 from annotate.seams import FrameBatch
 from datasets.knowledge_records import Identity
@@ -24,7 +25,13 @@ class PrivilegedSegmenter:
         """Nothing to load."""
 
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
-        """(M, H, W) uint8, 255 on the actors named; ValueError for a phrase the rules never say."""
+        """(M, H, W) uint8, 255 on the actors named; ValueError for a phrase the rules never say, and for one asked of a
+        frame without recorded state (annotate.presence)."""
+        for lack, named in zip(missing_state(batch), phrases, strict=True):
+            if lack and named:
+                raise StateMissing(without_state(lack, "segmenter", "cris-tiny, cris or clipseg"))
+        if not any(phrases):
+            return np.zeros((0, *batch.rgb.shape[1:3]), np.uint8)
         scene = look(batch)
         masks = np.zeros((sum(map(len, phrases)), *batch.instance.shape[1:]), np.uint8)
         place = 0

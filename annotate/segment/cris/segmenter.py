@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,14 @@ class CrisSegmenter:
             raise SemoreError(f"cris.frames is {settings.frames}, cris.phrases {settings.phrases}; both must be ≥ 1")
         self.settings = settings
         self._network: CRIS | None = None
+        self._given: CRIS | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., CrisSegmenter], tuple[Any, ...]]:
+        """A copy for another process is made there from the settings, as seams.Producers says; only a network that
+        came from no file has to travel."""
+        if self._given is not None:
+            return type(self).of, (self._given, self.settings)
+        return type(self), (self.settings,)
 
     @classmethod
     def of(cls, network: CRIS, settings: CrisSettings) -> CrisSegmenter:
@@ -41,6 +50,7 @@ class CrisSegmenter:
         segmenter = cls(replace(settings, word_len=network.word_len))
         segmenter._weights = state_digest(network)
         segmenter._use(network)
+        segmenter._given = network
         return segmenter
 
     @property

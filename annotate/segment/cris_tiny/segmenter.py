@@ -43,6 +43,10 @@ class CrisTinySegmenter:
         self.settings = settings
         self._network: CrisTiny | None = None
 
+    def __reduce__(self) -> tuple[type[CrisTinySegmenter], tuple[CrisTinySettings]]:
+        """A copy for another process is made there from the settings, as seams.Producers says."""
+        return type(self), (self.settings,)
+
     @property
     def _file(self) -> Path:
         return Path(self.settings.weights).expanduser() if self.settings.weights else WEIGHTS

@@ -19,7 +19,7 @@ from datasets.settings import load_settings, run_command
 from evaluate.episodes import RunCourse, evaluate_courses
 from evaluate.policies import POLICIES
 from evaluate.table import differences, failures, results
-from evaluate.video import film
+from evaluate.video import film, noted
 from train.settings import run_folder
 
 
@@ -109,7 +109,7 @@ def main() -> None:
             console.print(failed, highlight=False)
     console.print(_mask_line(folder), highlight=False)
     video = folder / f"{everything[0].scenario}-{everything[0].weather}-{first}{elsewhere}.mp4"
-    if settings.video and not video.exists():
+    if settings.video and not (video.exists() and noted(courses[0].policy_digest, video)):
         film(courses[0], first, video)
     print(f"every episode: {table}" + (f"; video: {video}" if settings.video else ""))
     print(f"next: `.venv/bin/python -m evaluate.compare {folder} …` sets it beside other runs")

@@ -62,15 +62,13 @@ class BlindCourse:
     scenario: str
     weather: str = ""
     together: int = TOGETHER
+    policy_digest: str = ""  # the file's name holds the world's version
 
     def envs(self, count: int) -> list[DrivingEnv]:
         return [DrivingEnv(self.scenario, self.weather, size=SIZE, camera=SIZE) for _ in range(count)]
 
     def policy(self, name: str) -> Policy:
         return make_policy(name)
-
-    def outdated(self, rows: Path) -> bool:
-        return False  # the file's name holds the world's version
 
 
 def rewards(rows: Sequence[Row], kind: str) -> list[float]:

@@ -103,8 +103,8 @@ def main() -> None:
     for scenario, weather in dict.fromkeys((row.scenario, row.weather) for row in everything):
         rows = [row for row in everything if (row.scenario, row.weather) == (scenario, weather)]
         console.print(results(rows, f"{folder}: {scenario}, {weather}, {settings.episodes} test seeds"))
-        if "trained" in settings.policies and settings.episodes > 1:
-            console.print(differences(rows))
+        if "trained" in settings.policies and settings.episodes > 1 and (compared := differences(rows)):
+            console.print(compared)
         if failed := failures(rows):
             console.print(failed, highlight=False)
     console.print(_mask_line(folder), highlight=False)

@@ -28,11 +28,6 @@ class Estimate:
     low: float
     high: float
 
-    @property
-    def verdict(self) -> str:
-        """Of a difference (design.md §7.4): ahead, behind or undecided, by which side of 0 the interval lies on."""
-        return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
-
 
 class Statistic(Protocol):
     """A number for each row of values that may hold NaN."""
@@ -69,7 +64,7 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
-    """Estimate of ours − theirs over the same seeds in the same order; `low` > 0 means ahead."""
+    """Estimate of ours − theirs over the same seeds in the same order."""
     if len(ours) != len(theirs):
         raise ValueError(f"paired episodes must be equally many, got {len(ours)} and {len(theirs)}")
     return estimate(np.subtract(ours, theirs).tolist(), seed)

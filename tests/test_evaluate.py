@@ -19,6 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_moments import moment
+from verdict_words import said
 
 from collect.behaviour import load_view
 from collect.driving import DrivingEnv
@@ -176,10 +177,11 @@ def a_row(policy: str = "trained", seed: int = SEEDS[0], reward: float = 1.0, **
 
 
 def test_verdicts_of_the_table():
-    rows = [a_row("trained", seed, 10.0 + seed % 7) for seed in SEEDS]
-    rows += [a_row("random", seed, 1.0 + seed % 7) for seed in SEEDS]
-    rows += [a_row("driver", seed, 30.0 + seed % 3) for seed in SEEDS]
-    rows += [a_row("untrained", seed, 10.0 + (seed % 7) + (-1) ** seed) for seed in SEEDS]
+    seeds = range(50)
+    rows = [a_row("trained", seed, 10.0 + seed % 7) for seed in seeds]
+    rows += [a_row("random", seed, 1.0 + seed % 7) for seed in seeds]
+    rows += [a_row("driver", seed, 30.0 + seed % 3) for seed in seeds]
+    rows += [a_row("untrained", seed, 10.0 + (seed % 7) + (-1) ** seed) for seed in seeds]
     columns = [list(column.cells) for column in differences(rows).columns]
     assert columns[0] == ["random", "driver", "untrained"]
     assert columns[1][0] == "+9.0"
@@ -187,7 +189,10 @@ def test_verdicts_of_the_table():
     assert columns[4] == ["1.00", "0.00", "0.50"]
     shown = [list(column.cells) for column in results(rows, "title").columns]
     assert shown[0] == ["trained", "random", "driver", "untrained"]
-    assert shown[-1] == ["success 10"] * 4
+    assert shown[-1] == ["success 50"] * 4
+    fewer = differences([row for row in rows if row.seed])
+    assert set(fewer.columns[3].cells) == {"no verdict: 49 of 50 test seeds"}
+    assert differences([row for row in rows if row.policy == "trained"]) is None
 
 
 def test_rows_survive_the_file(tmp_path):
@@ -506,6 +511,7 @@ def test_the_command_line(run, jobs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", words)
     command.main()
     shown = capsys.readouterr().out
+    assert said(shown) == []
     for part in ("trained", "random", "paired differences", "student mask: AUC 0.900", "healthy", "evaluation.csv"):
         assert part in shown
     assert len(read_rows(run / "evaluation.csv")) == 4
@@ -519,6 +525,9 @@ def test_the_command_line(run, jobs, tmp_path, monkeypatch, capsys):
     assert len(jobs) == 6  # JayWalk in its own weather is there
     assert len(read_rows(run / "evaluation.csv")) == 16
     assert "run: HighWay, midnight, 2 test seeds" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(sys, "argv", [*words, "--policies", "[trained]"])
+    command.main()
+    assert "paired differences" not in capsys.readouterr().out  # one policy has nobody to differ from
     for extra, word in (
         (["--policies", "[pilot]"], "pilot"),
         (["--episodes", "0"], "episodes 0"),

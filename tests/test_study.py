@@ -91,7 +91,7 @@ def make_finished(each: Planned, reward: float = 1.0) -> None:
     write_json(folder / "settings.json", {"settings": as_dict(settings), "identity": identity})
     summary = {
         "method": settings.method, "seed": settings.seed, "updates": 60, "best_update": 30, "seconds": 5.0,
-        "best_validation_reward": reward, "student_mask": None, "weights_sha256": "ab",
+        "best_validation_reward": reward, "student_mask": None, "weights_sha256": "ab", "rollouts": "f",
     }  # fmt: skip
     write_json(folder / "summary.json", summary)
     (folder / "metrics.csv").write_text("update,metric,value\n30,replay/offered,9\n30,validation/reward,1.0\n")

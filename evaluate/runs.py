@@ -57,7 +57,7 @@ def read_run(folder: Path) -> Run:
     rewards, offered = logged.get("validation/reward", {}), logged.get("replay/offered", {})
     curve = tuple((update, int(offered.get(update, 0)), reward) for update, reward in sorted(rewards.items()))
     seed, settings = int(summary["seed"]), dict(flat(read_json(folder / "settings.json")["settings"]))
-    equal = trained(seed, int(summary["updates"]), summary["rollouts"], settings)
+    equal = trained(seed, int(summary["updates"]), summary.get("rollouts", "unknown"), settings)
     run = Run(folder.name, summary["method"], seed, curve, tuple(read_rows(folder / "evaluation.csv")), equal)
     if not run.episodes:
         raise SemoreError(f"{folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it")

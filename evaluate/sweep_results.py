@@ -39,7 +39,8 @@ class Result:
     @property
     def trained(self) -> Trained:
         """What other runs must be equal in; all that a sweep changes on purpose is in the point."""
-        return trained(self.seed, self.summary["updates"], self.summary["rollouts"], dict(self.point.settings))
+        rollouts = self.summary.get("rollouts", "unknown")
+        return trained(self.seed, self.summary["updates"], rollouts, dict(self.point.settings))
 
 
 def by_point(results: Sequence[Result]) -> dict[Point, list[Result]]:

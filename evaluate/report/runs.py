@@ -69,7 +69,7 @@ class Run:
     @property
     def trained(self) -> Trained:
         """What other runs must be equal in."""
-        return trained(self.seed, int(self.summary["updates"]), self.summary["rollouts"], self.settings)
+        return trained(self.seed, int(self.summary["updates"]), self.summary.get("rollouts", "unknown"), self.settings)
 
     @cached_property
     def trained_as(self) -> dict[str, str]:

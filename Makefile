@@ -136,7 +136,7 @@ compare: setup
 	@$(run) evaluate.compare $(addprefix runs/,$(runs)) $(ARGS)
 
 view: setup
-	@$(run) evaluate.view $(common) $(call option,recorded,rollouts) $(call option,KNOWLEDGE,knowledge) $(call option,EPISODE,episode) $(ARGS)
+	@$(run) evaluate.view $(common) $(call option,recorded,rollouts) $(knowledge) $(call option,EPISODE,episode) $(ARGS)
 
 counterfactual: setup
 	@$(run) evaluate.counterfactual $(common) $(call option,named,run) $(seeds) $(cluster) $(ARGS)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from datasets.default_set import DESCRIBER, SEGMENTER, set_name
 from datasets.errors import SemoreError
 from datasets.knowledge_merge import Merge
 from datasets.rollouts import rollouts_path
@@ -114,9 +115,9 @@ class CrisTinySettings:
 class ProducerSettings:
     """Describer, segmenter and judge, and what each needs to know."""
 
-    describer: str = "privileged"
+    describer: str = DESCRIBER
     """Names the key objects of a frame: privileged (rules over the simulator's state), qwen2-vl, endpoint."""
-    segmenter: str = "cris-tiny"
+    segmenter: str = SEGMENTER
     """Finds each phrase's pixels: cris-tiny (learnt on the embedded world), privileged (the simulator's instance
     image), cris, clipseg."""
     judge: str = ""
@@ -199,5 +200,5 @@ class AnnotateSettings(Extent, CrewSettings, ProducerSettings):
 
 
 def default_knowledge(producers: ProducerSettings) -> str:
-    """The knowledge set's name when none is given: <describer>-<segmenter>, once when they are called the same."""
-    return "-".join(dict.fromkeys((producers.describer, producers.segmenter)))
+    """The knowledge set's name when none is given (datasets.default_set)."""
+    return set_name(producers.describer, producers.segmenter)

@@ -76,16 +76,17 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def read_csv(path: Path, kind: type[Row], remedy: str) -> list[Row]:
-    """Rows as a dataclass of texts and numbers; none when there is no file. Columns of fields with a default may all be
-    missing, as in files of earlier versions; SemoreError with the remedy when any other are, or are too many."""
+    """Rows as a dataclass of texts and numbers; none when there is no file. The last columns may be missing
+    where their fields have defaults, as in files of earlier versions; SemoreError with the remedy when others are
+    missing, or there are too many."""
     if not path.exists():
         return []
     known = fields(kind)  # type: ignore[arg-type]
     types = {each.name: {"str": str, "int": int, "float": float}[str(each.type)] for each in known}
-    needed = [each.name for each in known if each.default is MISSING]
+    needed = sum(each.default is MISSING for each in known)
     with open(path, newline="", encoding="utf-8") as handle:
         reader = csv.DictReader(handle)
-        if reader.fieldnames not in (list(types), needed):
+        if reader.fieldnames not in [list(types)[:count] for count in range(needed, len(types) + 1)]:
             raise SemoreError(f"{path}: columns {reader.fieldnames}, expected {list(types)}; {remedy}")
         return [kind(**{name: types[name](value) for name, value in line.items()}) for line in reader]
 

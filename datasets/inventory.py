@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.default_set import default_set
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, set_names
 from datasets.knowledge_records import INVALID
@@ -72,17 +73,24 @@ def knowledge_sets(data: str) -> list[KnowledgeSet]:
     return [open_set(cache, name) for name in names] if cache else []
 
 
-def choose_set(data: str, name: str, episodes: Sequence[Episode]) -> KnowledgeSet | None:
-    """The knowledge set `name`; "": the one that covers most of the episodes' decision frames, None when none covers
-    any; "none": None. SemoreError naming the sets that exist for another name."""
+def choose_set(data: str, name: str, episodes: Sequence[Episode], preset: str = "laptop") -> KnowledgeSet | None:
+    """The knowledge set `name`; "none": None. "": of those with masks of any of the episodes' decision frames the one
+    that `annotate` makes by default under the preset, else the only one, None when there is none. SemoreError naming
+    the choices when there are several and no default, or for a name that no set has."""
     if name == "none":
         return None
     if name:
         return open_set(Path(data) / "knowledge", name)
     sets = knowledge_sets(data)
     footage = [Footage.of(episodes)] if sets else []
-    best = max(((coverage(each, footage).masks, each.name, each) for each in sets), default=None)
-    return best[2] if best is not None and best[0] > 0 else None
+    covering = {each.name: each for each in sets if coverage(each, footage).masks > 0}
+    default = default_set(preset)
+    if len(covering) > 1 and default not in covering:
+        raise SemoreError(
+            f"{data}/knowledge: several knowledge sets cover these episodes: {', '.join(covering)}; none of them is "
+            f"the default ({default}); choose one with --knowledge, or none with --knowledge none"
+        )
+    return covering.get(default) or next(iter(covering.values()), None)
 
 
 def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory:

@@ -29,7 +29,8 @@ class Export(CacheCommand):
     episode: str = ""
     """Only this episode; default all, for rerun the first."""
     knowledge: str = ""
-    """Knowledge set whose masks go along; default the one that covers most frames, `none` for none."""
+    """Knowledge set whose masks go along, `none` for none; default, of those with masks of these frames, the one that
+    `annotate` makes by default, else the only one."""
 
     def execute(self) -> int:
         """Write it."""
@@ -40,10 +41,11 @@ class Export(CacheCommand):
             raise SemoreError(f"{folder} has no episode to export; run `make collect` first")
         knowledge = choose_set(self.data, self.knowledge, episodes)
         written, hint = self._write(folder, episodes, knowledge)
-        masks = f"with the masks of {knowledge.name}" if knowledge else "without masks: no knowledge set covers them"
-        masks = "without masks, as asked" if self.knowledge == "none" else masks
+        masks = "without masks, as asked" if self.knowledge == "none" else "without masks: no knowledge set covers them"
+        masks = f"with the masks of knowledge set {knowledge.name}" if knowledge else masks
         lines = [f"{folder}: {len(episodes)} episodes written to {written}, {masks}", f"next: {hint}"]
-        self.show({"written": str(written), "episodes": len(episodes)}, lines)
+        taken = knowledge.name if knowledge else None
+        self.show({"written": str(written), "episodes": len(episodes), "knowledge": taken}, lines)
         return 0
 
     def _write(self, folder: Path, episodes: list[Episode], knowledge: KnowledgeSet | None) -> tuple[Path, str]:

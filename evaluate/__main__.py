@@ -19,7 +19,7 @@ from datasets.settings import load_settings, run_command
 from evaluate.episodes import RunCourse, evaluate_courses
 from evaluate.policies import POLICIES
 from evaluate.table import differences, failures, results
-from evaluate.video import film
+from evaluate.video import film, noted
 from train.settings import run_folder
 
 
@@ -103,13 +103,13 @@ def main() -> None:
     for scenario, weather in dict.fromkeys((row.scenario, row.weather) for row in everything):
         rows = [row for row in everything if (row.scenario, row.weather) == (scenario, weather)]
         console.print(results(rows, f"{folder}: {scenario}, {weather}, {settings.episodes} test seeds"))
-        if "trained" in settings.policies and settings.episodes > 1:
-            console.print(differences(rows))
+        if "trained" in settings.policies and settings.episodes > 1 and (compared := differences(rows)):
+            console.print(compared)
         if failed := failures(rows):
             console.print(failed, highlight=False)
     console.print(_mask_line(folder), highlight=False)
     video = folder / f"{everything[0].scenario}-{everything[0].weather}-{first}{elsewhere}.mp4"
-    if settings.video and not video.exists():
+    if settings.video and not (video.exists() and noted(courses[0].policy_digest, video)):
         film(courses[0], first, video)
     print(f"every episode: {table}" + (f"; video: {video}" if settings.video else ""))
     print(f"next: `.venv/bin/python -m evaluate.compare {folder} …` sets it beside other runs")

@@ -1,4 +1,5 @@
-"""Several runs in one table, in the form the field prints it and with the published row beside, and who is ahead.
+"""Several runs in one table, in the form the field prints it and with the published row beside, and how far
+the first method is from each other one.
 
 `python -m evaluate.compare RUN RUN …`: folders of evaluated runs. Those that differ in `-seed<n>` only are the training
 seeds of one method."""
@@ -11,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from datasets.settings import run_command
+from evaluate.claims import in_words, lacking
 from evaluate.episodes import FAILED, Row, driven
 from evaluate.policies import EYELESS, UNTAUGHT
 from evaluate.runs import Run, by_method, read_run, shared_cells, shared_seeds, values
@@ -39,7 +42,7 @@ class Published(NamedTuple):
 
 PAPER: Final[Mapping[str, Published]] = {"JayWalk": Published("201 ± 54", "233 ± 66", "2043 ± 98")}
 """What is known of Semore's published results (method.md §1), by scenario. They were driven in CARLA, with Unreal's
-pictures: no embedded run can be ahead of them or behind."""
+pictures: no embedded run can be compared with them."""
 
 
 def paper_form(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
@@ -67,7 +70,8 @@ def paper_form(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
 
 def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
     """Test reward: mean ± std over pooled episodes, IQM, their intervals over training seeds and episodes, the training
-    seeds' means and their std, and the first method against each other one, paired by test episode."""
+    seeds' means and their std, and the first method against each other one, paired by test episode, with a verdict or
+    what it lacks."""
     (first, leaders), *_ = groups.items()
     against = f"{first} minus it"
     columns = ("method", "reward", "95% interval", "IQM", "95% interval", against, f"P({first} more)", "each seed")
@@ -79,9 +83,12 @@ def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
         seeds = ", ".join(f"{run.seed}: {own:.0f}" for run, own in zip(runs, mean(rewards, 1), strict=True))
         compared = ["", ""]
         if name != first:
+            paired = int((~(np.isnan(ours).any(0) | np.isnan(rewards).any(0))).sum())
+            lacks = lacking(paired, [run.trained for run in leaders], [run.trained for run in runs])
             difference, chance = difference_across_runs(ours, rewards), probability_of_improvement(ours, rewards)
             compared = [
-                f"{difference.mean:+.0f} ({difference.low:+.0f} … {difference.high:+.0f}): {difference.verdict}",
+                f"{difference.mean:+.0f} ({difference.low:+.0f} … {difference.high:+.0f}): "
+                + in_words(difference, lacks),
                 f"{chance.mean:.2f} ({chance.low:.2f} … {chance.high:.2f})",
             ]
         table.add_row(

@@ -81,7 +81,8 @@ def acting(settings: CounterfactualSettings) -> None:
     )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(results(rows, f"{folder}: {trained.scenario}, {settings.episodes} {settings.split} episodes"))
-    console.print(differences(rows))
+    if compared := differences(rows):
+        console.print(compared)
     for line in (failures(rows), attention_gates(folder)):
         if line:
             console.print(line, highlight=False)

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import groupby, product
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,7 +23,7 @@ from collect.episodes import ATTEMPTS, drive
 from collect.scenarios import scenario_and_weather
 from collect.simulator import EpisodeLost, make_simulator
 from datasets.errors import SemoreError
-from datasets.files import read_csv, write_csv
+from datasets.files import digest16, read_csv, write_csv
 from datasets.orphans import die_with_parent
 from datasets.progress import meter
 from datasets.schema import RECORDING_SIZE
@@ -41,8 +41,8 @@ FAILED: Final = (SIMULATOR_FAILED, "carla_bug")
 
 @dataclass(frozen=True)
 class Row:
-    """One episode of evaluation.csv; units as in collect.driving.EpisodeMetrics. Files from before `wall_time` and
-    `renderer` can be read."""
+    """One episode of evaluation.csv; units as in collect.driving.EpisodeMetrics. Files from before the columns with a
+    default can be read."""
 
     policy: str
     scenario: str
@@ -60,6 +60,8 @@ class Row:
     """Seconds from its reset to its end; episodes driven in lockstep share them. No part of what makes rows equal."""
     renderer: str = ""
     """The world and the version of its pictures; empty when unknown."""
+    policy_digest: str = ""
+    """Course.policy_digest of what was driven; empty in files from before this column, too."""
 
 
 class Course(Protocol):
@@ -81,8 +83,10 @@ class Course(Protocol):
     def together(self) -> int:
         """Episodes that are the unit of work of a process."""
 
-    def outdated(self, rows: Path) -> bool:
-        """Whether the rows saved at this path are of something that has been replaced since."""
+    @property
+    def policy_digest(self) -> str:
+        """What drives, by its content: rows with another digest are of something that has been replaced since. Empty
+        where nothing can be replaced."""
 
 
 class Job(NamedTuple):
@@ -123,8 +127,11 @@ class RunCourse:
     def together(self) -> int:
         return ON_A_SERVER if self.simulator == "carla" else TOGETHER
 
-    def outdated(self, rows: Path) -> bool:
-        return rows.exists() and rows.stat().st_mtime < (self.run / "policy.pt2").stat().st_mtime
+    @property
+    def policy_digest(self) -> str:
+        """Of the bytes of policy.pt2, which hold the weights and what the policy is shown. A file's time would say
+        nothing: copies and backups have older and newer ones."""
+        return digest16((self.run / "policy.pt2").read_bytes()).hex()
 
 
 def evaluate_policies(
@@ -140,12 +147,15 @@ def evaluate_courses(
     """Drive whatever (course, policy, seed) is not yet in the CSV at `path`, or failed with its simulator; returns the
     wanted rows by course, policy and seed. With 0 `workers` this process drives by itself.
 
-    Rows are saved after every few episodes, so an interrupted evaluation goes on where it stopped. SemoreError when a
-    worker process dies.
+    Rows that are not of the courses' present `policy_digest` do not count, and the first new ones replace them. Rows
+    are saved after every few episodes, so an interrupted evaluation goes on where it stopped. SemoreError when a worker
+    process dies.
     """
     cells = {_cell(course): course for course in courses}
-    kept = [] if any(course.outdated(path) for course in courses) else read_rows(path)
-    rows = {_key(row): row for row in kept}
+    saved, present = read_rows(path), {course.policy_digest for course in courses}
+    rows = {_key(row): row for row in saved if row.policy_digest in present}
+    if stale := sum(row.policy_digest not in present for row in saved):
+        print(f"{path}: {stale} episodes are of another policy, or do not say of which: what is wanted is driven anew")
     others = [key for key in rows if key[:2] not in cells]
     done = {key for key, row in rows.items() if row.ending != SIMULATOR_FAILED}
     jobs: list[Job] = []
@@ -230,9 +240,11 @@ def _drive_parts(course: Course, policy: str, parts: Sequence[Sequence[int]]) ->
         envs = course.envs(max(map(len, parts)))
         for env in envs:
             stack.callback(env.close)
+        digest = course.policy_digest  # before the policy is read: if it is replaced meanwhile, no row is believed
         actor = course.policy(policy)
         for seeds in parts:
-            yield _rows(course, policy, seeds, envs, actor)
+            rows = _rows(course, policy, seeds, envs, actor)
+            yield [replace(row, policy_digest=digest) for row in rows]
 
 
 def _rows(course: Course, policy: str, seeds: Sequence[int], envs: Sequence[DrivingEnv], actor: Policy) -> list[Row]:

@@ -1,5 +1,5 @@
-"""Does a scenario need eyes? Drives the rule-based driver and everything blind over the same seeds, and prints who is
-ahead.
+"""Does a scenario need eyes? Drives the rule-based driver and everything blind over the same seeds, and prints by how
+much it differs.
 
 Blind are: full throttle, the best of a grid of constant actions (picked in hindsight), random actions, and the driver
 when it ignores all actors. One drive serves both rewards: they differ in the weight of the impulses only
@@ -27,6 +27,7 @@ from datasets.files import atomic_file
 from datasets.reward import IMPULSE_WEIGHT
 from datasets.schema import SEED_SPLITS
 from datasets.settings import run_command
+from evaluate.claims import in_words, lacking
 from evaluate.episodes import TOGETHER, Row, by_policy, evaluate_policies
 from evaluate.statistics import estimate, paired_difference
 
@@ -62,15 +63,13 @@ class BlindCourse:
     scenario: str
     weather: str = ""
     together: int = TOGETHER
+    policy_digest: str = ""  # the file's name holds the world's version
 
     def envs(self, count: int) -> list[DrivingEnv]:
         return [DrivingEnv(self.scenario, self.weather, size=SIZE, camera=SIZE) for _ in range(count)]
 
     def policy(self, name: str) -> Policy:
         return make_policy(name)
-
-    def outdated(self, rows: Path) -> bool:
-        return False  # the file's name holds the world's version
 
 
 def rewards(rows: Sequence[Row], kind: str) -> list[float]:
@@ -89,15 +88,15 @@ def comparison(rows: Sequence[Row], kind: str) -> list[tuple[str, str, str, str,
     for name in ("driver", "blind_driver", "full_throttle", best, "random"):
         own = rewards(groups[name], kind)
         about = estimate(own)
-        difference, verdict = "", ""
+        difference, told = "", ""
         if name != "driver":
             paired = paired_difference(driver, own)
             difference = f"{paired.mean:+.0f} ({paired.low:+.0f} … {paired.high:+.0f})"
-            verdict = paired.verdict
+            told = in_words(paired, lacking(len(own)))
         endings = sorted(Counter(row.ending for row in groups[name]).items())
         counts = ", ".join(f"{ending} {count}" for ending, count in endings)
         label = f"{name} (best of {len(CONSTANTS)})" if name == best else name
-        table.append((label, f"{about.mean:.0f} ± {about.std:.0f}", difference, verdict, counts))
+        table.append((label, f"{about.mean:.0f} ± {about.std:.0f}", difference, told, counts))
     return table
 
 
@@ -116,12 +115,12 @@ def main() -> None:
         "A scenario shows something about seeing only where nobody gets far without it. The rule-based driver sees the",
         "simulator's state. Against it stand, on the same test seeds: the same driver when it ignores all actors",
         f"(`blind_driver`), full throttle, the best of {len(CONSTANTS)} constant actions (steering and pedal, picked",
-        "in hindsight for each row), and random actions. `published` and `safety` are the two rewards. Ahead: the 95 %",
-        "bootstrap interval of the paired difference lies above 0.",
+        "in hindsight for each row), and random actions. `published` and `safety` are the two rewards. Verdicts go by",
+        "where the 95 % bootstrap interval of the paired difference lies.",
         "",
         f"Embedded world, version {version}, {settings.episodes} test seeds. Written by `make eyes`.",
         "",
-        "| scenario | reward | policy | episode reward | driver − policy | driver is | endings |",
+        "| scenario | reward | policy | episode reward | driver − policy | the driver is | endings |",
         "|---|---|---|---|---|---|---|",
     ]
     for scenario in settings.scenarios:

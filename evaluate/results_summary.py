@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
+from evaluate.claims import NONE, in_words, verdict
 from evaluate.results_files import Results, RunRecord
-from evaluate.results_tables import EMPTY, NAMES, TABLES, Group, difference, groups_of, markdown, paired, world_groups
+from evaluate.results_tables import (
+    EMPTY,
+    NAMES,
+    TABLES,
+    Group,
+    difference,
+    groups_of,
+    lacks,
+    markdown,
+    paired,
+    world_groups,
+)
 from evaluate.statistics import Estimate, Values, across_scenarios, ahead
 
 SCENARIOS: Final = {name: about for name, about in TABLES.items() if about.parts[0] == "main"}
@@ -29,13 +41,23 @@ def claim(results: Results) -> str:
         if lead is None or not others:
             continue
         best = max(others, key=_mean)
-        found = [difference(lead, rival) if rival else None for rival in (*map(groups.get, CLAIMED), best)]
-        held = all(each is not None and each.verdict == "ahead" for each in found)
-        rows.append([about.scenario, *map(_told, found), best.label, "yes" if held else "no"])
+        rivals = (*map(groups.get, CLAIMED), best)
+        found = [difference(lead, rival) if rival else None for rival in rivals]
+        rows.append([about.scenario, *map(_told, found), best.label, _holds(lead, rivals)])
     if not rows:
         return EMPTY
     names = [f"Semore − {name} (95 %)" for name in (*CLAIMED, "the best other")]
-    return markdown(("scenario", *names, "the best other", "ahead of all three"), rows)
+    return markdown(("scenario", *names, "the best other", "the claim holds"), rows)
+
+
+def _holds(lead: Group, rivals: Sequence[Group | None]) -> str:
+    """yes: the lead is ahead of every rival; else no, or what the answer lacks."""
+    there = [rival for rival in rivals if rival]
+    if lack := tuple(dict.fromkeys(words for rival in there for words in lacks(lead, rival))):
+        return f"{NONE}: {', '.join(lack)}"
+    found = [difference(lead, rival) for rival in there]
+    held = len(there) == len(rivals) and all(each and verdict(each, ()) == "ahead" for each in found)
+    return "yes" if held else "no"
 
 
 def scores(results: Results) -> str:
@@ -53,7 +75,7 @@ def scores(results: Results) -> str:
     rows = [list(_score_row(label, groups, lead, units)) for label, groups in whole.items()]
     header = (
         "", *(about.scenario for about in SCENARIOS.values()), "all", "95 % interval", "Semore minus it",
-        "95 % interval", "verdict", "chance that Semore is better", "95 % interval",
+        "95 % interval", "verdict", "chance that Semore has more", "95 % interval",
     )  # fmt: skip
     return markdown(header, rows)
 
@@ -80,7 +102,8 @@ def _score_row(
     lead_by, chance = across_scenarios(pairs), across_scenarios(pairs, ahead)
     yield f"{lead_by.mean:+.2f}"
     yield f"{lead_by.low:+.2f} … {lead_by.high:+.2f}"
-    yield lead_by.verdict
+    lack = dict.fromkeys(words for name in groups for words in lacks(lead[name], groups[name]))
+    yield in_words(lead_by, tuple(lack))
     yield f"{chance.mean:.0%}"
     yield f"{chance.low:.0%} … {chance.high:.0%}"
 
@@ -115,4 +138,4 @@ def _mean(group: Group) -> float:
 
 
 def _told(found: Estimate | None) -> str:
-    return f"{found.mean:+.0f} ({found.low:+.0f} … {found.high:+.0f}) {found.verdict}" if found else ""
+    return f"{found.mean:+.0f} ({found.low:+.0f} … {found.high:+.0f})" if found else ""

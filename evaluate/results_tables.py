@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from evaluate.claims import Trained, in_words, lacking, trained
 from evaluate.episodes import FAILED
 from evaluate.results_files import WORLD, Episode, Results, RunRecord
 from evaluate.statistics import Estimate, Values, across_runs, difference_across_runs, mean
@@ -156,9 +157,28 @@ def difference(leader: Group, other: Group) -> Estimate | None:
     return difference_across_runs(*both) if both else None
 
 
-def _told(found: Estimate | None) -> tuple[str, str, str]:
-    """Mean, interval and verdict of a difference; empty when there is none."""
-    return (f"{found.mean:+.0f}", f"{found.low:+.0f} … {found.high:+.0f}", found.verdict) if found else ("", "", "")
+def lacks(leader: Group, other: Group) -> tuple[str, ...]:
+    """What a verdict on their difference lacks."""
+    both = paired(leader, other)
+    whole = int((~(np.isnan(both[0]).any(0) | np.isnan(both[1]).any(0))).sum()) if both else 0
+    seeds = {*train_seeds(leader)} & {*train_seeds(other)} or {*train_seeds(leader)}
+    return lacking(
+        whole, *([_trained(each) for each in group.records if each.train_seed in seeds] for group in (leader, other))
+    )
+
+
+def _trained(record: RunRecord) -> Trained:
+    """A study's runs of a scenario learn from the same recordings; what else is unequal stands in `changes`."""
+    changes = dict(change.partition("=")[::2] for change in record.changes.split("; "))
+    return trained(record.train_seed, record.updates, record.scenario, {"reward": record.reward} | changes)
+
+
+def _told(leader: Group, other: Group) -> tuple[str, str, str]:
+    """Mean, interval and verdict of a difference, or what it lacks; empty when there is none."""
+    found = difference(leader, other)
+    if not found:
+        return "", "", ""
+    return f"{found.mean:+.0f}", f"{found.low:+.0f} … {found.high:+.0f}", in_words(found, lacks(leader, other))
 
 
 def _row(group: Group, leader: Group | None) -> list[str]:
@@ -176,7 +196,7 @@ def _row(group: Group, leader: Group | None) -> list[str]:
         (f"{len(seeds)} × " if by_run else "") + f"{matrix.shape[1]}" + (f" ({failed} failed)" if failed else ""),
         f"{pooled.mean:.0f} ± {pooled.std:.0f}",
         f"{pooled.low:.0f} … {pooled.high:.0f}",
-        *_told(difference(leader, group) if leader and not group.leads else None),
+        *(_told(leader, group) if leader and not group.leads else ("", "", "")),
         ", ".join(f"{value:.0f}" for value in mean(matrix, 1)) if by_run else "",
         f"{_mean(counted, lambda each: each.distance):.0f}",
         f"{_mean(counted, lambda each: each.crash_intensity):.0f}",

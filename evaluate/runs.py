@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from datasets.errors import SemoreError
 from datasets.files import read_json
+from datasets.settings import flat
+from evaluate.claims import Trained, trained
 from evaluate.episodes import FAILED, Row, read_rows
 from train.log import read_metrics
 
@@ -32,6 +34,8 @@ class Run:
     seed: int
     curve: tuple[tuple[int, int, float], ...]
     rows: tuple[Row, ...]
+    trained: Trained
+    """What other runs must be equal in."""
 
     @property
     def episodes(self) -> tuple[Row, ...]:
@@ -52,7 +56,9 @@ def read_run(folder: Path) -> Run:
     logged = metrics_of(folder)
     rewards, offered = logged.get("validation/reward", {}), logged.get("replay/offered", {})
     curve = tuple((update, int(offered.get(update, 0)), reward) for update, reward in sorted(rewards.items()))
-    run = Run(folder.name, summary["method"], int(summary["seed"]), curve, tuple(read_rows(folder / "evaluation.csv")))
+    seed, settings = int(summary["seed"]), dict(flat(read_json(folder / "settings.json")["settings"]))
+    equal = trained(seed, int(summary["updates"]), summary.get("rollouts", "unknown"), settings)
+    run = Run(folder.name, summary["method"], seed, curve, tuple(read_rows(folder / "evaluation.csv")), equal)
     if not run.episodes:
         raise SemoreError(f"{folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it")
     return run

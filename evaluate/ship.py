@@ -71,8 +71,13 @@ def ship(run: Path, folder: Path, demo_seed: int = -1) -> Card:
     scenario, weather = scenario_and_weather(settings.scenario, settings.weather)
     rows = finished.within((scenario.name, weather.name)).episodes
     _check_world(run, world, rows)
-    rewards = estimate([row.reward for row in driven(rows)])
     course = RunCourse(run, scenario.name, weather.name, settings.reward, world["simulator"])
+    if any(row.policy_digest != course.policy_digest for row in rows):
+        raise SemoreError(
+            f"{run / 'evaluation.csv'} has episodes of another policy than {policy}, or that do not say of which; "
+            f"`make evaluate RUN={run.name}` drives this one"
+        )
+    rewards = estimate([row.reward for row in driven(rows)])
     saved = read_json(run / "settings.json")
     card = Card(
         scenario=scenario.name, weather=weather.name, method=finished.method, preset=Path(settings.preset).stem,

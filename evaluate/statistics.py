@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 import numpy as np
@@ -27,11 +28,6 @@ class Estimate:
     std: float
     low: float
     high: float
-
-    @property
-    def verdict(self) -> str:
-        """Of a difference (design.md §7.4): ahead, behind or undecided, by which side of 0 the interval lies on."""
-        return "ahead" if self.low > 0 else "behind" if self.high < 0 else "undecided"
 
 
 class Statistic(Protocol):
@@ -69,7 +65,7 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Estimate:
-    """Estimate of ours − theirs over the same seeds in the same order; `low` > 0 means ahead."""
+    """Estimate of ours − theirs over the same seeds in the same order."""
     if len(ours) != len(theirs):
         raise ValueError(f"paired episodes must be equally many, got {len(ours)} and {len(theirs)}")
     return estimate(np.subtract(ours, theirs).tolist(), seed)
@@ -125,10 +121,9 @@ def across_scenarios(
 ) -> Estimate:
     """The mean over scenarios of how ours compares with theirs, (training seeds, test episodes) each. The bootstrap
     draws training seeds and episodes in each scenario by itself; `std` is that of the scenarios' means."""
-    generator = np.random.default_rng(seed)
-    found = [_draws(*_pairs(*pair), compare, generator) for pair in pairs]
-    means = np.array([compared.mean() for compared, _ in found])
-    return Estimate(float(means.mean()), float(means.std()), *_interval(np.mean([drawn for _, drawn in found], 0)))
+    every = [compare(ours[:, None], theirs[None]) for ours, theirs in (_pairs(*pair) for pair in pairs)]
+    means = np.array([compared.mean() for compared in every])
+    return Estimate(float(means.mean()), float(means.std()), *_interval(np.mean(_draws(every, seed), 0)))
 
 
 def _pairs(ours: ArrayLike, theirs: ArrayLike) -> tuple[Values, Values]:
@@ -143,16 +138,27 @@ def _pairs(ours: ArrayLike, theirs: ArrayLike) -> tuple[Values, Values]:
 
 
 def _crossed(ours: Values, theirs: Values, compare: Comparison, seed: int) -> Estimate:
-    compared, drawn = _draws(ours, theirs, compare, np.random.default_rng(seed))
+    compared = compare(ours[:, None], theirs[None])
+    (drawn,) = _draws([compared], seed)
     return Estimate(float(compared.mean()), float(compared.mean((0, 1)).std()), *_interval(drawn))
 
 
-def _draws(ours: Values, theirs: Values, compare: Comparison, generator: np.random.Generator) -> tuple[Values, Values]:
-    """Every run of ours compared with every run of theirs on each episode, and the means of resamples; a resample is
-    told by how often it holds each run of either and each episode."""
-    compared = compare(ours[:, None], theirs[None])
-    often = [generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n for n in compared.shape]
-    return compared, np.einsum("bi,bj,be,ije->b", *often, compared, optimize=True)
+def _draws(every: Sequence[Values], seed: int) -> list[Values]:
+    """Of every run of ours compared with every run of theirs on each episode, scenario by scenario: the means of
+    resamples."""
+    often = _often(tuple(compared.shape for compared in every), seed, RESAMPLES)
+    return [
+        np.einsum("bi,bj,be,ije->b", *drawn, compared, optimize=True)
+        for drawn, compared in zip(often, every, strict=True)
+    ]
+
+
+@lru_cache(maxsize=8)
+def _often(shapes: tuple[tuple[int, ...], ...], seed: int, resamples: int) -> list[list[Values]]:
+    """A resample is told by how often it holds each run of either and each episode. They are kept: a page compares many
+    pairs of the same shape, and drawing takes most of the time."""
+    generator = np.random.default_rng(seed)
+    return [[generator.multinomial(n, np.full(n, 1 / n), resamples) / n for n in shape] for shape in shapes]
 
 
 def _interval(drawn: Values) -> tuple[float, float]:

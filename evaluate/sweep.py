@@ -1,4 +1,4 @@
-"""Train a run for every combination of chosen settings and seeds, drive the same episodes with all, print who is ahead:
+"""Train a run for every combination of settings and seeds, drive the same episodes with all, print how they differ:
 `python -m evaluate.sweep --vary agent.lr=3e-4,1e-3 --seeds [1,2,3]`. The same command goes on after a stop."""
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from datasets.files import atomic_file, write_csv
+from evaluate.claims import Trained, in_words, lacking, trained
 from evaluate.episodes import Row, driven
 from evaluate.statistics import Values, across_runs, difference_across_runs, iqm, mean, std_of_runs
 from evaluate.sweep_points import Point
@@ -35,6 +36,12 @@ class Result:
     rows: Sequence[Row]
     summary: Mapping[str, Any]
 
+    @property
+    def trained(self) -> Trained:
+        """What other runs must be equal in; all that a sweep changes on purpose is in the point."""
+        rollouts = self.summary.get("rollouts", "unknown")
+        return trained(self.seed, self.summary["updates"], rollouts, dict(self.point.settings))
+
 
 def by_point(results: Sequence[Result]) -> dict[Point, list[Result]]:
     """In order of first appearance."""
@@ -54,7 +61,8 @@ def values(results: Sequence[Result], metric: str = "reward") -> Values:
 def records(results: Sequence[Result]) -> list[dict[str, Any]]:
     """A record for each point: its settings, and the reward's statistics; differences are to the first point."""
     groups = by_point(results)
-    reference = values(next(iter(groups.values())))
+    first = next(iter(groups.values()))
+    reference = values(first)
     found = []
     for place, (point, own) in enumerate(groups.items()):
         rewards = values(own)
@@ -66,9 +74,11 @@ def records(results: Sequence[Result]) -> list[dict[str, Any]]:
         }  # fmt: skip
         if place:
             difference = difference_across_runs(rewards, reference)
+            paired = int((~(np.isnan(rewards).any(0) | np.isnan(reference).any(0))).sum())
+            lacks = lacking(paired, [run.trained for run in own], [run.trained for run in first])
             record |= {
                 "difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high,
-                "verdict": difference.verdict,
+                "verdict": in_words(difference, lacks),
             }  # fmt: skip
         else:
             record |= {"difference": "", "difference_low": "", "difference_high": "", "verdict": "the reference"}

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from rich.table import Table
 
+from evaluate.claims import in_words, lacking
 from evaluate.episodes import FAILED, SIMULATOR_FAILED, Row, by_policy, driven
 from evaluate.statistics import estimate, iqm, paired_difference, probability_of_improvement
 
@@ -71,9 +72,9 @@ def results(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
-def differences(rows: Sequence[Row]) -> Table:
-    """Reward of the trained policy minus each other one on the test seeds both have driven, and how often it has more:
-    ahead when the difference's interval is above 0."""
+def differences(rows: Sequence[Row]) -> Table | None:
+    """Reward of the trained policy minus each other one on the test seeds both have driven, and how often it has more;
+    None when there is no other one. Verdicts are of this policy as it is, not of its method: one training run."""
     groups = by_policy(rows)
     table = Table(
         "trained minus",
@@ -82,7 +83,7 @@ def differences(rows: Sequence[Row]) -> Table:
         "verdict",
         "P(more reward)",
         "95% interval",
-        title="paired differences",
+        title="paired differences of this one policy",
     )
     for policy, own in groups.items():
         pairs = paired(groups["trained"], own)
@@ -93,11 +94,11 @@ def differences(rows: Sequence[Row]) -> Table:
             policy,
             f"{difference.mean:+.1f}",
             f"{difference.low:+.1f} … {difference.high:+.1f}",
-            difference.verdict,
+            in_words(difference, lacking(len(pairs[0]))),
             f"{chance.mean:.2f}",
             f"{chance.low:.2f} … {chance.high:.2f}",
         )
-    return table
+    return table if table.row_count else None
 
 
 def failures(rows: Sequence[Row]) -> str:

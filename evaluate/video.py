@@ -10,7 +10,7 @@ import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import atomic_file
+from datasets.files import atomic_file, read_json, write_json
 from evaluate.episodes import RunCourse
 from evaluate.moments import Moment, record, teaches_mask
 from evaluate.overlay import compose
@@ -37,10 +37,26 @@ def save(pictures: Iterable[NDArray[np.uint8]], path: Path, fps: float) -> None:
 
 
 def film(course: RunCourse, seed: int, path: Path) -> int:
-    """Drive `seed` with the trained policy and write an mp4 that plays in real time; returns the number of pictures."""
+    """Drive `seed` with the trained policy and write an mp4 that plays in real time, and notes beside it; returns the
+    number of pictures."""
+    digest = course.policy_digest  # before the policy is read: if it is replaced meanwhile, the film is not believed
     moments = record(course, seed, teaches_mask(course.run))
     save(compose(moments), path, frame_rate(moments))
+    note(digest, path, moments[-1].metrics)
     return len(moments)
+
+
+def note(policy_digest: str, film: Path, metrics: dict[str, Any]) -> None:
+    """Write beside a film which policy it is of, and the episode's totals."""
+    write_json(film.with_suffix(".json"), {"policy_digest": policy_digest, "metrics": metrics})
+
+
+def noted(policy_digest: str, film: Path) -> dict[str, Any] | None:
+    """The totals of the episode, None when there are no notes beside the film, or they are of another policy. Notes
+    from before they named the policy are none."""
+    notes = film.with_suffix(".json")
+    found: dict[str, Any] = read_json(notes) if notes.exists() else {}
+    return found["metrics"] if found.get("policy_digest") == policy_digest else None
 
 
 def frame_rate(moments: Sequence[Moment]) -> float:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_learning import make_run
+from verdict_words import said
 
 from datasets.errors import SemoreError
-from datasets.files import write_json
-from evaluate import compare
-from evaluate.compare import paper_form
+from datasets.files import read_json, write_json
+from evaluate import compare, statistics
+from evaluate.compare import paper_form, significance
 from evaluate.episodes import SIMULATOR_FAILED, read_rows, write_rows
 from evaluate.runs import by_method, read_run, shared_cells, shared_seeds, values
 
@@ -56,7 +57,7 @@ def test_failed_episodes_are_counted_and_in_no_mean(tmp_path):
 def test_runs_of_one_method_with_other_settings_are_methods_of_their_own(tmp_path):
     folders = [make_run(tmp_path, "semore", seed, 50.0) for seed in (1, 2)]
     grey = make_run(tmp_path, "semore-grey", 1, 5.0)
-    write_json(grey / "summary.json", {"method": "semore", "seed": 1})
+    write_json(grey / "summary.json", read_json(grey / "summary.json") | {"method": "semore"})
     groups = by_method([read_run(folder) for folder in (*folders, grey)])
     assert {name: [run.name for run in runs] for name, runs in groups.items()} == {
         "semore": ["semore-seed1", "semore-seed2"],
@@ -91,4 +92,22 @@ def test_the_command_shows_a_table_for_each_shared_cell(tmp_path, monkeypatch, c
     assert "JayWalk, normal: mean ± std over pooled episodes, the 5 test seeds of all runs" in shown
     assert "HighBeam, midnight" in shown
     assert shown.count("Semore as published, in CARLA") == 1
-    assert shown.count("+40 (+40 … +40): ahead") == 2
+    assert shown.count("+40 (+40 … +40): no") == 2
+    assert said(shown) == []
+
+
+def test_who_is_ahead_is_said_of_enough_equal_runs_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 300)
+
+    def told(root: Path, seeds: int, episodes: int, **of_the_last: object) -> str:
+        root.mkdir()
+        made = [make_run(root, "semore", seed, 50.0, range(episodes)) for seed in range(seeds)]
+        made += [make_run(root, "sac", seed, 10.0, range(episodes)) for seed in range(seeds - 1)]
+        made.append(make_run(root, "sac", seeds - 1, 10.0, range(episodes), **of_the_last))
+        cell = cells(significance(by_method([read_run(folder) for folder in made])))[1][5]
+        return cell.partition(": ")[2]
+
+    assert told(tmp_path / "whole", 5, 50) == "ahead"
+    assert told(tmp_path / "few", 4, 49) == "no verdict: 49 of 50 test seeds, 4 of 5 training seeds"
+    assert told(tmp_path / "small", 5, 50, agent={"encoder": {"size": 32}}) == "no verdict: unequal size"
+    assert told(tmp_path / "other", 5, 50, schedule={"refresh_every": 0}) == "no verdict: unequal data"

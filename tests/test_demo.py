@@ -19,10 +19,11 @@ from tiny_run import TINY
 
 from collect.behaviour import load_policy
 from datasets.errors import SemoreError
-from datasets.files import write_json
+from datasets.files import digest16, write_json
 from datasets.settings import as_dict
 from evaluate import demo, ship
 from evaluate.checkpoints import Card, installed_world, open_shipped
+from evaluate.episodes import read_rows, write_rows
 from evaluate.showcase import HEIGHT, LARGE, PANEL, WIDTH, Showcase
 from train.agent import Agent
 from train.checkpoint import export_policy, save_checkpoint
@@ -42,9 +43,17 @@ def run(tmp_path_factory) -> Path:
     with torch.no_grad():
         agent.actor[-1].bias.copy_(torch.tensor([0.0, 2.0, 0.0, 0.0]))
     export_policy(agent, folder / "policy.pt2", policy_view(TINY))
+    sign(folder)
     identity = {"method": "semore", "rollouts": "r0110u75", **installed_world()}
     save_checkpoint(folder / "best.ckpt", {"identity": identity, "agent": {}})
     return folder
+
+
+def sign(folder: Path) -> None:
+    """The rows of evaluation.csv become those of the policy that is there."""
+    digest = digest16((folder / "policy.pt2").read_bytes()).hex()
+    rows = read_rows(folder / "evaluation.csv")
+    write_rows(folder / "evaluation.csv", [replace(row, policy_digest=digest) for row in rows])
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +138,17 @@ def test_the_most_eventful_of_the_clean_episodes_is_chosen(monkeypatch):
 
 def row(seed: int, ending: str):
     return ship.Row("trained", "JayWalk", "hard_high_light", seed, ending, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 500)
+
+
+def test_episodes_of_another_policy_are_no_reason_to_ship_this_one(run, tmp_path):
+    own = tmp_path / "tiny-seed7"
+    shutil.copytree(run, own)
+    torch.manual_seed(12)
+    export_policy(Agent(TINY.agent), own / "policy.pt2", policy_view(TINY))
+    with pytest.raises(SemoreError, match=r"another policy than .*policy\.pt2.*make evaluate RUN=tiny-seed7"):
+        ship.ship(own, tmp_path / "checkpoints", demo_seed=FIRST)
+    sign(own)
+    assert ship.ship(own, tmp_path / "checkpoints", demo_seed=FIRST).test.episodes == 2
 
 
 def test_a_picture_shows_camera_view_mask_motion_and_truth(made):

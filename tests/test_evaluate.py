@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sys
 from concurrent.futures import Future
 from dataclasses import asdict, fields, replace
@@ -17,6 +18,8 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_moments import moment
+from verdict_words import said
 
 from collect.behaviour import load_view
 from collect.driving import DrivingEnv
@@ -25,12 +28,13 @@ from datasets.files import write_json
 from datasets.schema import SEED_SPLITS
 from datasets.settings import as_dict
 from evaluate import __main__ as command
-from evaluate import episodes
+from evaluate import episodes, video
 from evaluate.episodes import Row, RunCourse, evaluate_courses, evaluate_policies, read_rows, write_rows
 from evaluate.policies import POLICIES, Frozen, Grey
+from evaluate.report import media
 from evaluate.statistics import estimate, paired_difference
 from evaluate.table import differences, results
-from evaluate.video import film
+from evaluate.video import film, noted
 from train.agent import Agent
 from train.agent_settings import AgentSettings
 from train.checkpoint import export_policy
@@ -42,7 +46,7 @@ from train.untrained import untrained_policy
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 
 COLUMNS = "policy,scenario,weather,seed,ending,reward,distance,crash_intensity,steer,throttle,brake,steps"
-COLUMNS += ",wall_time,renderer"
+COLUMNS += ",wall_time,renderer,policy_digest"
 SEEDS = range(SEED_SPLITS["test"].start, SEED_SPLITS["test"].start + 10)
 TRAINED = TrainSettings(
     run="run",
@@ -173,10 +177,11 @@ def a_row(policy: str = "trained", seed: int = SEEDS[0], reward: float = 1.0, **
 
 
 def test_verdicts_of_the_table():
-    rows = [a_row("trained", seed, 10.0 + seed % 7) for seed in SEEDS]
-    rows += [a_row("random", seed, 1.0 + seed % 7) for seed in SEEDS]
-    rows += [a_row("driver", seed, 30.0 + seed % 3) for seed in SEEDS]
-    rows += [a_row("untrained", seed, 10.0 + (seed % 7) + (-1) ** seed) for seed in SEEDS]
+    seeds = range(50)
+    rows = [a_row("trained", seed, 10.0 + seed % 7) for seed in seeds]
+    rows += [a_row("random", seed, 1.0 + seed % 7) for seed in seeds]
+    rows += [a_row("driver", seed, 30.0 + seed % 3) for seed in seeds]
+    rows += [a_row("untrained", seed, 10.0 + (seed % 7) + (-1) ** seed) for seed in seeds]
     columns = [list(column.cells) for column in differences(rows).columns]
     assert columns[0] == ["random", "driver", "untrained"]
     assert columns[1][0] == "+9.0"
@@ -184,7 +189,10 @@ def test_verdicts_of_the_table():
     assert columns[4] == ["1.00", "0.00", "0.50"]
     shown = [list(column.cells) for column in results(rows, "title").columns]
     assert shown[0] == ["trained", "random", "driver", "untrained"]
-    assert shown[-1] == ["success 10"] * 4
+    assert shown[-1] == ["success 50"] * 4
+    fewer = differences([row for row in rows if row.seed])
+    assert set(fewer.columns[3].cells) == {"no verdict: 49 of 50 test seeds"}
+    assert differences([row for row in rows if row.policy == "trained"]) is None
 
 
 def test_rows_survive_the_file(tmp_path):
@@ -200,18 +208,20 @@ def test_rows_survive_the_file(tmp_path):
         read_rows(tmp_path / "other.csv")
 
 
-def test_files_from_before_wall_time_and_renderer_are_read_and_go_on(run, jobs, tmp_path):
+@pytest.mark.parametrize(("missing", "last"), [(3, "steps"), (2, "wall_time"), (1, "renderer")])
+def test_files_from_before_the_last_columns_are_read_and_driven_anew_once(run, jobs, tmp_path, capsys, missing, last):
     path = tmp_path / "evaluation.csv"
     (driven,) = evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1)
-    lines = [line.rsplit(",", 2)[0] for line in path.read_text().splitlines()]
-    assert lines[0].endswith("brake,steps")
+    lines = [line.rsplit(",", missing)[0] for line in path.read_text().splitlines()]
+    assert lines[0].endswith(last)
     path.write_text("\n".join(lines) + "\n")
     (old,) = read_rows(path)
-    assert old == replace(driven, renderer="")
+    assert old == replace(driven, renderer=driven.renderer if missing == 1 else "", policy_digest="")
     jobs.clear()
-    rows = evaluate_policies(course_of(run), ("random",), SEEDS[:2], path, 1)
-    assert jobs == [("random", [SEEDS[1]])]
-    assert [row.renderer for row in read_rows(path)] == ["", driven.renderer] == [row.renderer for row in rows]
+    for _ in range(2):  # they do not say which policy they are of; the new ones do
+        assert evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1) == [driven]
+        assert jobs == [("random", [SEEDS[0]])]
+    assert "1 episodes are of another policy, or do not say of which" in capsys.readouterr().out
 
 
 def test_every_policy_drives_the_same_seeds(run, jobs, tmp_path):
@@ -222,7 +232,7 @@ def test_every_policy_drives_the_same_seeds(run, jobs, tmp_path):
     with open(path, newline="") as handle:
         table = list(csv.reader(handle))
     assert ",".join(table[0]) == COLUMNS == ",".join(field.name for field in fields(Row))
-    assert all(len(line) == 14 for line in table)
+    assert all(len(line) == 15 for line in table)
     assert {(row.scenario, row.weather) for row in rows} == {("JayWalk", "hard_high_light")}
     by = {policy: [row for row in rows if row.policy == policy] for policy in POLICIES}
     assert all((row.throttle, row.brake, row.steer) == (1.0, 0.0, 0.0) for row in by["full_throttle"])
@@ -258,14 +268,74 @@ def test_an_evaluation_does_only_what_is_missing(run, jobs, tmp_path):
     assert read_rows(path) == rows  # in the same order
 
 
-def test_rows_of_a_replaced_policy_are_driven_again(run, jobs, tmp_path):
-    path = tmp_path / "evaluation.csv"
-    rows = evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1)
+def other_policy(path: Path) -> None:
+    """Replace a policy.pt2 by that of other weights, with the time of a file that is years old."""
+    torch.manual_seed(12)
+    export_policy(Agent(TRAINED.agent), path, policy_view(TRAINED))
+    os.utime(path, (10**9, 10**9))
+
+
+def test_content_and_not_time_tells_whether_a_policy_was_driven(run, jobs, tmp_path):
+    own = tmp_path / "run"
+    shutil.copytree(run, own, copy_function=shutil.copyfile)
+    path = own / "evaluation.csv"
+    rows = evaluate_policies(course_of(own), ("trained",), SEEDS[:1], path, 1)
     jobs.clear()
-    older = (run / "policy.pt2").stat().st_mtime - 10
-    os.utime(path, (older, older))
-    assert evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1) == rows
-    assert jobs == [("random", [SEEDS[0]])]
+    copy = tmp_path / "copy"
+    shutil.copytree(own, copy)
+    os.utime(copy / "evaluation.csv", (10**9, 10**9))  # as a copy may have it: much older than its policy
+    assert evaluate_policies(course_of(copy), ("trained",), SEEDS[:1], copy / "evaluation.csv", 1) == rows
+    assert jobs == []
+    other_policy(own / "policy.pt2")
+    (row,) = evaluate_policies(course_of(own), ("trained",), SEEDS[:1], path, 1)
+    assert jobs == [("trained", [SEEDS[0]])]
+    assert row.policy_digest != rows[0].policy_digest
+    assert row.reward != rows[0].reward
+    assert read_rows(path) == [row]
+
+
+@pytest.mark.usefixtures("jobs")
+def test_a_video_of_a_replaced_policy_is_filmed_again(run, tmp_path, monkeypatch):
+    own, filmed = tmp_path / "run", []
+    shutil.copytree(run, own)
+    (own / "evaluation.csv").unlink(missing_ok=True)
+    words = ["evaluate", "--preset", "debug", "--runs", str(tmp_path), "--run", "run", "--episodes", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--policies", "[trained]"])
+    monkeypatch.setattr(video, "record", lambda *_: filmed.append(1) or [moment(0)])
+    path = own / f"JayWalk-hard_high_light-{SEEDS[0]}.mp4"
+
+    def times_filmed() -> int:
+        command.main()
+        assert noted(course_of(own).policy_digest, path) == moment(0).metrics
+        return len(filmed)
+
+    assert times_filmed() == 1
+    os.utime(path, (10**9, 10**9))  # a time says nothing
+    assert times_filmed() == 1
+    other_policy(own / "policy.pt2")
+    assert times_filmed() == 2
+    write_json(path.with_suffix(".json"), moment(0).metrics)  # as notes were before they named the policy
+    assert times_filmed() == 3
+
+
+def test_a_report_films_again_what_is_of_another_policy(run, tmp_path, monkeypatch):
+    own, films = tmp_path / "run", []
+    shutil.copytree(run, own)
+    world = course_of(own, weather="midnight")
+    crashed, calm = [moment(0), moment(9, 50.0)], [moment(0), moment(9)]
+    monkeypatch.setattr(media, "record", lambda *_: films.append(1) or (crashed if len(films) == 1 else calm))
+    path = own / "films" / f"JayWalk-midnight-{SEEDS[0]}.mp4"
+    for _ in range(2):
+        assert media._film(world, SEEDS[0], True)["crash_intensity"] == 50.0
+    assert len(films) == 1
+    assert path.with_suffix(".jpg").exists()
+    other_policy(own / "policy.pt2")
+    assert media._film(world, SEEDS[0], False)["crash_intensity"] == 0.0
+    assert not path.exists()  # the other policy's, which would pass for this one's
+    assert not path.with_suffix(".jpg").exists()
+    media._film(world, SEEDS[0], True)
+    assert path.exists()
+    assert len(films) == 3
 
 
 def test_an_interrupted_evaluation_keeps_what_was_driven(run, jobs, tmp_path, monkeypatch):
@@ -300,10 +370,11 @@ def test_without_workers_this_process_drives_the_same_episodes(run, jobs, tmp_pa
 
 def test_rows_of_other_scenarios_weathers_and_policies_stay(run, jobs, tmp_path):
     path = tmp_path / "evaluation.csv"
+    digest = course_of(run).policy_digest
     foreign = [
-        a_row("random", SEEDS[0], scenario="HighBeam", weather="midnight"),
-        a_row("random", SEEDS[0], weather="midnight"),
-        a_row("trained", SEEDS[5]),
+        a_row("random", SEEDS[0], scenario="HighBeam", weather="midnight", policy_digest=digest),
+        a_row("random", SEEDS[0], weather="midnight", policy_digest=digest),
+        a_row("trained", SEEDS[5], policy_digest=digest),
     ]
     write_rows(path, foreign)
     (row,) = evaluate_policies(course_of(run), ("random",), SEEDS[:1], path, 1)
@@ -431,7 +502,7 @@ def test_the_video_shows_every_decision_and_the_end(run, tmp_path):
     assert pictures[0][:256].std() > 10
     above, below = pictures[-1][32:256, :256].astype(int), pictures[-1][288:, :256].astype(int)
     assert np.abs(above - below).mean() > 1  # the student's mask lies over the lower one
-    assert [entry.name for entry in tmp_path.iterdir()] == ["v.mp4"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {"v.mp4", "v.json"}
 
 
 def test_the_command_line(run, jobs, tmp_path, monkeypatch, capsys):
@@ -440,6 +511,7 @@ def test_the_command_line(run, jobs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", words)
     command.main()
     shown = capsys.readouterr().out
+    assert said(shown) == []
     for part in ("trained", "random", "paired differences", "student mask: AUC 0.900", "healthy", "evaluation.csv"):
         assert part in shown
     assert len(read_rows(run / "evaluation.csv")) == 4
@@ -453,6 +525,9 @@ def test_the_command_line(run, jobs, tmp_path, monkeypatch, capsys):
     assert len(jobs) == 6  # JayWalk in its own weather is there
     assert len(read_rows(run / "evaluation.csv")) == 16
     assert "run: HighWay, midnight, 2 test seeds" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(sys, "argv", [*words, "--policies", "[trained]"])
+    command.main()
+    assert "paired differences" not in capsys.readouterr().out  # one policy has nobody to differ from
     for extra, word in (
         (["--policies", "[pilot]"], "pilot"),
         (["--episodes", "0"], "episodes 0"),
@@ -467,5 +542,5 @@ def test_a_row_s_fields_are_the_metrics_of_an_episode(run, jobs):
     """asdict(Row) minus who, where and which episode is exactly what the environment reports."""
     (env,) = course_of(run).envs(1)
     _, info = env.reset(seed=SEEDS[0])
-    about = {"policy", "scenario", "weather", "seed", "wall_time", "renderer"}
+    about = {"policy", "scenario", "weather", "seed", "wall_time", "renderer", "policy_digest"}
     assert set(asdict(a_row())) - about == set(info["metrics"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +32,7 @@ class FragileCourse:
     together: int = 4
     scenario: str = "JayWalk"
     weather: str = ""
+    policy_digest: str = ""
 
     def envs(self, count: int) -> list[DrivingEnv]:
         losses = {seed: list(steps) for seed, steps in self.losses.items()}  # every policy meets them anew
@@ -41,9 +41,6 @@ class FragileCourse:
 
     def policy(self, name: str) -> Policy:
         return make_policy(name)
-
-    def outdated(self, rows: Path) -> bool:
-        return False
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import minari
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_rollouts import SIDE, WHO, tiny_data, tiny_rollouts
+from tiny_rollouts import SIDE, WHO, tiny_data, tiny_knowledge, tiny_rollouts
 
 from datasets.__main__ import command
 from datasets.annotations import read_annotations
@@ -87,6 +87,18 @@ def test_a_minari_export_comes_back_byte_for_byte(data, capsys):
         assert files(back) == files(data / "rollouts" / f"{name}.zarr")
         assert run("import", f"semore/{name}-v0", f"{name}-back", "--data", str(data)) == 0  # again: nothing to do
     assert "without masks: no knowledge set covers them" in capsys.readouterr().out
+
+
+def test_an_export_takes_the_default_set_of_several_and_says_so(data, capsys):
+    rollouts = Rollouts(data / "rollouts" / "a.zarr")
+    tiny_knowledge(data / "knowledge", rollouts, "zebra")
+    with pytest.raises(SemoreError, match="tiny, zebra; none of them is the default"):
+        run("export", "a", "--to", NAME, "--data", str(data))
+    tiny_knowledge(data / "knowledge", rollouts, "privileged-cris-tiny")
+    assert run("export", "a", "--to", NAME, "--data", str(data), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["knowledge"] == "privileged-cris-tiny"
+    assert run("export", "a", "--to", "semore/named-v0", "--knowledge", "zebra", "--data", str(data)) == 0
+    assert "with the masks of knowledge set zebra" in capsys.readouterr().out
 
 
 def test_minari_exports_are_refused_or_begun_anew(data, tmp_path):

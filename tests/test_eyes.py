@@ -29,12 +29,12 @@ def test_the_safety_reward_of_a_drive_is_the_one_it_would_have_got(tmp_path: Pat
     assert min(published - careful for published, careful in zip(rewards(rows, "published"), safety, strict=True)) > 5
 
 
-def _rows(**gaps: float) -> list[Row]:
-    """Ten episodes a policy: the driver has 100 + k, each rival that less its gap."""
+def _rows(episodes: int = 50, **gaps: float) -> list[Row]:
+    """So many episodes a policy: the driver has 100 + k, each rival that less its gap."""
     rows = []
     for policy in POLICIES:
         gap = 0.0 if policy == "driver" else gaps.get(policy, 50.0)
-        rows += [replace(ROW, policy=policy, seed=k, reward=100.0 + k - gap * (k % 3)) for k in range(10)]
+        rows += [replace(ROW, policy=policy, seed=k, reward=100.0 + k - gap * (k % 3)) for k in range(episodes)]
     return rows
 
 
@@ -44,6 +44,8 @@ def test_the_verdict_follows_the_interval() -> None:
     assert table["blind_driver"][3] == "ahead"
     assert table["random"][3] == "behind"
     assert table["full_throttle"][3] == "undecided"
+    told = {cells[3] for cells in comparison(_rows(49), "published")}
+    assert told == {"", "no verdict: 49 of 50 test seeds"}
 
 
 def test_only_the_best_constant_is_shown() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from datasets.errors import SemoreError
 from datasets.files import write_csv, write_json
+from evaluate.claims import verdict
 from evaluate.compare import significance
 from evaluate.episodes import Row, write_rows
 from evaluate.learning import draw
@@ -17,11 +18,12 @@ from evaluate.runs import by_method, read_run, values
 from evaluate.statistics import across_runs, difference_across_runs
 
 
-def make_run(root: Path, method: str, seed: int, reward: float, episodes: range = range(5)) -> Path:
+def make_run(root: Path, method: str, seed: int, reward: float, episodes: range = range(5), **settings: object) -> Path:
     """A run's folder: two validations; test episode i has `reward` + i."""
     folder = root / f"{method}-seed{seed}"
     folder.mkdir()
-    write_json(folder / "summary.json", {"method": method, "seed": seed})
+    write_json(folder / "summary.json", {"method": method, "seed": seed, "updates": 40, "rollouts": "r0110u75"})
+    write_json(folder / "settings.json", {"settings": {"seed": seed, "agent": {"encoder": {"size": 64}}} | settings})
     lines = ["update,metric,value", "10,loss/q,0.5", "20,replay/offered,300", f"20,validation/reward,{reward}"]
     lines += ["40,replay/offered,500", f"40,validation/reward,{reward + 1}", "40,valida"]
     (folder / "metrics.csv").write_text("\n".join(lines))
@@ -66,7 +68,7 @@ def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
     assert cells[3] == ["57", "17"]
     assert cells[5][0] == ""
     assert cells[5][1].startswith("+40 (")
-    assert cells[5][1].endswith("ahead")
+    assert cells[5][1].endswith("): no verdict: 5 of 50 test seeds, 2 of 5 training seeds")
     assert cells[6] == ["", "1.00 (1.00 … 1.00)"]
     assert cells[7] == ["1: 52, 2: 62 (std 5)", "1: 22, 2: 12 (std 5)"]
 
@@ -95,7 +97,7 @@ class TestAcrossRuns:
         ours, theirs = np.stack([hard + 1.0] * 3), np.stack([hard] * 3)
         found = difference_across_runs(ours, theirs)
         assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
-        assert found.verdict == "ahead"
+        assert verdict(found, ()) == "ahead"
 
     def test_unequal_episodes_are_refused(self):
         with pytest.raises(ValueError, match="equally many"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from verdict_words import said
 
 from datasets.errors import SemoreError
+from evaluate import statistics
 from evaluate.results import draw_all, write_page
 from evaluate.results_files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
 from evaluate.results_pages import WRITERS, fill, skeleton
@@ -29,7 +33,9 @@ def record(part: str, label: str, method: str, seed: int, scenario: str = "JayWa
     )  # fmt: skip
 
 
-def episodes(run: RunRecord, reward: float, policy: str = "trained", **more: object) -> list[Episode]:
+def episodes(
+    run: RunRecord, reward: float, policy: str = "trained", seeds: range = SEEDS, **more: object
+) -> list[Episode]:
     """Test episode i has `reward` + 10 i; the first one ends in a collision."""
     return [
         Episode(
@@ -37,7 +43,7 @@ def episodes(run: RunRecord, reward: float, policy: str = "trained", **more: obj
             "success" if number else "collisions", reward + 10 * number, 200.0, 0.0 if number else 4000.0, 0.1, 0.25,
             100, **more,
         )
-        for number, seed in enumerate(SEEDS)
+        for number, seed in enumerate(seeds)
     ]  # fmt: skip
 
 
@@ -77,10 +83,11 @@ def test_a_table_tells_the_known_means_and_the_blind_rows():
     assert (told["collided"], told["brake"]) == ("25%", "0.250")
     assert sac[:3] == ["SAC", "2 × 4", "100 ± 12"]
     assert sac[4] == "+20"
-    assert sac[6] == "ahead"
-    assert (grey[0], grey[2], grey[6]) == ("Semore, shown grey", "10 ± 11", "ahead")
+    assert sac[6] == "no verdict: 4 of 50 test seeds, 2 of 5 training seeds"
+    assert (grey[0], grey[2], grey[5]) == ("Semore, shown grey", "10 ± 11", "+105 … +105")
     assert driver[:5] == ["rule-based driver (privileged)", "4", "450 ± 0", "450 … 450", "-330"]
-    assert driver[6] == "behind"
+    assert driver[6] == "no verdict: 4 of 50 test seeds, 2 of 5 training seeds"
+    assert said(text) == []
 
 
 def test_a_run_of_another_part_is_compared_on_the_training_seeds_that_both_have():
@@ -88,6 +95,7 @@ def test_a_run_of_another_part_is_compared_on_the_training_seeds_that_both_have(
     assert full[:3] == ["Semore", "1 × 4", "115 ± 11"]
     assert ablation[0] == "no refresh"
     assert ablation[4] == "+60"
+    assert ablation[6] == "no verdict: 4 of 50 test seeds, 1 of 5 training seeds"
     assert "main ablations" in table(made_up(), "ablations-JayWalk")
 
 
@@ -98,6 +106,22 @@ def test_failed_episodes_are_counted_and_in_no_mean():
     semore = cells(table(changed, "main-JayWalk"))[2]
     assert semore[1] == "2 × 4 (1 failed)"
     assert semore[2].startswith("123 ±")  # without the 100 of eight that have 120
+
+
+def test_runs_of_other_updates_or_size_have_no_verdict():
+    runs = [record("sensitivity", "full", "semore", seed) for seed in range(5)]
+    other = [
+        record("sensitivity", "wide", "semore", seed, changes="agent.encoder.channels=(8, 8)") for seed in range(5)
+    ]
+    longer = [replace(record("sensitivity", "long", "semore", seed), updates=200) for seed in range(5)]
+    driven = [
+        each
+        for number, own in enumerate((runs, other, longer))
+        for run in own
+        for each in episodes(run, 100.0 - 30 * number, seeds=range(50))
+    ]
+    _, wide, long = cells(table(Results("study", [*runs, *other, *longer], [], driven), "sensitivity-JayWalk"))[2:]
+    assert (wide[6], long[6]) == ("no verdict: unequal size", "no verdict: unequal updates (100, 200)")
 
 
 def test_without_semore_nothing_is_compared():
@@ -111,37 +135,43 @@ def test_without_semore_nothing_is_compared():
     assert claim(others) == scores(others) == "Nothing of this has been trained yet."
 
 
-def everywhere(offset: float = 20.0) -> Results:
+def everywhere(offset: float = 20.0, train_seeds: range = range(1, 3), seeds: range = SEEDS) -> Results:
     """Three scenarios: in each Semore is `offset` ahead of SAC and DeepMDP and 10 behind DrQ; CURL in JayWalk only."""
     level = {"semore": 100.0, "sac": 100.0 - offset, "deepmdp": 100.0 - offset, "drq": 110.0}
     scenarios = ("JayWalk", "HighBeam", "HighWay")
-    runs = [record("main", method, method, seed, name) for name in scenarios for method in level for seed in (1, 2)]
+    runs = [
+        record("main", method, method, seed, name) for name in scenarios for method in level for seed in train_seeds
+    ]
     curl = record("main", "curl", "curl", 1)
-    driven = [each for run in runs for each in episodes(run, level[run.method])] + episodes(curl, 500.0)
+    driven = [each for run in runs for each in episodes(run, level[run.method], seeds=seeds)]
+    driven += episodes(curl, 500.0, seeds=seeds)
     for name in scenarios:
         for policy, reward in (("random", -85.0), ("fast_driver", 315.0)):
             own = record(WORLD, "", "", 0, name)
-            driven += [Episode(**{**vars(one), "run": ""}) for one in episodes(own, reward, policy)]
+            driven += [Episode(**{**vars(one), "run": ""}) for one in episodes(own, reward, policy, seeds)]
     return Results("study", [*runs, curl], [], driven)
 
 
-def test_the_claim_is_judged_against_sac_deepmdp_and_the_best_other():
-    results = everywhere()
+def test_the_claim_is_judged_against_sac_deepmdp_and_the_best_other(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 300)
+    results = everywhere(train_seeds=range(1, 6), seeds=range(50))
     jaywalk, highbeam, _ = cells(claim(results))[2:]
-    assert highbeam == [
-        "HighBeam", "+20 (+20 … +20) ahead", "+20 (+20 … +20) ahead", "-10 (-10 … -10) behind", "DrQ", "no",
-    ]  # fmt: skip
-    assert jaywalk[3:] == ["-400 (-400 … -400) behind", "CURL", "no"]
+    assert highbeam == ["HighBeam", "+20 (+20 … +20)", "+20 (+20 … +20)", "-10 (-10 … -10)", "DrQ", "no"]
+    assert jaywalk[3:] == ["-400 (-400 … -400)", "CURL", "no verdict: 1 of 5 training seeds"]
     slow = [each for each in results.episodes if each.method not in ("drq", "curl")]
     fewer = Results("study", [each for each in results.runs if each.method not in ("drq", "curl")], [], slow)
     assert {line[-1] for line in cells(claim(fewer))[2:]} == {"yes"}
+    little = cells(claim(everywhere()))[2:]
+    assert little[1][-1] == "no verdict: 4 of 50 test seeds, 2 of 5 training seeds"
+    assert said(claim(everywhere()) + scores(everywhere())) == []
 
 
 def test_scores_over_all_scenarios_are_of_methods_that_were_in_all_of_them():
+    lack = "no verdict: 4 of 50 test seeds, 2 of 5 training seeds"
     semore, sac, _, drq = cells(scores(everywhere(40.0)))[2:]
     assert semore[:5] == ["Semore", "0.46", "0.46", "0.46", "0.46"]  # (115 + 70) / 400
-    assert [sac[4], *sac[6:]] == ["0.36", "+0.10", "+0.10 … +0.10", "ahead", "100%", "100% … 100%"]
-    assert drq[6:10] == ["-0.03", "-0.03 … -0.02", "behind", "0%"]  # 10 of 400
+    assert [sac[4], *sac[6:]] == ["0.36", "+0.10", "+0.10 … +0.10", lack, "100%", "100% … 100%"]
+    assert drq[6:10] == ["-0.03", "-0.03 … -0.02", lack, "0%"]  # 10 of 400
 
 
 def test_a_run_costs_once_whatever_parts_it_is_in():
@@ -214,6 +244,13 @@ def test_the_committed_page_is_what_the_committed_files_give(tmp_path):
     page.write_bytes(committed.read_bytes())
     write_page(page, ROOT / "docs" / "results")
     assert page.read_bytes() == committed.read_bytes()
+
+
+def test_prose_says_no_verdict_word_of_a_study_of_32_test_seeds():
+    readme = (ROOT / "README.md").read_text()
+    (claim_of_the_readme,) = re.findall(r"## Does the claim hold\?\n(.*?)\n`make study` trains", readme, re.DOTALL)
+    assert said(claim_of_the_readme) == []
+    assert said((ROOT / "docs" / "results.md").read_text()) == []
 
 
 def test_pictures_show_the_study(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from tiny_run import TINY, make_data
 
 from datasets.errors import SemoreError
-from datasets.files import read_json, write_json
+from datasets.files import digest16, read_json, write_json
 from datasets.settings import as_dict
 from evaluate import study
 from evaluate.episodes import Row, read_rows, write_rows
@@ -91,14 +91,16 @@ def make_finished(each: Planned, reward: float = 1.0) -> None:
     write_json(folder / "settings.json", {"settings": as_dict(settings), "identity": identity})
     summary = {
         "method": settings.method, "seed": settings.seed, "updates": 60, "best_update": 30, "seconds": 5.0,
-        "best_validation_reward": reward, "student_mask": None, "weights_sha256": "ab",
+        "best_validation_reward": reward, "student_mask": None, "weights_sha256": "ab", "rollouts": "f",
     }  # fmt: skip
     write_json(folder / "summary.json", summary)
     (folder / "metrics.csv").write_text("update,metric,value\n30,replay/offered,9\n30,validation/reward,1.0\n")
-    (folder / "policy.pt2").touch()
+    (folder / "policy.pt2").write_bytes(b"weights")
     driven = ((policy, seed) for policies, seeds in Drive(2, 1).wanted() for policy in policies for seed in seeds)
+    digest = digest16(b"weights").hex()
     rows = [
-        Row(policy, settings.scenario, "normal", seed, "success", reward, 9, 0, 0, 0, 0, 50) for policy, seed in driven
+        Row(policy, settings.scenario, "normal", seed, "success", reward, 9, 0, 0, 0, 0, 50, policy_digest=digest)
+        for policy, seed in driven
     ]
     write_rows(folder / "evaluation.csv", rows)
 

@@ -142,6 +142,7 @@ def finished(value: str, seed: int, rewards: list[float], lost: int | None = Non
     ]
     point = Point((("agent.semantic_weight", value),), (("agent.semantic_weight", value),))
     summary = {"student_mask": None, "best_update": 5, "best_validation_reward": 1.5, "seconds": 3.0}
+    summary |= {"updates": 20, "rollouts": "f"}
     return Result(point, seed, Path(f"w={value}-seed{seed}"), rows, summary)
 
 
@@ -158,7 +159,7 @@ def test_the_table_tells_what_was_driven(tmp_path):
     assert first["std_of_seeds"] == pytest.approx(1.0)
     assert second["reward"] == pytest.approx((15 + 25 + 35 + 17 + 37) / 5)
     assert second["difference"] == pytest.approx(5.0)  # over the episodes that all have driven
-    assert second["verdict"] == "ahead"
+    assert second["verdict"] == "no verdict: 2 of 50 test seeds, 2 of 5 training seeds"
     assert first["verdict"] == "the reference"
     assert (second["low"], second["high"]) == (across_runs(ours).low, across_runs(ours).high)
     assert second["difference_low"] == difference_across_runs(ours, theirs).low
@@ -172,6 +173,24 @@ def test_the_table_tells_what_was_driven(tmp_path):
         last = list(csv.DictReader(handle))[-1]
     assert (last["run"], last["episodes"], last["failed"]) == ("w=1.0-seed2", "2", "1")
     assert float(last["reward"]) == pytest.approx(27.0)
+
+
+def test_enough_seeds_have_a_verdict_unless_the_sweep_makes_them_unequal():
+    def told(setting: str) -> str:
+        points = [Point(((setting, value),), ((setting, value),)) for value in ("1", "2")]
+        rewards = [[float(place + 100 * number) for place in range(50)] for number in range(2)]
+        return str(
+            records(
+                [
+                    replace(finished("0", seed, own), point=point)
+                    for point, own in zip(points, rewards, strict=True)
+                    for seed in range(5)
+                ]
+            )[1]["verdict"]
+        )
+
+    assert told("agent.semantic_weight") == "ahead"
+    assert told("agent.encoder.channels") == "no verdict: unequal size"
 
 
 def test_the_plot_has_a_panel_for_each_setting(tmp_path):

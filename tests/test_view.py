@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from tiny_rollouts import SIDE, tiny_knowledge, tiny_rollouts
 
+from datasets.errors import SemoreError
 from datasets.rollouts import Episode
 from evaluate.view.__main__ import main
 from evaluate.view.scene import ACROSS, HEAT, sheets
@@ -70,7 +71,7 @@ def test_the_page_holds_the_episode(data, monkeypatch, capsys):
     assert shown["phrases"] == [["car", "<b>dog</b>"]] * 4
     assert shown["valid"] == [True] * 4
     np.testing.assert_allclose(shown["covered"], [2 / SIDE] * 4, atol=1e-4)
-    assert "masks of tiny on 4 of 4 frames" in capsys.readouterr().out
+    assert "masks of knowledge set tiny on 4 of 4 frames" in capsys.readouterr().out
     mask = first_picture(shown["h_ka"][0])
     assert (mask[:2, :, 3] > 200).all()
     assert (mask[2:, :, 3] < 50).all()
@@ -95,6 +96,31 @@ def test_without_knowledge_the_page_says_so(data, monkeypatch, capsys):
         assert shown["verdict"] == [None] * 4
         assert shown["note"] == ["not annotated"] * 4
         assert "without knowledge" in capsys.readouterr().out
+
+
+def test_of_several_sets_the_default_is_shown_else_the_only_one_else_the_choices_are_named(
+    tmp_path, monkeypatch, capsys
+):
+    rollouts = tiny_rollouts(tmp_path / "rollouts" / "a.zarr", 0)
+
+    def shown(*arguments: str) -> str:
+        view(tmp_path, monkeypatch, "--rollouts", "a", *arguments)
+        return capsys.readouterr().out
+
+    tiny_knowledge(tmp_path / "knowledge", rollouts, "zebra")
+    assert "knowledge set zebra on 4 of 4" in shown()
+    tiny_knowledge(tmp_path / "knowledge", rollouts, "aurochs")
+    with pytest.raises(SemoreError, match=r"aurochs, zebra; .*default \(privileged-cris-tiny\).*--knowledge"):
+        shown()
+    assert "knowledge set aurochs on 4 of 4" in shown("--knowledge", "aurochs")
+    tiny_knowledge(tmp_path / "knowledge", rollouts, "privileged-cris-tiny")
+    assert "knowledge set privileged-cris-tiny on 4 of 4" in shown()
+    preset = tmp_path / "own.yaml"
+    preset.write_text("annotate: {segmenter: privileged, knowledge: zebra}\n")
+    assert "knowledge set zebra on 4 of 4" in shown("--preset", str(preset))
+    preset.write_text("annotate: {segmenter: privileged}\n")
+    with pytest.raises(SemoreError, match=r"default \(privileged\)"):
+        shown("--preset", str(preset))
 
 
 def test_sheets_hold_the_pictures_in_reading_order():

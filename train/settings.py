@@ -8,6 +8,7 @@ from typing import Final
 
 from collect.carla.settings import CarlaSettings
 from collect.scenarios import scenario_and_weather
+from datasets.default_set import set_name
 from datasets.errors import SemoreError
 from datasets.frame_pool import View
 from datasets.mask_variants import MASKS
@@ -102,7 +103,7 @@ class TrainSettings:
     """Folder of all recorded data."""
     rollouts: str = ""
     """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
-    knowledge: str = "privileged-cris-tiny"
+    knowledge: str = set_name()
     """Name of the knowledge set."""
     masks: str = "plain"
     """plain, or for counterfactuals shuffled, empty or inverted: what H_ka is replaced with wherever it is read."""

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from collect.behaviour import load_view
-from datasets.files import read_json, write_json
 from datasets.progress import meter
 from evaluate import strip, video
 from evaluate.episodes import Row, RunCourse, driven
@@ -56,7 +55,7 @@ def crashes(rows: Sequence[Row]) -> list[Row]:
 
 
 def clips(run: Run, course: Course) -> list[Clip]:
-    """Film what is not yet in `<run>/films` or is older than the policy; SemoreError without policy.pt2."""
+    """Film what is not yet in `<run>/films` or is of another policy; SemoreError without policy.pt2."""
     rows = run.episodes("trained", course)
     films = {f"{role} of {len(driven(rows))}": row for role, row in chosen(rows).items()}
     strips = crashes(rows)
@@ -130,17 +129,18 @@ def _path(world: RunCourse, seed: int, suffix: str) -> Path:
 
 def _film(world: RunCourse, seed: int, filmed: bool) -> dict[str, Any]:
     """The totals of the episode; its film, if wanted, and the strip of its hardest impact, if any, are on disk."""
-    film, notes = _path(world, seed, "mp4"), _path(world, seed, "json")
-    trained = (world.run / "policy.pt2").stat().st_mtime
-    needed = (notes, film) if filmed else (notes,)
-    if all(path.exists() and path.stat().st_mtime >= trained for path in needed):
-        told: dict[str, Any] = read_json(notes)
+    film, picture_path, digest = _path(world, seed, "mp4"), _path(world, seed, "jpg"), world.policy_digest
+    told = video.noted(digest, film)
+    if told is not None and (film.exists() or not filmed):
         return told
+    if told is None:  # what lies there is of another policy, and would be taken for this one's once the notes are
+        film.unlink(missing_ok=True)
+        picture_path.unlink(missing_ok=True)
     moments = record(world, seed, teaches_mask(world.run))
     if filmed:
         video.save(compose(moments), film, video.frame_rate(moments))
     picture = strip.strip(moments)
     if picture is not None:
-        strip.save(picture, _path(world, seed, "jpg"))
-    write_json(notes, moments[-1].metrics)
+        strip.save(picture, picture_path)
+    video.note(digest, film, moments[-1].metrics)
     return moments[-1].metrics

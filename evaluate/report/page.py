@@ -13,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from datasets.provenance import code_version
+from evaluate.claims import TEST_SEEDS, TRAINING_SEEDS
 from evaluate.report import charts, figures
 from evaluate.report.charts import Dots, Series
 from evaluate.report.media import Album, Clip, attention_pictures
@@ -103,6 +104,8 @@ def render(runs: Sequence[Run], clips: dict[str, list[Clip]], watts: float, miss
         "differing": differing(runs),
         "sources": [source_of(run, watts) for run in runs],
         "watts": watts,
+        "test_seeds": TEST_SEEDS,
+        "training_seeds": TRAINING_SEEDS,
     }
     return environment.get_template("report.html.j2").render(context)
 
@@ -119,7 +122,7 @@ def _results(group: Sequence[Contender], runs: Sequence[Run], course: Course, pl
     ]  # fmt: skip
     differences = [
         Dots(
-            f"{duel.ours.label} − {SHORT.get(duel.theirs.policy, duel.theirs.label)}", duel.difference.verdict,
+            f"{duel.ours.label} − {SHORT.get(duel.theirs.policy, duel.theirs.label)}", duel.verdict,
             duel.per_seed, duel.difference.mean, duel.difference.low, duel.difference.high, _colour(duel.ours.number),
         )
         for duel in pairs

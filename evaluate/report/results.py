@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluate.claims import Trained, lacking, verdict
 from evaluate.episodes import Row, driven
 from evaluate.report.runs import Contender, Course, Run, seeds_of, table_of
 from evaluate.statistics import (
@@ -74,15 +75,22 @@ class Line:
 
 @dataclass(frozen=True)
 class Duel:
-    """One line minus another on the test seeds of both; `wins` of `seeds` episodes (means over runs) are better."""
+    """One line minus another on the test seeds of both; `more` of `seeds` episodes (means over runs) have more reward.
+    `lacks`: what a verdict on it lacks."""
 
     ours: Line
     theirs: Line
     difference: Estimate
     improvement: Estimate
-    wins: int
+    more: int
     seeds: int
     per_seed: NDArray[np.float64]
+    lacks: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """ahead, behind, undecided, or that there is none."""
+        return verdict(self.difference, self.lacks)
 
 
 def lines(group: Sequence[Contender], course: Course) -> list[Line]:
@@ -141,8 +149,17 @@ def _duel(one: Line, other: Line) -> Iterator[Duel]:
     if not whole.any():
         return
     ours, theirs = ours[:, whole], theirs[:, whole]
-    per_seed = ours.mean(0) - theirs.mean(0)
+    per_seed, seeds = ours.mean(0) - theirs.mean(0), int(whole.sum())
     yield Duel(
         one, other, difference_across_runs(ours, theirs), probability_of_improvement(ours, theirs),
-        int((per_seed > 0).sum()), int(whole.sum()), per_seed,
+        int((per_seed > 0).sum()), seeds, per_seed, lacking(seeds, *_judged(one, other)),
     )  # fmt: skip
+
+
+def _judged(one: Line, other: Line) -> tuple[list[Trained], list[Trained]]:
+    """The training runs whose methods a duel is about. One run alone against what it is no other training for (a rule,
+    chance, its own network without eyes) is about its policy only, so there are none."""
+    trained = [run.trained for run in one.runs]
+    if other.number is not None:
+        return trained, [run.trained for run in other.runs]
+    return (trained, []) if len(trained) > 1 else ([], [])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datasets.errors import SemoreError
 from datasets.files import read_json
 from datasets.settings import flat
+from evaluate.claims import Trained, trained
 from evaluate.episodes import Row, driven, read_rows
 from evaluate.runs import metrics_of
 
@@ -64,6 +65,11 @@ class Run:
     @property
     def method(self) -> str:
         return str(self.summary["method"])
+
+    @property
+    def trained(self) -> Trained:
+        """What other runs must be equal in."""
+        return trained(self.seed, int(self.summary["updates"]), self.summary.get("rollouts", "unknown"), self.settings)
 
     @cached_property
     def trained_as(self) -> dict[str, str]:

@@ -6,19 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from evaluate.claims import NONE, TEST_SEEDS, TRAINING_SEEDS
 from evaluate.report.figures import interval, number
 from evaluate.report.results import Duel, Line
 from evaluate.report.runs import Course, Run
 
-SEEDS_OF_A_CLAIM: Final = 5
-"""Training seeds, and"""
-EPISODES_OF_A_CLAIM: Final = 50
-"""test seeds that a claim needs (design.md §7.4)."""
-
 REFERENCES: Final = {
     "driver": (
         "{} {} ahead of the rule-based driver, which sees the simulator's state.",
-        "{} {} level with the rule-based driver, which sees the simulator's state, as far as can be told.",
+        "{} {} not told apart from the rule-based driver, which sees the simulator's state.",
         "{} {} behind the rule-based driver, which sees the simulator's state.",
     ),
     "blind_driver": (
@@ -38,11 +34,18 @@ REFERENCES: Final = {
     ),
 }
 """By baseline: the sentence for ahead, undecided, behind."""
+AGAINST: Final = {
+    "driver": "the rule-based driver, which sees the simulator's state",
+    "blind_driver": "a driver that keeps its lane and ignores everybody",
+    "full_throttle": "full throttle, which needs no eyes",
+    "trained_grey": "the same network shown grey pictures",
+}
+"""By baseline: what it is, where there is no verdict."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, its verdict (ahead, behind or undecided), and the numbers behind it."""
+    """A sentence, its verdict (ahead, behind, undecided or none), and the numbers it rests on."""
 
     verdict: str
     text: str
@@ -50,14 +53,15 @@ class Finding:
 
 
 def headline(table: Sequence[Line], pairs: Sequence[Duel], course: Course) -> str:
-    """The shortest true title: who against whom, and how that ends when there are only two."""
+    """The shortest true title: who against whom, and how that ends when there are only two, or that nothing is
+    decided by so little."""
     names = [line.label for line in table if line.number is not None]
     if len(names) == 1:
         return f"{names[0]} on {course[0]}"
     if len(names) > 3:
         return f"{len(names)} contenders on {course[0]}"
-    verdict = f": {pairs[0].difference.verdict}" if len(names) == 2 and pairs else ""
-    return f"{names[0]} against {_listed(names[1:])}{verdict}"
+    told = f": {pairs[0].verdict}" if len(names) == 2 and pairs and pairs[0].theirs.number is not None else ""
+    return f"{names[0]} against {_listed(names[1:])}{told}"
 
 
 def findings(pairs: Sequence[Duel]) -> list[Finding]:
@@ -69,18 +73,20 @@ def findings(pairs: Sequence[Duel]) -> list[Finding]:
 def doubts(table: Sequence[Line], pairs: Sequence[Duel], runs: Sequence[Run], course: Course) -> list[str]:
     """Why the numbers say no more than they do."""
     trained = [line for line in table if line.number is not None]
-    few = [line.label for line in trained if len(line.runs) < SEEDS_OF_A_CLAIM]
+    few = [line.label for line in trained if len({run.seed for run in line.runs}) < TRAINING_SEEDS]
     found = []
+    unequal = [(duel, lack) for duel in pairs for lack in duel.lacks if lack.startswith("unequal")]
+    found += [f"{duel.ours.label} against {duel.theirs.label} as methods: {lack}." for duel, lack in unequal]
     if few and len(trained) > 1:
         found.append(
-            f"Nothing about methods as such: {_listed(few)} trained with fewer than {SEEDS_OF_A_CLAIM} training seeds. "
+            f"Nothing about methods as such: {_listed(few)} trained with fewer than {TRAINING_SEEDS} training seeds. "
             "Another seed of the same method may fall on the other side."
         )
     elif few:
-        found.append(f"How much training luck matters: fewer than {SEEDS_OF_A_CLAIM} training seeds were run.")
-    if short := sorted({duel.seeds for duel in pairs if duel.seeds < EPISODES_OF_A_CLAIM}):
+        found.append(f"How much training luck matters: fewer than {TRAINING_SEEDS} training seeds were run.")
+    if short := sorted({duel.seeds for duel in pairs if duel.seeds < TEST_SEEDS}):
         found.append(
-            f"Some differences rest on {short[0]} test seeds only; a claim needs {EPISODES_OF_A_CLAIM} "
+            f"Some differences rest on {short[0]} test seeds only; a verdict needs {TEST_SEEDS} "
             '(make evaluate ARGS="--episodes 50").'
         )
     if not any(line.policy in ("trained_grey", "full_throttle") for line in table):
@@ -98,31 +104,44 @@ def doubts(table: Sequence[Line], pairs: Sequence[Duel], runs: Sequence[Run], co
 
 
 def _between(duel: Duel) -> Finding:
-    ours, theirs, verdict = duel.ours.label, duel.theirs.label, duel.difference.verdict
+    ours, theirs = duel.ours.label, duel.theirs.label
     text = {
         "ahead": f"{ours} is ahead of {theirs} by {number(duel.difference.mean)} in reward.",
         "behind": f"{ours} is behind {theirs} by {number(-duel.difference.mean)} in reward.",
         "undecided": f"{ours} against {theirs} is undecided: the difference may as well be nothing.",
-    }[verdict]
-    return Finding(verdict, text, _numbers(duel))
+        NONE: f"{ours} minus {theirs} has no verdict: {', '.join(duel.lacks)}.",
+    }[duel.verdict]
+    return Finding(duel.verdict, text, _numbers(duel))
 
 
 def _to_reference(policy: str, pairs: Sequence[Duel]) -> Iterator[Finding]:
     """A sentence for the contenders of each verdict."""
-    met = [duel for duel in pairs if duel.theirs.policy == policy]
-    for verdict, phrase in zip(("ahead", "undecided", "behind"), REFERENCES[policy], strict=True):
-        if own := [duel for duel in met if duel.difference.verdict == verdict]:
-            numbers = "; ".join(f"{duel.ours.label} {_numbers(duel)}" for duel in own)
-            subject = _listed([duel.ours.label for duel in own])
-            yield Finding(verdict, phrase.format(subject, "is" if len(own) == 1 else "are"), numbers)
+    phrases = dict(zip(("ahead", "undecided", "behind"), REFERENCES[policy], strict=True))
+    for verdict in (*phrases, NONE):
+        own = [duel for duel in pairs if duel.theirs.policy == policy and duel.verdict == verdict]
+        if not own:
+            continue
+        numbers = "; ".join(f"{duel.ours.label} {_numbers(duel)}" for duel in own)
+        subject = _listed([_subject(duel.ours) for duel in own])
+        if verdict == NONE:
+            lacks = ", ".join(dict.fromkeys(lack for duel in own for lack in duel.lacks))
+            text = f"{subject} minus {AGAINST[policy]}: no verdict: {lacks}."
+        else:
+            text = phrases[verdict].format(subject, "is" if len(own) == 1 else "are")
+        yield Finding(verdict, f"{text[0].upper()}{text[1:]}", numbers)
+
+
+def _subject(line: Line) -> str:
+    """Whom a sentence about a line is about: one run's policy, or a method."""
+    return line.label if len(line.runs) > 1 else f"this policy of {line.label}"
 
 
 def _numbers(duel: Duel) -> str:
-    """Difference, interval, seeds: "+5.2 (−9.1 … +20.3), better on 27 of 50 test seeds"."""
+    """Difference, interval, seeds: "+5.2 (−9.1 … +20.3), more reward on 27 of 50 test seeds"."""
     difference = duel.difference
     return (
-        f"{number(difference.mean, sign=True)} ({interval(difference, sign=True)}), better on {duel.wins} of "
-        f"{duel.seeds} test seeds"
+        f"{number(difference.mean, sign=True)} ({interval(difference, sign=True)}), more reward on "
+        f"{duel.more} of {duel.seeds} test seeds"
     )
 
 

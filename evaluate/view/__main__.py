@@ -35,7 +35,8 @@ class ViewSettings:
     episode: str = ""
     """Name of the episode; default the first."""
     knowledge: str = ""
-    """Knowledge set to show; default the one that covers most of the episode, `none` for none."""
+    """Knowledge set to show, `none` for none; default, of those with masks of the episode, the one that `annotate`
+    makes by default, else the only one."""
     out: str = ""
     """The HTML file; default <data>/exports/<rollouts>-<episode>.html."""
 
@@ -60,7 +61,7 @@ def main() -> None:
     if name not in names:
         raise SemoreError(f"{rollouts.path} has no episode {name!r}; it has {len(names)}: {names[0]} … {names[-1]}")
     episode = rollouts.episode(name)
-    knowledge = choose_set(settings.data, settings.knowledge, [episode])
+    knowledge = choose_set(settings.data, settings.knowledge, [episode], settings.preset)
     moments = scene(episode, knowledge)
     target = Path(settings.out or f"{settings.data}/exports/{rollouts.path.stem}-{name}.html")
     write_text(target, page(moments))

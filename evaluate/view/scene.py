@@ -124,4 +124,4 @@ def coverage_line(valid: Sequence[bool], knowledge: KnowledgeSet | None) -> str:
     """How much of the episode is annotated, in a sentence."""
     if knowledge is None:
         return "without knowledge: no set covers this episode; `make annotate` makes one"
-    return f"masks of {knowledge.name} on {sum(valid)} of {len(valid)} frames"
+    return f"masks of knowledge set {knowledge.name} on {sum(valid)} of {len(valid)} frames"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from datasets.errors import SemoreError
+from datasets.errors import SemoreError, Stopped
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 OPEN_MAPPINGS = ("policies",)
@@ -106,9 +107,12 @@ def part_of(settings: Any, part: type[T]) -> T:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command line: a SemoreError becomes one line and exit code 1, Ctrl-C exit code 130."""
+    """Run a command line: a SemoreError becomes one line and exit code 1, Stopped one and 75, Ctrl-C exit code 130."""
     try:
         command()
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(os.EX_TEMPFAIL) from None
     except SemoreError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

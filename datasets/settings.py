@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from datasets.errors import SemoreError, Stopped
+from datasets.space import want_of_space
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 OPEN_MAPPINGS = ("policies",)
@@ -115,6 +116,15 @@ def run_command(command: Callable[[], None]) -> None:
         raise SystemExit(os.EX_TEMPFAIL) from None
     except SemoreError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        reason = want_of_space(error)
+        if reason is None:
+            raise
+        print(
+            f"error: {reason} ({error}). Make room; what was written before is whole, and the same command goes on",
+            file=sys.stderr,
+        )
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -23,6 +23,7 @@ from annotate.settings import CrewSettings
 from annotate.shares import Deal
 from datasets.files import write_text
 from datasets.rollouts import Episode
+from datasets.space import room_for
 
 
 class Group(NamedTuple):
@@ -108,7 +109,7 @@ class Backlog:
     def _note(self, update: int, numbers: Sequence[int]) -> None:
         if not numbers:
             return
-        with open(self._journal, "a", encoding="utf-8") as handle:
+        with room_for(self._journal), open(self._journal, "a", encoding="utf-8") as handle:
             handle.writelines(f"{update},{number}\n" for number in numbers)
             handle.flush()
             os.fsync(handle.fileno())

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from datasets.frame_pool import FramePool
 from datasets.knowledge_records import Digests
 from datasets.progress import Meter
+from datasets.space import room_for
 from train.agent import Agent
 from train.diagnosis import MaskQuality, complaints, driving_signs, vital_signs
 from train.log import Speed
@@ -112,11 +113,12 @@ class Course(lightning.Callback):
             entry |= self._health(module, entry)
         if validates:
             entry |= self._validate(module)
-        for logger in trainer.loggers:
-            if entry:
-                logger.log_metrics(entry, update)
-        if schedule.picture_every and update % schedule.picture_every == 0:
-            self._draw(trainer, module)
+        with room_for(self._settings.folder / "tensorboard"):  # the other files say so themselves
+            for logger in trainer.loggers:
+                if entry:
+                    logger.log_metrics(entry, update)
+            if schedule.picture_every and update % schedule.picture_every == 0:
+                self._draw(trainer, module)
         stops = self._stop.asked  # a signal that comes from here on is for after the next update
         if stops or refreshes or validates or update % schedule.save_every == 0:
             self._save()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from annotate.settings import CrewSettings
 from collect.scenarios import scenario_and_weather
 from datasets.device import torch_device
 from datasets.errors import SemoreError
-from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
+from datasets.files import digest16, digest_json, exclusive_lock, read_json, write_bytes, write_json
 from datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from datasets.knowledge_records import Digests
@@ -116,8 +117,9 @@ class _Run:
         if not used:
             return
         self.used = np.unique(np.concatenate([self.used, *used]), axis=0)
-        with atomic_file(self.folder / "knowledge_used.npy") as temporary, open(temporary, "wb") as handle:
-            np.save(handle, self.used)
+        whole = io.BytesIO()  # NumPy's own writer says nothing of what a full disk was short of
+        np.save(whole, self.used)
+        write_bytes(self.folder / "knowledge_used.npy", whole.getbuffer())
 
     def finish(self) -> dict[str, Any]:
         """Train what is left, export the best policy, write and return the summary."""

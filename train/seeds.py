@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from datasets.errors import SemoreError, Stopped
+from datasets.space import room_for
 from train.settings import TrainSettings
 from train.stopping import held_back, polite_end
 
@@ -142,8 +143,9 @@ def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    log = open(settings.folder / "train.log", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-    with log, redirect_stdout(log), redirect_stderr(log):
+    path = settings.folder / "train.log"
+    log = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    with room_for(path), log, redirect_stdout(log), redirect_stderr(log):
         try:
             summary = train(settings)
             if then is not None:

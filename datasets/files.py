@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets.errors import SemoreError
+from datasets.space import megabytes, room_for
 
 Row = TypeVar("Row")
 
@@ -42,18 +43,33 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it into place, on error remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+def atomic_file(path: Path, size: int | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it into place, on error remove it.
+    SemoreError when there is no room for it, saying what it takes: `size` bytes, or more than it had when it failed."""
+    temporary, written = path.with_name(f".tmp-{os.getpid()}-{path.name}"), 0
+
+    def needed() -> str:
+        if size is not None:
+            return megabytes(size)
+        return f"more than {megabytes(written)}" if written else ""
+
+    with room_for(path, needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            written = temporary.stat().st_size if temporary.exists() else 0
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write `content` atomically."""
+    with atomic_file(path, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -126,7 +142,7 @@ def exclusive_lock(path: Path, purpose: str) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "an unknown process"
             raise SemoreError(f"{path}: {purpose} is already running as {holder}; wait for it or stop it") from None
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        handle.flush()
+        with room_for(path):
+            handle.truncate(0)
+            os.write(handle.fileno(), f"process {os.getpid()} on {os.uname().nodename}\n".encode())
         yield

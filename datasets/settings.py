@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -12,7 +13,8 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
-from datasets.errors import SemoreError
+from datasets.errors import SemoreError, Stopped
+from datasets.space import want_of_space
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 OPEN_MAPPINGS = ("policies",)
@@ -106,11 +108,23 @@ def part_of(settings: Any, part: type[T]) -> T:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command line: a SemoreError becomes one line and exit code 1, Ctrl-C exit code 130."""
+    """Run a command line: a SemoreError becomes one line and exit code 1, Stopped one and 75, Ctrl-C exit code 130."""
     try:
         command()
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(os.EX_TEMPFAIL) from None
     except SemoreError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        reason = want_of_space(error)
+        if reason is None:
+            raise
+        print(
+            f"error: {reason} ({error}). Make room; what was written before is whole, and the same command goes on",
+            file=sys.stderr,
+        )
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

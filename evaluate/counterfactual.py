@@ -24,6 +24,7 @@ from evaluate.sweep import FIRST_SEED, ManyRuns, command_settings, run_points
 from evaluate.sweep_points import Point, settings_of
 from evaluate.table import differences, failures, results
 from train.settings import TrainSettings, run_folder
+from train.stopping import only_task_trains
 from train.untrained import run_settings
 
 TRAINED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -118,6 +119,7 @@ def _check_knowledge(base: TrainSettings, chosen: list[str]) -> None:
 
 def main() -> None:
     settings = command_settings(CounterfactualSettings, "evaluate.counterfactual")
+    only_task_trains()
     settings.validate()
     if settings.train:
         training(settings)

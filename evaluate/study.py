@@ -21,6 +21,7 @@ from evaluate.sweep import command_settings
 from train.run import telling
 from train.seeds import train_runs
 from train.settings import TrainSettings
+from train.stopping import only_task_trains
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def _train(settings: StudySettings, missing: Sequence[Planned]) -> dict[Path, st
 
 def main() -> None:
     settings = command_settings(StudySettings, "evaluate.study")
+    only_task_trains()
     run_study(settings)
     print("next: make results")
 

@@ -24,6 +24,7 @@ from evaluate.episodes import Row, RunCourse, evaluate_policies
 from evaluate.sweep_points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
 from evaluate.sweep_results import Result, draw, table, write_tables
 from train.seeds import train_runs
+from train.stopping import only_task_trains
 
 FIRST_SEED: Final = {"validation": SEED_SPLITS["validation"].start + 2_000, "test": SEED_SPLITS["test"].start}
 """Validation episodes are none of those that training chooses its checkpoint on."""
@@ -171,6 +172,7 @@ def _summary(run: PlannedRun) -> dict[str, object]:
 
 def main() -> None:
     settings = command_settings(SweepSettings, "evaluate.sweep")
+    only_task_trains()
     settings.validate()
     if not settings.vary:
         raise SemoreError("nothing to vary: give --vary NAME=VALUE,VALUE, such as --vary agent.lr=3e-4,1e-3")

@@ -10,6 +10,7 @@ import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.errors import SemoreError
 from datasets.files import atomic_file, read_json, write_json
 from evaluate.episodes import RunCourse
 from evaluate.moments import Moment, record, teaches_mask
@@ -25,15 +26,30 @@ def save(pictures: Iterable[NDArray[np.uint8]], path: Path, fps: float) -> None:
     """Write (H, W, 3) uint8 pictures atomically to an .mp4, one after the other: H.264 that browsers play (yuv420p,
     index first)."""
     film: Any  # imageio's own types name what all its plugins have, not what this one has
-    with (
-        atomic_file(path) as temporary,
-        imageio.get_writer(
+    with atomic_file(path) as temporary:
+        with imageio.get_writer(
             temporary, format="FFMPEG", fps=fps, codec="libx264", pixelformat="yuv420p", macro_block_size=2,
             quality=None, output_params=["-crf", QUALITY, "-preset", EFFORT, "-movflags", "+faststart"],
-        ) as film,
-    ):  # fmt: skip
-        for picture in pictures:
-            film.append_data(picture)
+        ) as film:  # fmt: skip
+            for picture in pictures:
+                film.append_data(picture)
+        if not whole(temporary):  # imageio does not ask how ffmpeg ended
+            raise SemoreError(f"{path} could not be written: ffmpeg says why above; make room if the disk is full")
+
+
+def whole(film: Path) -> bool:
+    """Whether an MP4's parts fill the file and its index is among them; ffmpeg writes that last."""
+    size, place, kinds = film.stat().st_size, 0, set()
+    with open(film, "rb") as handle:
+        while place < size:
+            handle.seek(place)
+            head = handle.read(16)
+            length = int.from_bytes(head[:4], "big")
+            kinds.add(head[4:8])
+            place += length if length != 1 else int.from_bytes(head[8:], "big")
+            if length == 0:
+                return False
+    return place == size and b"moov" in kinds
 
 
 def film(course: RunCourse, seed: int, path: Path) -> int:

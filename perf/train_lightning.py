@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
-import warnings
 from collections.abc import Sequence
 from itertools import cycle, pairwise
 from pathlib import Path
@@ -16,7 +14,6 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datasets.frame_pool import Batch
 from train.agent import Agent
@@ -25,6 +22,7 @@ from train.log import MetricsFile
 from train.module import Semore
 from train.replay import SelectiveReplay
 from train.settings import ScheduleSettings, TrainSettings
+from train.trainer import fit
 
 
 class TimedAgent(Agent):
@@ -74,22 +72,9 @@ def through_lightning(agent: TimedAgent, batches: Sequence[Batch], steps: int) -
     schedule = ScheduleSettings(updates=steps, offline_updates=0, batch=len(batches[0].action), cloning=0.0)
     replay = cast(SelectiveReplay, _Ready(batches))
     module, ends = Semore(TrainSettings(agent=agent.settings, schedule=schedule), agent, replay), _Ends()
-    for name in ("pytorch_lightning", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer = lightning.Trainer(
-            accelerator="cpu",
-            devices=1,
-            max_epochs=1,
-            logger=[MetricsFile(Path(folder) / "metrics.csv", 0), TensorBoardLogger(folder, name="", version="t")],
-            callbacks=[ends],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        loader: DataLoader[int] = DataLoader(range(steps), batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
-        trainer.fit(module, loader)
+    with tempfile.TemporaryDirectory() as folder:
+        loggers = [MetricsFile(Path(folder) / "metrics.csv", 0), TensorBoardLogger(folder, name="", version="t")]
+        fit(module, range(steps), torch.device("cpu"), loggers, ends)
     whole = [after - before for before, after in pairwise(ends.times)]
     beside = [step - inside for step, inside in zip(whole, agent.spent[-len(whole) :], strict=True)]
     return Steps(sum(whole) / len(whole), median(beside))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import torch
+from psutil import Process
 from tiny_run import TINY, asked, make_data, metrics, short_envs
 
-from datasets.errors import SemoreError
+from datasets.errors import SemoreError, Stopped
 from datasets.files import exclusive_lock, read_json
 from datasets.settings import run_command
 from train import online, seeds
@@ -121,3 +124,40 @@ def test_seeds_on_a_cluster_are_the_same_runs(data, tmp_path, monkeypatch):
         summaries = [read_json(run.folder / "summary.json") for run in (one, two)]
         assert summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
         assert metrics(one) == metrics(two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("everybody", [False, True], ids=["the command alone", "every process, as SLURM does"])
+def test_signalled_seeds_save_and_go_on_to_the_same_weights(data, tmp_path, monkeypatch, capsys, everybody):
+    """Two are under way and one waits; the signal comes once both have done an update."""
+    longer = replace(SCHEDULE, updates=60, log_every=1)
+    settings = asked(data, tmp_path / "many", schedule=longer, seeds=(1, 2, KILLED + 1), parallel=2)
+    runs = runs_of(settings)
+    monkeypatch.setattr(seeds, "_one", short_one)
+
+    def signal_them() -> None:
+        while not all((run.folder / "metrics.csv").exists() and len(metrics(run)) > 1 for run in runs[:2]):
+            time.sleep(0.05)
+        me = Process()
+        if everybody:
+            servers = [each for each in me.children() if "forkserver" in " ".join(each.cmdline())]
+            for process in [each for server in servers for each in [server, *server.children()]]:
+                process.send_signal(signal.SIGUSR1)
+        me.send_signal(signal.SIGUSR1)
+
+    sender = Thread(target=signal_them)
+    sender.start()
+    with pytest.raises(Stopped, match="stopped with 3 of 3 runs unfinished; the same command goes on with them"):
+        list(train_seeds(settings))
+    sender.join()
+    printed = capsys.readouterr().out
+    for run in runs[:2]:
+        assert f"{run.folder}: saved at update " in printed
+        assert (run.folder / "last.ckpt").exists()
+    assert f"{runs[2].folder}: not begun" in printed
+    outcomes = {run.seed: outcome for run, outcome in train_seeds(settings)}
+    monkeypatch.setattr(online, "make_envs", short_envs)
+    monkeypatch.setattr(run_module, "export_policy", no_export)
+    alone = train(replace(runs[0], runs=str(tmp_path / "alone")))
+    assert outcomes[1]["weights_sha256"] == alone["weights_sha256"]
+    assert all(isinstance(outcome, dict) for outcome in outcomes.values())

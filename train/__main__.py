@@ -7,10 +7,12 @@ from datasets.settings import load_settings, run_command
 from train.run import train
 from train.seeds import train_seeds
 from train.settings import TrainSettings
+from train.stopping import only_task_trains
 
 
 def main() -> None:
     settings = load_settings(TrainSettings, "train")
+    only_task_trains()
     if settings.seeds:
         many(settings)
         return

@@ -24,6 +24,7 @@ from annotate.shares import Deal
 from annotate.summary import Summary
 from datasets.files import write_text
 from datasets.rollouts import Episode
+from datasets.space import room_for
 
 
 class Group(NamedTuple):
@@ -109,7 +110,7 @@ class Backlog:
     def _note(self, update: int, numbers: Sequence[int]) -> None:
         if not numbers:
             return
-        with open(self._journal, "a", encoding="utf-8") as handle:
+        with room_for(self._journal), open(self._journal, "a", encoding="utf-8") as handle:
             handle.writelines(f"{update},{number}\n" for number in numbers)
             handle.flush()
             os.fsync(handle.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import warnings
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.errors import SemoreError
-from datasets.files import atomic_file
+from datasets.files import write_bytes
 from train.agent import Agent
 
 CHECKPOINT_VERSION = 3
@@ -22,9 +23,10 @@ CHECKPOINT_VERSION = 3
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` atomically with a version mark."""
-    with atomic_file(path) as temporary:
-        torch.save({"checkpoint_version": CHECKPOINT_VERSION, **content}, temporary)
+    """Write `content` atomically with a version mark; SemoreError when there is no room for it."""
+    whole = io.BytesIO()  # torch's own writer says nothing of what a full disk was short of
+    torch.save({"checkpoint_version": CHECKPOINT_VERSION, **content}, whole)
+    write_bytes(path, whole.getbuffer())
 
 
 def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,11 +86,10 @@ def export_policy(agent: Agent, path: Path, view: Mapping[str, Any]) -> None:
     acting = _Acting(agent.cpu()).eval()
     with torch.no_grad():
         program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
-    with atomic_file(path) as temporary, warnings.catch_warnings():
+    whole = io.BytesIO()  # torch's own writer ends the process when the disk is full
+    with warnings.catch_warnings():
         # Channels-last weights are not contiguous, which torch takes for partial views; the round trip is tested.
         warnings.filterwarnings("ignore", message="No complete tensor found")
-        # torch.export insists on its own suffix; the atomic rename removes ours again.
-        archive = temporary.with_name(temporary.name + ".pt2")
-        torch.export.save(program, archive, extra_files={"view.json": json.dumps(dict(view))})
-        archive.replace(temporary)
+        torch.export.save(program, whole, extra_files={"view.json": json.dumps(dict(view))})
+    write_bytes(path, whole.getbuffer())
     acting.train()

@@ -15,6 +15,7 @@ from psutil import Process
 from pytorch_lightning.loggers.logger import Logger
 
 from datasets.files import write_text
+from datasets.space import room_for
 
 HEADER = "update,metric,value\n"
 
@@ -41,7 +42,7 @@ class MetricsFile(Logger):
         """Nothing: settings.json holds them."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        with open(self._path, "a", encoding="utf-8") as handle:
+        with room_for(self._path), open(self._path, "a", encoding="utf-8") as handle:
             handle.writelines(f"{step},{name},{float(value)!r}\n" for name, value in metrics.items())
 
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from datasets.frame_pool import FramePool
 from datasets.knowledge_records import Digests
 from datasets.progress import Meter
+from datasets.space import room_for
 from train.agent import Agent
 from train.diagnosis import MaskQuality, complaints, driving_signs, vital_signs
 from train.log import Speed
@@ -22,6 +23,7 @@ from train.online import Refresh, Validation
 from train.pictures import draw, save
 from train.replay import SelectiveReplay
 from train.settings import TrainSettings
+from train.stopping import Stop
 
 CHECKED = 256
 """Newest transitions on which the network's vital signs are taken."""
@@ -74,16 +76,21 @@ class Course(lightning.Callback):
         save: Callable[[], None],
         progress: Meter,
         keep: Callable[[Sequence[Digests]], None],
+        stop: Stop,
     ) -> None:
-        """`save` writes a checkpoint; `keep` takes the digests of cache records that the run has come to rest on."""
+        """`save` writes a checkpoint; `keep` takes the digests of cache records that the run has come to rest on; after
+        the update at which `stop` is asked for there is a checkpoint, and no other update."""
         self._settings, self._refresh, self._validation = settings, refresh, validation
-        self._save, self._progress, self._keep = save, progress, keep
+        self._save, self._progress, self._keep, self._stop = save, progress, keep, stop
         self._averaged = AveragedModel(agent, multi_avg_fn=get_ema_multi_avg_fn(settings.schedule.averaging))
         self._speed = Speed()
         self._said: set[str] = set()
         self.best_reward = float("-inf")
         self.best_update = 0
         self.best_weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._stop.listen()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -106,13 +113,17 @@ class Course(lightning.Callback):
             entry |= self._health(module, entry)
         if validates:
             entry |= self._validate(module)
-        for logger in trainer.loggers:
-            if entry:
-                logger.log_metrics(entry, update)
-        if schedule.picture_every and update % schedule.picture_every == 0:
-            self._draw(trainer, module)
-        if refreshes or validates or update % schedule.save_every == 0:
+        with room_for(self._settings.folder / "tensorboard"):  # the other files say so themselves
+            for logger in trainer.loggers:
+                if entry:
+                    logger.log_metrics(entry, update)
+            if schedule.picture_every and update % schedule.picture_every == 0:
+                self._draw(trainer, module)
+        stops = self._stop.asked  # a signal that comes from here on is for after the next update
+        if stops or refreshes or validates or update % schedule.save_every == 0:
             self._save()
+        if stops:
+            self._stop.check(update, saved=True)
 
     def _draw(self, trainer: lightning.Trainer, module: Semore) -> None:
         picture, update = draw(module.agent, module.replay), module.agent.updates

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+import io
 import random
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from torch.utils.data import DataLoader
 
 from annotate.engine import annotator_for
 from annotate.settings import CrewSettings
 from collect.scenarios import scenario_and_weather
 from datasets.device import torch_device
 from datasets.errors import SemoreError
-from datasets.files import atomic_file, digest16, digest_json, exclusive_lock, read_json, write_json
+from datasets.files import digest16, digest_json, exclusive_lock, read_json, write_bytes, write_json
 from datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from datasets.knowledge_records import Digests
@@ -38,11 +33,13 @@ from train.agent import Agent
 from train.backlog import Backlog
 from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
 from train.diagnosis import complaints
-from train.log import MetricsFile
+from train.loggers import open_loggers
 from train.module import Course, Semore
 from train.online import Fleet, HeldOut, Refresh, Validation, policy_view, records_used
 from train.replay import SelectiveReplay
 from train.settings import TrainSettings
+from train.stopping import Stop, polite_end
+from train.trainer import fit
 
 FREE_TO_CHANGE = (
     "preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb", "carla",
@@ -53,14 +50,15 @@ FREE_TO_CHANGE = (
 def train(settings: TrainSettings) -> dict[str, Any]:
     """Train the run, or finish it, or find it finished; returns the content of its summary.json.
 
-    SemoreError when the run's folder belongs to other settings or data, or another process trains it.
+    SemoreError when the run's folder belongs to other settings or data, or another process trains it; Stopped when a
+    signal asked for the end and it was saved.
     """
     settings.validate()
     folder = settings.folder
     rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
     episodes = list(rollouts.episodes())
     fingerprint = rollouts.fingerprint()
-    with closing(Fleet(settings)) as fleet:
+    with polite_end() as stop, closing(Fleet(settings)) as fleet:
         if not (folder / "summary.json").exists():
             _check_world(episodes, settings, fleet.world())
         with exclusive_lock(folder / ".lock", f"training of {folder}"):
@@ -69,14 +67,16 @@ def train(settings: TrainSettings) -> dict[str, Any]:
                 print(f"train: {folder} is finished; nothing to do (another one: --run NAME)")
                 summary: dict[str, Any] = read_json(folder / "summary.json")
                 return summary
-            return _Run(settings, fleet, episodes, fingerprint).finish()
+            return _Run(settings, fleet, episodes, fingerprint, stop).finish()
 
 
 class _Run:
     """The objects of a run, wired together."""
 
-    def __init__(self, settings: TrainSettings, fleet: Fleet, episodes: Sequence[Episode], fingerprint: str) -> None:
-        self.settings, self.fingerprint, self.folder = settings, fingerprint, settings.folder
+    def __init__(
+        self, settings: TrainSettings, fleet: Fleet, episodes: Sequence[Episode], fingerprint: str, stop: Stop
+    ) -> None:
+        self.settings, self.fingerprint, self.folder, self._stop = settings, fingerprint, settings.folder, stop
         self.device = torch_device(settings.device)
         torch.set_num_threads(settings.threads)
         _seed(settings.seed)
@@ -86,6 +86,7 @@ class _Run:
         self.checkpoint, pins = self.folder / "last.ckpt", self.folder / "knowledge_used.npy"
         journal = self.folder / "visible.csv"
         self.state = read_checkpoint(self.checkpoint, self.identity) if self.checkpoint.exists() else None
+        self._done = int(self.state["agent"]["updates"]) if self.state else 0
         if self.state is None:
             journal.unlink(missing_ok=True)  # it tells of a run that is begun anew
         # A run that goes on is answered as it was before, whatever has been annotated since.
@@ -116,8 +117,9 @@ class _Run:
         if not used:
             return
         self.used = np.unique(np.concatenate([self.used, *used]), axis=0)
-        with atomic_file(self.folder / "knowledge_used.npy") as temporary, open(temporary, "wb") as handle:
-            np.save(handle, self.used)
+        whole = io.BytesIO()  # NumPy's own writer says nothing of what a full disk was short of
+        np.save(whole, self.used)
+        write_bytes(self.folder / "knowledge_used.npy", whole.getbuffer())
 
     def finish(self) -> dict[str, Any]:
         """Train what is left, export the best policy, write and return the summary."""
@@ -126,11 +128,12 @@ class _Run:
         if self.settings.compile:
             agent.backbone.compile()
         label = f"train {self.folder.name}"
-        done = int(self.state["agent"]["updates"]) if self.state else 0
+        done = self._done
         with meter(label, schedule.updates, "updates", done) as progress:
             course = Course(
-                self.settings, agent, self.refresh, self.validation, lambda: self._save(course), progress, self.keep
-            )
+                self.settings, agent, self.refresh, self.validation, lambda: self._save(course), progress, self.keep,
+                self._stop,
+            )  # fmt: skip
             if self.state:
                 self._restore(self.state, course)
                 progress.say(f"resuming at update {done}")
@@ -167,6 +170,7 @@ class _Run:
         advise = partial(advice, frame_skip=settings.frame_skip) if settings.asks_driver else None
         replay = SelectiveReplay(pool, settings.replay, settings.seed, advise)
         for episode, visible in episodes:
+            self._stop.check(self._done, saved=False)
             replay.add(episode, knowledge, visible)
         known = pool.mask_valid[: pool.size].float().mean().item() if pool.size else 0.0
         print(
@@ -179,29 +183,8 @@ class _Run:
         return replay
 
     def _fit(self, course: Course, done: int) -> None:
-        tensorboard = TensorBoardLogger(self.folder, name="", version="tensorboard", purge_step=done + 1)
-        for name in ("pytorch_lightning", "lightning.pytorch"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            # The loader only counts updates; Lightning's advice about its workers does not apply.
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            trainer = lightning.Trainer(
-                accelerator="gpu" if self.device.type == "cuda" else "cpu",
-                devices=1,
-                max_epochs=1,
-                logger=[MetricsFile(self.folder / "metrics.csv", done), tensorboard, *_wandb(self.settings)],
-                callbacks=[course],
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-            # A loader draws a seed when it starts; from the run's own stream, a resumed run would draw one too many.
-            updates = range(done, self.settings.schedule.updates)
-            loader: DataLoader[int] = DataLoader(updates, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
-            try:
-                trainer.fit(self.module, loader)
-            except SystemExit:  # Lightning's answer to Ctrl-C
-                raise KeyboardInterrupt from None
+        with open_loggers(self.settings, done) as loggers:
+            fit(self.module, range(done, self.settings.schedule.updates), self.device, loggers, course)
 
     def _save(self, course: Course) -> None:
         agent = self.agent
@@ -279,16 +262,6 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
             if found.get(key) != wanted.get(key)
         )
         raise SemoreError(f"{settings.folder} was started with other settings ({changed}); choose another --run NAME")
-
-
-def _wandb(settings: TrainSettings) -> list[Logger]:
-    if not settings.wandb:
-        return []
-    if find_spec("wandb") is None:
-        raise SemoreError("wandb was asked for and is not installed: .venv/bin/pip install wandb")
-    return [
-        WandbLogger(name=settings.folder.name, project="semore", save_dir=settings.folder, config=as_dict(settings))
-    ]
 
 
 def _seed(seed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -10,15 +11,17 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import torch
 
-from datasets.errors import SemoreError
+from datasets.errors import SemoreError, Stopped
+from datasets.space import room_for
 from train.settings import TrainSettings
+from train.stopping import held_back, polite_end
 
 Outcome = tuple[TrainSettings, dict[str, Any] | str]
 """A run's settings, and its summary or what went wrong."""
@@ -44,19 +47,30 @@ def train_seeds(settings: TrainSettings) -> Iterator[Outcome]:
 def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: Then | None = None) -> Iterator[Outcome]:
     """Train at least one run, and do with it what is to be done `then`, in the same process; yields each when it ends.
     What one run meets does not stop the others. Runs that are finished are found finished, begun ones go on.
-    `parallel` and `scheduler` as in TrainSettings."""
+    `parallel` and `scheduler` as in TrainSettings. Stopped when a signal asked for the end, after every run of this
+    machine that was under way has saved."""
     task = _one if then is None else partial(_one, then=then)
     if scheduler != "none":
         yield from _on_cluster(runs, scheduler, task)
         return
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
     at_once = parallel or gpus or max((os.cpu_count() or 1) // max(run.threads for run in runs), 1)
-    with ThreadPoolExecutor(at_once) as pool:
+    processes = _Processes(then)
+    with polite_end(processes.ask_to_end) as stop, ThreadPoolExecutor(at_once) as pool:
         asked = {
-            pool.submit(_apart, task, run, number % gpus if gpus else None): run for number, run in enumerate(runs)
+            pool.submit(processes.run, task, run, number % gpus if gpus else None): run
+            for number, run in enumerate(runs)
         }
+        left = 0
         for future in as_completed(asked):
-            yield asked[future], _ending(future.result, future.exception())
+            outcome = _ending(future.result, future.exception())
+            if stop.asked and isinstance(outcome, str):
+                left += 1
+                print(f"{asked[future].folder}: {outcome}", flush=True)
+            else:
+                yield asked[future], outcome
+        if left:
+            raise Stopped(f"stopped with {left} of {len(runs)} runs unfinished; the same command goes on with them")
 
 
 def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task) -> Iterator[Outcome]:
@@ -75,14 +89,37 @@ def _ending(result: Callable[[], dict[str, Any] | str], error: BaseException | N
     return result() if error is None else f"{type(error).__name__}: {error}"
 
 
-def _apart(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
-    """Train one run in a process of its own: its death, too, is no other's affair. It is forked from a process that
+class _Processes:
+    """Runs in processes of their own: the death of one, too, is no other's affair. They are forked from a process that
     has imported everything and done nothing else, hence holds no locks and no threads of ours."""
-    context = get_context("forkserver")
-    then = getattr(task, "keywords", {}).get("then")
-    context.set_forkserver_preload(["train.run", *([then.__module__] if then else [])])
-    with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(_while_asked, task, settings, gpu).result()
+
+    def __init__(self, then: Then | None) -> None:
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload(["train.run", *([then.__module__] if then else [])])
+        self._working: set[int] = set()
+        self._ending = Event()
+        with held_back():  # SLURM's signals reach that process as well, and it has no handlers
+            forkserver.ensure_running()
+
+    def run(self, task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+        """Do the task in a process and wait for it; not when the end has been asked for."""
+        if self._ending.is_set():
+            return "not begun"
+        with ProcessPoolExecutor(1, mp_context=self._context) as pool:
+            process = pool.submit(os.getpid).result()
+            self._working.add(process)
+            try:
+                if self._ending.is_set():
+                    os.kill(process, signal.SIGUSR1)
+                return pool.submit(_while_asked, task, settings, gpu).result()
+            finally:
+                self._working.discard(process)
+
+    def ask_to_end(self) -> None:
+        """Have every process save and end, and no other start."""
+        self._ending.set()
+        for process in list(self._working):
+            os.kill(process, signal.SIGUSR1)
 
 
 def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
@@ -106,8 +143,9 @@ def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    log = open(settings.folder / "train.log", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-    with log, redirect_stdout(log), redirect_stderr(log):
+    path = settings.folder / "train.log"
+    log = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    with room_for(path), log, redirect_stdout(log), redirect_stderr(log):
         try:
             summary = train(settings)
             if then is not None:

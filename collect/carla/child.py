@@ -51,7 +51,8 @@ class Address:
 def live(address: Address, pipe: Connection, buffer: Any, trace: Trace) -> None:
     """The process's whole life. `buffer` is shared memory for the pictures, `address.shape` bytes; the first answer,
     unasked for, is the class table."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for parents in (signal.SIGINT, signal.SIGUSR1):  # SLURM warns every process of a job, to have the trainer save
+        signal.signal(parents, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     world: CarlaWorld | None = None
     try:

@@ -51,6 +51,7 @@ def _signal(server: subprocess.Popen[bytes], number: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the owner's to handle
+    for owners in (signal.SIGINT, signal.SIGUSR1):  # Ctrl-C, and SLURM's warning to every process of a job
+        signal.signal(owners, signal.SIG_IGN)
     code = keep(sys.argv[1], sys.argv[2], sys.argv[3:])
     sys.exit(code if code >= 0 else 128 - code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, embedd
 from annotate.segment.cris_tiny.scenes import MAX_ACTORS, Scenes
 from annotate.segment.cris_tiny.words import UNKNOWN, vocabulary
 from datasets.errors import SemoreError
-from datasets.files import atomic_file
+from datasets.files import write_bytes
 from datasets.progress import meter
 
 State = dict[str, Tensor]
@@ -182,8 +183,9 @@ def _save(
         "schedule": asdict(schedule), "step": step, "average": average,
         "network": network.state_dict(), "optimiser": optimiser.state_dict(),
     }  # fmt: skip
-    with atomic_file(path) as temporary:
-        torch.save(state, temporary)
+    whole = io.BytesIO()  # torch's own writer says nothing of what a full disk was short of
+    torch.save(state, whole)
+    write_bytes(path, whole.getbuffer())
 
 
 def _take_up(

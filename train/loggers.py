@@ -1,0 +1,51 @@
+"""What a run's metrics go to: a CSV file, TensorBoard and, when asked for, Weights & Biases."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from datasets.errors import SemoreError
+from datasets.files import write_text
+from datasets.settings import as_dict
+from train.log import MetricsFile
+from train.settings import TrainSettings
+
+
+@contextmanager
+def open_loggers(settings: TrainSettings, done: int) -> Iterator[list[Logger]]:
+    """The loggers of a run that goes on after `done` updates; SemoreError when wandb is asked for and missing."""
+    folder = settings.folder
+    tensorboard = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=done + 1)
+    wandb = _wandb(settings) if settings.wandb else None
+    metrics = MetricsFile(folder / "metrics.csv", done)
+    ended = 1
+    try:
+        yield [metrics, tensorboard, *([wandb] if wandb else [])]
+        ended = 0
+    finally:
+        if wandb is not None:  # else the next run of this process would be logged into this one
+            import_module("wandb").finish(exit_code=ended)
+
+
+def _wandb(settings: TrainSettings) -> WandbLogger:
+    """Under the run's own id: a run that is resumed goes on there too, instead of being a new one."""
+    if find_spec("wandb") is None:
+        raise SemoreError("wandb was asked for and is not installed: .venv/bin/pip install wandb")
+    return WandbLogger(
+        name=settings.folder.name, project="semore", save_dir=settings.folder, config=as_dict(settings),
+        id=_identity(settings.folder / "wandb_id"), resume="allow",
+    )  # fmt: skip
+
+
+def _identity(path: Path) -> str:
+    """The run's id, made up when it is first needed."""
+    if not path.exists():
+        write_text(path, secrets.token_hex(8) + "\n")
+    return path.read_text(encoding="utf-8").strip()

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from collect.scenarios import scenario_and_weather
@@ -229,10 +228,7 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return reward
 
     def _frame(self) -> NDArray[np.uint8]:
-        picture = np.ascontiguousarray(self.snapshot.images.rgb.transpose(2, 0, 1))
-        if picture.shape[-1] == self._size:
-            return picture
-        return shrink(torch.from_numpy(picture)[None], self._size)[0].numpy()
+        return np.ascontiguousarray(shrink(self.snapshot.images.rgb.transpose(2, 0, 1), self._size))
 
     def _observation(self) -> NDArray[np.uint8]:
         return np.concatenate(self._frames)

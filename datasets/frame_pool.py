@@ -137,11 +137,11 @@ class FramePool:
         at each decision, and what imitating it weighs; without it, only what one did counts, and weighs 1."""
         arrays = episode.read("rgb", "action", "progress", "impulse", "terminated")
         rows, decisions = self._rows(episode, arrays["action"])
-        frames = torch.from_numpy(arrays["rgb"][rows]).permute(0, 3, 1, 2)
+        frames = arrays["rgb"][rows].transpose(0, 3, 1, 2)
         for first in range(0, len(rows), SHRINK_BATCH):
             part = frames[first : first + SHRINK_BATCH]
             place = slice(self.size + first, self.size + first + len(part))
-            self.frames[place] = GREY if self.view.grey else shrink(part, self.view.size)
+            self.frames[place] = GREY if self.view.grey else torch.from_numpy(shrink(part, self.view.size))
         held = slice(self.size, self.size + len(rows))
         self.start[held] = self.size
         newest = torch.arange(held.start, held.stop)

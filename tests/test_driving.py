@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 
 from collect.driving import DrivingEnv, SimStep, control_of, lane_speed
@@ -414,20 +413,11 @@ def test_a_smaller_view_is_the_recorded_picture_shrunk(camera, size):
     env.listener = steps.append
     pictures = [env.snapshot.images.rgb] * 3
     for k in range(6):
-        recorded = torch.from_numpy(np.stack(pictures[-3:])).permute(0, 3, 1, 2)
-        assert np.array_equal(observation, shrink(recorded, size).reshape(9, size, size).numpy())
+        recorded = np.stack(pictures[-3:]).transpose(0, 3, 1, 2)
+        assert np.array_equal(observation, shrink(recorded, size).reshape(9, size, size))
         observation, *_ = env.step(np.array([0.02 * k, 1.0], np.float32))
         pictures.append(steps[-1].snapshot.images.rgb)
     assert not np.array_equal(pictures[-1], pictures[-2])
-
-
-def test_shrinking_is_the_rounded_mean_of_each_block():
-    frame = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), np.uint8)
-    blocks = frame.reshape(2, 3, 4, 2, 4, 2).astype(np.int64).sum((3, 5))
-    assert np.array_equal(shrink(torch.from_numpy(frame), 4).numpy(), np.rint(blocks / 4))
-    assert shrink(torch.from_numpy(frame), 8).numpy().tobytes() == frame.tobytes()
-    with pytest.raises(SemoreError, match="8 pixels wide"):
-        shrink(torch.from_numpy(frame), 9)
 
 
 def test_start_jitter_by_default_and_the_published_start_by_setting():

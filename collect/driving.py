@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from collect.scenarios import scenario_and_weather
 from collect.simulator import Control, Simulator, Snapshot, make_simulator
+from datasets.actions import finite
 from datasets.errors import SemoreError
 from datasets.reward import IMPULSE_WEIGHT, driving_reward
 from datasets.schema import DT, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
@@ -195,10 +196,12 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, bool, bool, Info]:
-        """Hold `action` for `frame_skip` simulator steps or until the episode ends; reward is their mean."""
+        """Hold `action` for `frame_skip` simulator steps or until the episode ends; reward is their mean.
+
+        Values beyond [−1, 1] are clipped. What is no pair of finite numbers is a SemoreError, and nothing has moved."""
         if self._metrics.ending:
             raise SemoreError(f"the episode has ended ({self._metrics.ending}); call reset before the next step")
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+        action = np.clip(finite(action), -1.0, 1.0).astype(np.float32)
         total, taken = 0.0, 0
         while taken < self._skip and not self._metrics.ending:
             total += self._advance(action)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.action_words import action_words
+from datasets.actions import ACTION, finite
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeSet
 from datasets.knowledge_records import INVALID
@@ -208,6 +209,7 @@ class FramePool:
     def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
         """Rows of the decision frames and the last frame; SemoreError when actions change within a decision."""
         skip, rows = self.view.frame_skip, rows_of(episode, self.view.frame_skip)
+        finite(action, (episode.steps, 2), f"{episode.path}: {ACTION}")
         held = np.repeat(action[rows[:-1]], np.diff(rows), axis=0)
         if not np.array_equal(held, action):
             raise SemoreError(

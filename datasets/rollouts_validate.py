@@ -133,6 +133,9 @@ def _contents(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> Itera
             yield f"{name} of {differ.sum()} frames, first {differ.argmax()}, is not that of the frame"
     if attributes["split"] != split_of(int(attributes["seed"])):
         yield f"split is {attributes['split']}, but seed {attributes['seed']} is {split_of(int(attributes['seed']))}"
+    endless = ~np.isfinite(arrays["action"]).all(axis=1)
+    if endless.any():
+        yield f"action of {endless.sum()} steps, first {endless.argmax()}, is no finite number"
     total = float(arrays["reward"].sum(dtype=np.float64))
     if abs(total - float(attributes["total_reward"])) > 1e-3 * max(1.0, abs(total)):
         yield f"total_reward is {attributes['total_reward']:.3f}, the rewards sum to {total:.3f}"

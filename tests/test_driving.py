@@ -113,6 +113,42 @@ def test_an_action_is_a_steer_and_one_pedal(action, expected):
 
 
 @pytest.mark.parametrize(
+    ("action", "named"),
+    [
+        ((np.nan, 1.0), r"an action \(steer, pedal\) must be finite numbers, not \[nan, 1.0\]"),
+        ((0.0, np.inf), r"finite numbers, not \[0.0, inf\]"),
+        ((-np.inf, 0.0), r"finite numbers, not \[-inf, 0.0\]"),
+        (0.5, r"of shape \(2,\), not of shape \(\)"),
+        ((0.5,), r"not of shape \(1,\)"),
+        ((0.5, 0.5, 0.5), r"not of shape \(3,\)"),
+        (((0.5, 0.5),), r"not of shape \(1, 2\)"),
+        (((0.5, 0.5), (0.5,)), "must be finite numbers, not"),
+        ("left", "must be finite numbers, not 'left'"),
+        (None, r"not of shape \(\)"),
+        ((None, 1.0), r"not \[nan, 1.0\]"),
+    ],
+)
+def test_what_is_no_action_is_refused_and_nothing_moves(action, named):
+    env, heard = scripted(), []
+    env.listener = heard.append
+    for wrong in (action, np.array(action, np.float32)) if "shape" in named and action else (action,):
+        with pytest.raises(SemoreError, match=named):
+            env.step(wrong)
+    assert (len(env.simulator.controls), heard, env._metrics.steps) == (WARM_UP, [], 0)
+    env.step(COAST)
+    assert [step.action.tolist() for step in heard] == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("action", [[0.25, -1], (np.float64(0.25), -7.0), np.array([0.25, -1.0]), np.array([0, 1])])
+def test_an_action_may_come_in_any_kind_of_number(action):
+    env, heard = scripted(), []
+    env.listener = heard.append
+    env.step(action)
+    assert heard[0].action.dtype == np.float32
+    assert heard[0].action.tolist() == np.clip(np.float32(action), -1, 1).tolist()
+
+
+@pytest.mark.parametrize(
     ("state", "action", "expected"),
     [
         ({"vx": 10.0}, (0.0, 1.0), 0.5),  # 10 m/s · 0.05 s; throttle is free

@@ -137,9 +137,12 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     One decision lasts `frame_skip` simulator steps of 0.05 s; its reward is their mean. `reset(seed=…)` is the
     episode's seed; without one it is drawn from the training split. `info` carries `metrics` (running totals),
     `ending`, and the privileged `semantic`, `instance`, `depth`, `actors`, `ego`.
+
+    `max_episode_steps` counts simulator steps; `gymnasium.make(…, max_episode_steps=…)` counts decisions, as Gymnasium
+    does everywhere (collect.limit).
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  (Gymnasium's own convention)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / DT)}  # noqa: RUF012  (Gymnasium's convention)
 
     def __init__(
         self,
@@ -164,6 +167,7 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         chosen, self.weather = scenario_and_weather(scenario, weather)
         self.scenario = chosen if jitter else chosen.published_start()
         self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": 1 / (DT * frame_skip)}  # a picture per decision
         self.simulator = make_simulator(simulator, camera) if isinstance(simulator, str) else simulator
         self.observation_space = gymnasium.spaces.Box(0, 255, (3 * stack, size, size), np.uint8)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -174,6 +178,10 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         self._snapshot: Snapshot | None = None
         self._metrics = EpisodeMetrics()
         self._collisions = 0
+
+    def limit(self, decisions: int) -> None:
+        """From now on, episodes end after so many decisions, in place of `max_episode_steps`."""
+        self._max_steps = decisions * self._skip
 
     @property
     def snapshot(self) -> Snapshot:

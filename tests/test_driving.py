@@ -408,6 +408,44 @@ def test_gymnasium_finds_nothing_to_warn_about(name):
         env.close()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_gymnasium_s_own_limit_counts_decisions_and_is_an_ending(again):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gymnasium.make("semore/JayWalk-v0", size=8, camera=8, frame_skip=2, max_episode_steps=3)
+    if again:  # as vector environments and users do
+        env = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    heard: list[SimStep] = []
+    for seed in (1, 2):
+        env.reset(seed=seed)
+        env.unwrapped.listener = heard.append
+        ends = [env.step(COAST)[2:] for _ in range(3)]
+        assert [end[:2] for end in ends] == [(False, False), (False, False), (False, True)]
+        assert [end[2]["ending"] for end in ends] == ["", "", "success"]
+        assert ends[-1][2]["metrics"]["steps"] == 6
+        assert [step.truncated for step in heard[-6:]] == [False] * 5 + [True]
+
+
+def test_gymnasium_s_own_limit_holds_in_vectors_and_beyond_the_default():
+    envs = gymnasium.make_vec("semore/JayWalk-v0", 2, size=8, camera=8, max_episode_steps=2)
+    envs.reset(seed=[1, 2])
+    assert envs.step(np.zeros((2, 2), np.float32))[4]["ending"].tolist() == ["", ""]
+    _, _, _, truncated, info = envs.step(np.zeros((2, 2), np.float32))
+    assert (truncated.tolist(), info["ending"].tolist()) == ([True, True], ["success", "success"])
+    envs.close()
+    long = scripted()
+    long.limit(510)
+    assert until_end(long)[0] == 510
+
+
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_what_is_rendered_plays_in_real_time(skip):
+    env = gymnasium.make("semore/JayWalk-v0", size=8, camera=8, frame_skip=skip, render_mode="rgb_array")
+    assert env.metadata["render_fps"] == pytest.approx(20 / skip)
+    assert env.metadata["render_modes"] == ["rgb_array"]
+    assert DrivingEnv.metadata["render_fps"] == 20
+
+
 def trace(env: gymnasium.Env[Any, Any], seed: int) -> str:
     """A digest of everything 25 decisions of the episode `seed` show."""
     state, rng = hashlib.blake2b(), np.random.default_rng(7)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from datasets.cores import cores
 from datasets.errors import SemoreError
 from datasets.inventory import folders
 from datasets.ledger import MANY, CacheCommand
@@ -64,7 +64,7 @@ def validate(folder: Path) -> list[Finding]:
     except SemoreError as error:
         return [_finding(folder, error, "move it away and run `make collect` again")]
     names = rollouts.names()
-    threads = len(os.sched_getaffinity(0))
+    threads = cores()
     with meter(f"validate {folder.name}", len(names), "episodes") as progress, ThreadPoolExecutor(threads) as pool:
         found = []
         for each in pool.map(lambda name: list(_episode(rollouts, name)), names):

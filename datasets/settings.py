@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from datasets.errors import SemoreError
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+ELSEWHERE = "choose a folder that this user may read and write: --help names the settings that are folders or files"
 OPEN_MAPPINGS = ("policies",)
 """Settings whose value is itself a mapping, not a nested group."""
 
@@ -106,11 +109,17 @@ def part_of(settings: Any, part: type[T]) -> T:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command line: a SemoreError becomes one line and exit code 1, Ctrl-C exit code 130."""
+    """Run a command line: a SemoreError, or a place where we may not write, becomes one line and exit code 1, Ctrl-C
+    exit code 130."""
     try:
         command()
     except SemoreError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in FORBIDDEN or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; {ELSEWHERE}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -150,6 +150,7 @@ def test_runs_are_dealt_over_gpus_or_the_cores_that_are_ours(data, tmp_path, mon
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # six trainings in processes of their own, on a machine that may be busy
 def test_seeds_on_a_cluster_are_the_same_runs(data, tmp_path, monkeypatch):
     """Also where one worker trains both at once."""
     here = asked(data, tmp_path / "here", schedule=SCHEDULE, seeds=(1, KILLED + 1))

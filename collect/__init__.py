@@ -4,8 +4,15 @@ Importing this package registers `semore/JayWalk-v0`, `semore/HighBeam-v0` and `
 """
 
 import gymnasium
+from gymnasium.envs.registration import WrapperSpec
 
 for _name in ("JayWalk", "HighBeam", "HighWay"):
     if f"semore/{_name}-v0" not in gymnasium.registry:
         # No TimeLimit wrapper: it would count decisions where the limit counts simulator steps (design.md §7.9).
-        gymnasium.register(f"semore/{_name}-v0", entry_point="collect.driving:DrivingEnv", kwargs={"scenario": _name})
+        # Whoever asks for one has its limit made the environment's own.
+        gymnasium.register(
+            f"semore/{_name}-v0",
+            entry_point="collect.driving:DrivingEnv",
+            additional_wrappers=(WrapperSpec("EndAtLimit", "collect.limit:EndAtLimit", {}),),
+            kwargs={"scenario": _name},
+        )

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from collect.driver import FAST, Driver
+from datasets.actions import finite
 from datasets.errors import SemoreError
 from datasets.views import GREY
 
@@ -196,8 +197,8 @@ BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {
 
 def _constant(name: str) -> tuple[float, float]:
     try:
-        steer, pedal = (float(part) for part in name.removeprefix("constant:").split(","))
-    except ValueError:
+        steer, pedal = finite([float(part) for part in name.removeprefix("constant:").split(",")]).tolist()
+    except (ValueError, SemoreError):
         raise SemoreError(f"{name!r}: write constant:STEER,PEDAL with two numbers in [-1, 1]") from None
     return steer, pedal
 

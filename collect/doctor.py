@@ -20,6 +20,7 @@ from jsonargparse import auto_cli, set_parsing_settings
 from collect.carla import fitness
 from collect.carla.ping import identity
 from collect.carla.settings import CARLA_VERSION, CarlaSettings
+from datasets.cores import cores
 from datasets.settings import run_command
 
 GIB: Final = 2**30
@@ -101,13 +102,14 @@ def packages(lock: Path = LOCK) -> Finding:
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     """The features that torch's and numba's speed rests on."""
     flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
-    cores = f"{os.cpu_count()} cores"
+    ours, every = cores(), os.cpu_count()
+    found = f"{ours} cores" if ours == every else f"{ours} of {every} cores (the others are not for this process)"
     if "avx2" not in flags:
-        return Finding("processor", "missing", f"{cores}, no AVX2", "everything runs, several times slower than stated")
+        return Finding("processor", "missing", f"{found}, no AVX2", "everything runs, several times slower than stated")
     fast = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     bf16 = {"avx512_bf16", "amx_bf16"} & flags
     hint = "" if bf16 else "no bf16: updates take about twice as long as where there is"
-    return Finding("processor", "ok", f"{cores}, {' '.join(fast)}", hint)
+    return Finding("processor", "ok", f"{found}, {' '.join(fast)}", hint)
 
 
 def gpu() -> Finding:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import gymnasium
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from collect.scenarios import scenario_and_weather
 from collect.simulator import Control, Simulator, Snapshot, make_simulator
+from datasets.actions import finite
 from datasets.errors import SemoreError
 from datasets.reward import IMPULSE_WEIGHT, driving_reward
 from datasets.schema import DT, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
@@ -137,9 +137,12 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     One decision lasts `frame_skip` simulator steps of 0.05 s; its reward is their mean. `reset(seed=…)` is the
     episode's seed; without one it is drawn from the training split. `info` carries `metrics` (running totals),
     `ending`, and the privileged `semantic`, `instance`, `depth`, `actors`, `ego`.
+
+    `max_episode_steps` counts simulator steps; `gymnasium.make(…, max_episode_steps=…)` counts decisions, as Gymnasium
+    does everywhere (collect.limit).
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  (Gymnasium's own convention)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / DT)}  # noqa: RUF012  (Gymnasium's convention)
 
     def __init__(
         self,
@@ -164,6 +167,7 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         chosen, self.weather = scenario_and_weather(scenario, weather)
         self.scenario = chosen if jitter else chosen.published_start()
         self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": 1 / (DT * frame_skip)}  # a picture per decision
         self.simulator = make_simulator(simulator, camera) if isinstance(simulator, str) else simulator
         self.observation_space = gymnasium.spaces.Box(0, 255, (3 * stack, size, size), np.uint8)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -174,6 +178,10 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         self._snapshot: Snapshot | None = None
         self._metrics = EpisodeMetrics()
         self._collisions = 0
+
+    def limit(self, decisions: int) -> None:
+        """From now on, episodes end after so many decisions, in place of `max_episode_steps`."""
+        self._max_steps = decisions * self._skip
 
     @property
     def snapshot(self) -> Snapshot:
@@ -196,10 +204,12 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return self._observation(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, bool, bool, Info]:
-        """Hold `action` for `frame_skip` simulator steps or until the episode ends; reward is their mean."""
+        """Hold `action` for `frame_skip` simulator steps or until the episode ends; reward is their mean.
+
+        Values beyond [−1, 1] are clipped. What is no pair of finite numbers is a SemoreError, and nothing has moved."""
         if self._metrics.ending:
             raise SemoreError(f"the episode has ended ({self._metrics.ending}); call reset before the next step")
-        action = np.clip(np.asarray(action, np.float32), -1.0, 1.0)
+        action = np.clip(finite(action), -1.0, 1.0).astype(np.float32)
         total, taken = 0.0, 0
         while taken < self._skip and not self._metrics.ending:
             total += self._advance(action)
@@ -229,10 +239,7 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return reward
 
     def _frame(self) -> NDArray[np.uint8]:
-        picture = np.ascontiguousarray(self.snapshot.images.rgb.transpose(2, 0, 1))
-        if picture.shape[-1] == self._size:
-            return picture
-        return shrink(torch.from_numpy(picture)[None], self._size)[0].numpy()
+        return np.ascontiguousarray(shrink(self.snapshot.images.rgb.transpose(2, 0, 1), self._size))
 
     def _observation(self) -> NDArray[np.uint8]:
         return np.concatenate(self._frames)

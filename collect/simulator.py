@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from collect.carla.settings import CarlaSettings, check_client
 from collect.scenarios import Scenario, Weather
+from datasets.actions import finite
 from datasets.errors import SemoreError
 
 
@@ -30,7 +31,8 @@ class Control:
     brake: float = 0.0
 
     def clipped(self) -> Control:
-        """The same within these ranges."""
+        """The same within these ranges; SemoreError for what is no finite number."""
+        finite((self.steer, self.throttle, self.brake), (3,), "a control (steer, throttle, brake)")
         return Control(
             min(1.0, max(-1.0, float(self.steer))),
             min(1.0, max(0.0, float(self.throttle))),

@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.actions import finite
+
 STEERING: Final = ("steer left", "straight", "steer right")
 PEDALS: Final = ("brake", "keep speed", "throttle")
 
@@ -15,8 +17,10 @@ def action_codes(actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.i
     """(N,) indices into STEERING and PEDALS of actions (N, 2) in [−1, 1].
 
     a0 > 0.3 right, < −0.3 left, else straight; a1 > 0.5 throttle, 0 ≤ a1 ≤ 0.5 keep speed, a1 < 0 brake. The public
-    code leaves a1 = 0 and a1 = 0.5 undefined; here both are "keep speed": neither presses a pedal hard.
+    code leaves a1 = 0 and a1 = 0.5 undefined; here both are "keep speed": neither presses a pedal hard. SemoreError for
+    what is no action: there are no words for it.
     """
+    actions = finite(actions, (len(actions), 2))
     steer, pedal = actions[:, 0], actions[:, 1]
     steering = 1 + (steer > 0.3).astype(np.int64) - (steer < -0.3)
     pedals = (pedal >= 0).astype(np.int64) + (pedal > 0.5)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.action_words import action_words
+from datasets.actions import ACTION, finite
 from datasets.errors import SemoreError
 from datasets.knowledge import KnowledgeSet
 from datasets.knowledge_records import INVALID
@@ -137,11 +138,11 @@ class FramePool:
         at each decision, and what imitating it weighs; without it, only what one did counts, and weighs 1."""
         arrays = episode.read("rgb", "action", "progress", "impulse", "terminated")
         rows, decisions = self._rows(episode, arrays["action"])
-        frames = torch.from_numpy(arrays["rgb"][rows]).permute(0, 3, 1, 2)
+        frames = arrays["rgb"][rows].transpose(0, 3, 1, 2)
         for first in range(0, len(rows), SHRINK_BATCH):
             part = frames[first : first + SHRINK_BATCH]
             place = slice(self.size + first, self.size + first + len(part))
-            self.frames[place] = GREY if self.view.grey else shrink(part, self.view.size)
+            self.frames[place] = GREY if self.view.grey else torch.from_numpy(shrink(part, self.view.size))
         held = slice(self.size, self.size + len(rows))
         self.start[held] = self.size
         newest = torch.arange(held.start, held.stop)
@@ -208,6 +209,7 @@ class FramePool:
     def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
         """Rows of the decision frames and the last frame; SemoreError when actions change within a decision."""
         skip, rows = self.view.frame_skip, rows_of(episode, self.view.frame_skip)
+        finite(action, (episode.steps, 2), f"{episode.path}: {ACTION}")
         held = np.repeat(action[rows[:-1]], np.diff(rows), axis=0)
         if not np.array_equal(held, action):
             raise SemoreError(

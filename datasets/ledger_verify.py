@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from datasets.cores import cores
 from datasets.knowledge import KnowledgeCache, read_manifest, read_pins, set_names
 from datasets.knowledge_index import Index, Segment
 from datasets.knowledge_level import INDEX_NAME, Level, quarantine, shard_names
@@ -48,7 +48,7 @@ class Verify(CacheCommand):
         if self.run:
             return self._verify_run(Path(self.run))
         shards = sum(len(shard_names(self.root / level)) for level in LEVELS)
-        worthwhile = min(len(os.sched_getaffinity(0)), 1 + shards // SHARDS_PER_PROCESS)
+        worthwhile = min(cores(), 1 + shards // SHARDS_PER_PROCESS)
         damages = verify_cache(self.root, self.workers or worthwhile)
         self.show([asdict(damage) for damage in damages], _lines(self.root, damages))
         return int(bool(damages))

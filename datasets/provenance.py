@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+from datasets.cores import cores
 
 PACKAGES = ("torch", "numpy", "numba", "zarr", "h5py", "gymnasium", "pytorch-lightning", "transformers")
 
@@ -30,7 +31,7 @@ def environment() -> dict[str, str]:
     return {
         "semore": code_version(),
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {cores()} cores",
         **{package: _version(package) for package in PACKAGES},
     }
 

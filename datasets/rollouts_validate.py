@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from datasets.cores import cores
 from datasets.errors import SemoreError
 from datasets.inventory import folders
 from datasets.ledger import MANY, CacheCommand
@@ -64,7 +64,7 @@ def validate(folder: Path) -> list[Finding]:
     except SemoreError as error:
         return [_finding(folder, error, "move it away and run `make collect` again")]
     names = rollouts.names()
-    threads = len(os.sched_getaffinity(0))
+    threads = cores()
     with meter(f"validate {folder.name}", len(names), "episodes") as progress, ThreadPoolExecutor(threads) as pool:
         found = []
         for each in pool.map(lambda name: list(_episode(rollouts, name)), names):
@@ -133,6 +133,9 @@ def _contents(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> Itera
             yield f"{name} of {differ.sum()} frames, first {differ.argmax()}, is not that of the frame"
     if attributes["split"] != split_of(int(attributes["seed"])):
         yield f"split is {attributes['split']}, but seed {attributes['seed']} is {split_of(int(attributes['seed']))}"
+    endless = ~np.isfinite(arrays["action"]).all(axis=1)
+    if endless.any():
+        yield f"action of {endless.sum()} steps, first {endless.argmax()}, is no finite number"
     total = float(arrays["reward"].sum(dtype=np.float64))
     if abs(total - float(attributes["total_reward"])) > 1e-3 * max(1.0, abs(total)):
         yield f"total_reward is {attributes['total_reward']:.3f}, the rewards sum to {total:.3f}"

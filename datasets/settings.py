@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -17,6 +18,8 @@ from datasets.errors import SemoreError, Stopped
 from datasets.space import want_of_space
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+ELSEWHERE = "choose a folder that this user may read and write: --help names the settings that are folders or files"
 OPEN_MAPPINGS = ("policies",)
 """Settings whose value is itself a mapping, not a nested group."""
 
@@ -108,7 +111,8 @@ def part_of(settings: Any, part: type[T]) -> T:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command line: a SemoreError becomes one line and exit code 1, Stopped one and 75, Ctrl-C exit code 130."""
+    """Run a command line: a SemoreError, or a place where we may not write, becomes one line and exit code 1, Stopped
+    one and 75, Ctrl-C exit code 130."""
     try:
         command()
     except Stopped as stopped:
@@ -118,13 +122,13 @@ def run_command(command: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except Exception as error:
-        reason = want_of_space(error)
-        if reason is None:
+        if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
+            reason = f"{error.filename}: {error.strerror}; {ELSEWHERE}"
+        elif full := want_of_space(error):
+            reason = f"{full} ({error}). Make room; what was written before is whole, and the same command goes on"
+        else:
             raise
-        print(
-            f"error: {reason} ({error}). Make room; what was written before is whole, and the same command goes on",
-            file=sys.stderr,
-        )
+        print(f"error: {reason}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

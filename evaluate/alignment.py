@@ -103,7 +103,7 @@ def _frames(settings: TrainSettings, knowledge: KnowledgeSet, episode: Episode, 
         for arrays in zip(*((part.batch.rgb, part.truth.mask, part.h_ka) for part in parts), strict=True)
     )
     valid = np.concatenate([part.valid & part.truth.known for part in parts])
-    small = shrink(torch.from_numpy(rgb).permute(0, 3, 1, 2), settings.agent.encoder.size).numpy()
+    small = shrink(rgb.transpose(0, 3, 1, 2), settings.agent.encoder.size)
     window = np.maximum(np.arange(len(rows))[:, None] + np.array([-2, -1, 0]), 0)  # the first frame repeats
     seen = small[window].reshape(len(rows), 9, *small.shape[2:])
     return HeldOutFrames(rgb, truth, h_ka, valid, seen, np.full(len(rows), number))

@@ -3,12 +3,12 @@ of what is finished. `python -m evaluate.study --parts [main,ablations]`; the sa
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from datasets.cores import cores
 from datasets.errors import SemoreError
 from datasets.files import read_json, write_json
 from datasets.progress import meter
@@ -111,7 +111,7 @@ def run_study(settings: StudySettings) -> None:
     every = [each.settings for each in asked]
     if missing:
         prepare([each.settings for each in missing], settings.folder / "data")
-    drive_world(every, settings.folder / "world", settings.episodes, settings.first_episode, os.cpu_count() or 1)
+    drive_world(every, settings.folder / "world", settings.episodes, settings.first_episode, cores())
     failed = _train(settings, missing) if missing else {}
     if failed:
         told = "\n".join(f"  {where}: {reason}" for where, reason in failed.items())

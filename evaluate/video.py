@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datasets.errors import SemoreError
 from datasets.files import atomic_file, read_json, write_json
+from datasets.schema import DT
 from evaluate.episodes import RunCourse
 from evaluate.moments import Moment, record, teaches_mask
 from evaluate.overlay import compose
@@ -76,5 +77,6 @@ def noted(policy_digest: str, film: Path) -> dict[str, Any] | None:
 
 
 def frame_rate(moments: Sequence[Moment]) -> float:
-    """Decisions per simulated second."""
-    return round(1 / (moments[1].seconds - moments[0].seconds)) if len(moments) > 2 else 10
+    """Decisions per simulated second; unrounded, as a decision may last any number of steps."""
+    steps = moments[1].metrics["steps"] - moments[0].metrics["steps"] if len(moments) > 1 else 1
+    return 1.0 / (steps * DT)

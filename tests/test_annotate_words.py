@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.action_words import PEDALS, STEERING, action_codes, action_words, parse_words
+from datasets.errors import SemoreError
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,15 @@ def test_words_parse_back(actions):
     steering, pedals = action_codes(np.array(actions))
     codes = list(zip(steering.tolist(), pedals.tolist(), strict=True))
     assert [parse_words(words) for words in action_words(np.array(actions))] == codes
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_there_are_no_words_for_what_is_no_number(wrong):
+    with pytest.raises(
+        SemoreError, match=r"an action \(steer, pedal\) must be finite numbers, not \[0.5, (nan|-?inf)\]"
+    ):
+        action_words(np.array([[0.5, 0.5], [0.5, wrong]], np.float32))
+    assert action_words(np.zeros((0, 2), np.float32)) == []
 
 
 def test_other_words_are_refused():

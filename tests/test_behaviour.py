@@ -267,6 +267,12 @@ def test_an_unknown_behaviour_lists_the_choices(name):
     assert all(known in str(error.value) for known in (*BEHAVIOURS, "checkpoint:PATH"))
 
 
+@pytest.mark.parametrize("given", ["nan,1", "0,inf", "0", "0,1,2", "left,1"])
+def test_a_constant_action_is_two_finite_numbers(given):
+    with pytest.raises(SemoreError, match=f"'constant:{given}': write constant:STEER,PEDAL with two numbers"):
+        make_policy(f"constant:{given}")
+
+
 class Tiny(torch.nn.Module):
     """Means 1/4 and −1/2 plus the first pixel, log standard deviation −1, the red channel as mask."""
 

@@ -155,6 +155,24 @@ def test_many_environments_and_threads_record_the_same_bytes(tmp_path):
         assert contents(one.path / name) == contents(many.path / name)
 
 
+def test_a_policy_that_diverges_is_named_and_its_episode_is_not_recorded(tmp_path):
+    class Diverging:
+        decisions = 0
+
+        def start(self, seeds):
+            pass
+
+        def act(self, slots, observations, infos):
+            self.decisions += 1
+            return np.full((len(slots), 2), np.nan if self.decisions > 3 else 0.5, np.float32)
+
+    rollouts = Rollouts(tmp_path / "r.zarr")
+    rollouts.create()
+    with pytest.raises(SemoreError, match=r"finite numbers, not \[nan, nan\]; a policy that gives such has diverged"):
+        record(rollouts, [DrivingEnv(camera=8, size=8)], Diverging(), [1], {})
+    assert rollouts.names() == []
+
+
 def test_names_sort_by_seed():
     names = [episode_name("JayWalk", seed) for seed in (0, 9, 10, 999_999, 1_000_000, 2_099_999)]
     assert names == sorted(names)

@@ -97,11 +97,21 @@ def relabel(episode: Path) -> None:
     rollouts.write(episode.name, arrays, about)
 
 
+def diverge(episode: Path) -> None:
+    """An action that is no number, recorded whole."""
+    rollouts, arrays = Rollouts(episode.parent), tiny_arrays(0, 6)
+    about = dict(rollouts.episode(episode.name).attributes)
+    shutil.rmtree(episode)
+    arrays["action"][4, 1] = np.nan
+    rollouts.write(episode.name, arrays, about)
+
+
 DAMAGES = {
     "torn chunk": (lambda e: (e / "rgb" / "c" / "0" / "0" / "0" / "0").write_bytes(b"torn"), "is damaged"),
     "missing chunk": (lambda e: shutil.rmtree(e / "semantic" / "c"), "missing chunks"),
     "wrong bytes": (flip, "checksum"),
     "wrong digest": (relabel, "digest of 1 frames, first 3"),
+    "no number": (diverge, "action of 1 steps, first 4, is no finite number"),
     "missing array": (lambda e: shutil.rmtree(e / "ego"), "arrays ego are missing"),
     "foreign array": (lambda e: shutil.copytree(e / "ego", e / "egg"), "arrays egg are not in schema"),
     "other dtype": (lambda e: retype(e / "speed"), "array speed is float64 6, the schema says float32 6"),

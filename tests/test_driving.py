@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env
 
 from collect.driving import DrivingEnv, SimStep, control_of, lane_speed
@@ -111,6 +110,42 @@ def test_an_action_is_a_steer_and_one_pedal(action, expected):
     env = scripted()
     env.step(np.array(action, np.float32))
     assert env.simulator.controls[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("action", "named"),
+    [
+        ((np.nan, 1.0), r"an action \(steer, pedal\) must be finite numbers, not \[nan, 1.0\]"),
+        ((0.0, np.inf), r"finite numbers, not \[0.0, inf\]"),
+        ((-np.inf, 0.0), r"finite numbers, not \[-inf, 0.0\]"),
+        (0.5, r"of shape \(2,\), not of shape \(\)"),
+        ((0.5,), r"not of shape \(1,\)"),
+        ((0.5, 0.5, 0.5), r"not of shape \(3,\)"),
+        (((0.5, 0.5),), r"not of shape \(1, 2\)"),
+        (((0.5, 0.5), (0.5,)), "must be finite numbers, not"),
+        ("left", "must be finite numbers, not 'left'"),
+        (None, r"not of shape \(\)"),
+        ((None, 1.0), r"not \[nan, 1.0\]"),
+    ],
+)
+def test_what_is_no_action_is_refused_and_nothing_moves(action, named):
+    env, heard = scripted(), []
+    env.listener = heard.append
+    for wrong in (action, np.array(action, np.float32)) if "shape" in named and action else (action,):
+        with pytest.raises(SemoreError, match=named):
+            env.step(wrong)
+    assert (len(env.simulator.controls), heard, env._metrics.steps) == (WARM_UP, [], 0)
+    env.step(COAST)
+    assert [step.action.tolist() for step in heard] == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("action", [[0.25, -1], (np.float64(0.25), -7.0), np.array([0.25, -1.0]), np.array([0, 1])])
+def test_an_action_may_come_in_any_kind_of_number(action):
+    env, heard = scripted(), []
+    env.listener = heard.append
+    env.step(action)
+    assert heard[0].action.dtype == np.float32
+    assert heard[0].action.tolist() == np.clip(np.float32(action), -1, 1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -373,6 +408,44 @@ def test_gymnasium_finds_nothing_to_warn_about(name):
         env.close()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_gymnasium_s_own_limit_counts_decisions_and_is_an_ending(again):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = gymnasium.make("semore/JayWalk-v0", size=8, camera=8, frame_skip=2, max_episode_steps=3)
+    if again:  # as vector environments and users do
+        env = gymnasium.make(gymnasium.envs.registration.EnvSpec.from_json(env.spec.to_json()))
+    heard: list[SimStep] = []
+    for seed in (1, 2):
+        env.reset(seed=seed)
+        env.unwrapped.listener = heard.append
+        ends = [env.step(COAST)[2:] for _ in range(3)]
+        assert [end[:2] for end in ends] == [(False, False), (False, False), (False, True)]
+        assert [end[2]["ending"] for end in ends] == ["", "", "success"]
+        assert ends[-1][2]["metrics"]["steps"] == 6
+        assert [step.truncated for step in heard[-6:]] == [False] * 5 + [True]
+
+
+def test_gymnasium_s_own_limit_holds_in_vectors_and_beyond_the_default():
+    envs = gymnasium.make_vec("semore/JayWalk-v0", 2, size=8, camera=8, max_episode_steps=2)
+    envs.reset(seed=[1, 2])
+    assert envs.step(np.zeros((2, 2), np.float32))[4]["ending"].tolist() == ["", ""]
+    _, _, _, truncated, info = envs.step(np.zeros((2, 2), np.float32))
+    assert (truncated.tolist(), info["ending"].tolist()) == ([True, True], ["success", "success"])
+    envs.close()
+    long = scripted()
+    long.limit(510)
+    assert until_end(long)[0] == 510
+
+
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_what_is_rendered_plays_in_real_time(skip):
+    env = gymnasium.make("semore/JayWalk-v0", size=8, camera=8, frame_skip=skip, render_mode="rgb_array")
+    assert env.metadata["render_fps"] == pytest.approx(20 / skip)
+    assert env.metadata["render_modes"] == ["rgb_array"]
+    assert DrivingEnv.metadata["render_fps"] == 20
+
+
 def trace(env: gymnasium.Env[Any, Any], seed: int) -> str:
     """A digest of everything 25 decisions of the episode `seed` show."""
     state, rng = hashlib.blake2b(), np.random.default_rng(7)
@@ -414,20 +487,11 @@ def test_a_smaller_view_is_the_recorded_picture_shrunk(camera, size):
     env.listener = steps.append
     pictures = [env.snapshot.images.rgb] * 3
     for k in range(6):
-        recorded = torch.from_numpy(np.stack(pictures[-3:])).permute(0, 3, 1, 2)
-        assert np.array_equal(observation, shrink(recorded, size).reshape(9, size, size).numpy())
+        recorded = np.stack(pictures[-3:]).transpose(0, 3, 1, 2)
+        assert np.array_equal(observation, shrink(recorded, size).reshape(9, size, size))
         observation, *_ = env.step(np.array([0.02 * k, 1.0], np.float32))
         pictures.append(steps[-1].snapshot.images.rgb)
     assert not np.array_equal(pictures[-1], pictures[-2])
-
-
-def test_shrinking_is_the_rounded_mean_of_each_block():
-    frame = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8), np.uint8)
-    blocks = frame.reshape(2, 3, 4, 2, 4, 2).astype(np.int64).sum((3, 5))
-    assert np.array_equal(shrink(torch.from_numpy(frame), 4).numpy(), np.rint(blocks / 4))
-    assert shrink(torch.from_numpy(frame), 8).numpy().tobytes() == frame.tobytes()
-    with pytest.raises(SemoreError, match="8 pixels wide"):
-        shrink(torch.from_numpy(frame), 9)
 
 
 def test_start_jitter_by_default_and_the_published_start_by_setting():

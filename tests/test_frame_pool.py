@@ -280,6 +280,23 @@ def test_an_action_that_changes_within_a_decision_is_refused(driven):
     FramePool(View(SIZE, GRID, 3, "published"), 400).add(crawl, driven.knowledge)  # one action all along
 
 
+def test_an_action_that_is_no_number_is_refused_by_its_episode(driven, monkeypatch):
+    skip, driven = driven
+    episode = next(iter(driven.rollouts.episodes()))
+    read = type(episode).read
+
+    def spoilt(self, *names):
+        arrays = read(self, *names)
+        arrays["action"] = np.where(np.arange(self.steps)[:, None] == 2, np.float32(np.nan), arrays["action"])
+        return arrays
+
+    monkeypatch.setattr(type(episode), "read", spoilt)
+    pool = FramePool(View(SIZE, GRID, skip, "published"), 400)
+    with pytest.raises(SemoreError, match=rf"{episode.name}: an action .* finite numbers, not \[nan, nan\]"):
+        pool.add(episode, driven.knowledge)
+    assert (pool.size, pool.episodes) == (0, [])
+
+
 def test_a_batch_is_fresh(driven):
     skip, driven = driven
     pool, _ = pooled(driven, skip)

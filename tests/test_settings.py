@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import inspect
+import os
 import textwrap
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import chain, pairwise
@@ -300,6 +302,10 @@ def test_print_config_can_be_read_back(capsys, tmp_path):
 # Command lines
 
 
+def open_failing(number: int) -> None:
+    raise OSError(number, os.strerror(number), "docs/eyes.md")
+
+
 def test_an_error_is_one_line_and_code_1_and_a_stop_is_130(capsys):
     def fail() -> None:
         raise SemoreError("x.zarr is torn; delete it")
@@ -312,5 +318,14 @@ def test_an_error_is_one_line_and_code_1_and_a_stop_is_130(capsys):
             run_command(command)
         assert ended.value.code == code
         assert capsys.readouterr().err.startswith(said)
+    for number in (errno.EROFS, errno.EACCES):
+        with pytest.raises(SystemExit) as ended:
+            run_command(lambda number=number: open_failing(number))
+        assert ended.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: docs/eyes.md: {os.strerror(number)}; choose a folder")
+        assert said.count("\n") == 1
+    with pytest.raises(OSError, match="Input/output"):  # a disk that fails is no matter of choice
+        run_command(lambda: open_failing(errno.EIO))
     with pytest.raises(ZeroDivisionError):  # a defect of ours is not dressed up
         run_command(lambda: print(1 / 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from distributed import LocalCluster
 from psutil import Process
 from tiny_run import TINY, asked, make_data, metrics, short_envs
 
@@ -113,17 +115,60 @@ def test_seeds_without_sense_are_refused_before_any_process_starts(data, tmp_pat
         many(asked(data, tmp_path, seeds=(1, 2), reward="fast"))
 
 
+@pytest.mark.parametrize(
+    ("visible", "gpu", "name"),
+    [(None, 1, "1"), ("", 1, "1"), ("5,7", 1, "7"), ("7", 0, "7"), ("GPU-8ab, GPU-9cd", 1, "GPU-9cd")],
+)
+def test_a_run_gets_one_of_the_gpus_that_the_user_lets_us_see(data, tmp_path, monkeypatch, visible, gpu, name):
+    (run,) = runs_of(asked(data, tmp_path, seeds=(5,)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(run_module, "train", lambda _: {"seen": os.environ.get("CUDA_VISIBLE_DEVICES")})
+    assert seeds._one(run, gpu) == {"seen": name}
+
+
+def test_runs_are_dealt_over_gpus_or_the_cores_that_are_ours(data, tmp_path, monkeypatch):
+    at_once = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int) -> None:
+            at_once.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(seeds, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(seeds._Processes, "run", lambda self, task, run, gpu: {"gpu": gpu})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3, 9)))  # six, of however many there are
+    settings = asked(data, tmp_path, seeds=(1, 2, 3), threads=2, device="auto")
+
+    def gpus() -> list[int | None]:
+        told = {run.seed: outcome for run, outcome in train_seeds(settings)}
+        return [told[seed]["gpu"] for seed in settings.seeds]
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert gpus() == [0, 1, 0]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert gpus() == [None, None, None]
+    assert at_once == [2, 3]
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # six trainings in processes of their own, on a machine that may be busy
 def test_seeds_on_a_cluster_are_the_same_runs(data, tmp_path, monkeypatch):
+    """Also where one worker trains both at once."""
     here = asked(data, tmp_path / "here", schedule=SCHEDULE, seeds=(1, KILLED + 1))
-    there = replace(here, runs=str(tmp_path / "there"), scheduler="local")
     monkeypatch.setattr(seeds, "_one", short_one)
-    for each in (here, there):
-        assert len(list(train_seeds(each))) == 2
-    for one, two in zip(runs_of(here), runs_of(there), strict=True):
-        summaries = [read_json(run.folder / "summary.json") for run in (one, two)]
-        assert summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
-        assert metrics(one) == metrics(two)
+    assert len(list(train_seeds(here))) == 2
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as shared:
+        for place, scheduler in (("own", "local"), ("shared", shared.scheduler_address)):
+            there = replace(here, runs=str(tmp_path / place), scheduler=scheduler)
+            assert len(list(train_seeds(there))) == 2
+            for one, two in zip(runs_of(here), runs_of(there), strict=True):
+                summaries = [read_json(run.folder / "summary.json") for run in (one, two)]
+                assert summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
+                assert metrics(one) == metrics(two)
+                told = (two.folder / "train.log").read_text()
+                assert [run.seed for run in runs_of(there) if run.folder.name in told] == [two.seed]
 
 
 @pytest.mark.slow

@@ -39,6 +39,18 @@ def test_the_panel_changes_with_speed_control_reward_crash_and_end():
     assert all((one != other).any() for one, other in pairwise(panels))
 
 
+@pytest.mark.parametrize("skip", [1, 2, 3, 7])
+@pytest.mark.parametrize("length", [2, 3])
+def test_a_film_of_any_frame_skip_lasts_as_long_as_its_episode(tmp_path, skip, length):
+    moments = drive(length, 1)
+    for place, each in enumerate(moments):
+        each.metrics["steps"] = skip * place
+    assert frame_rate(moments) == pytest.approx(20 / skip)
+    save([picture[:16, :16] for picture in compose(moments)], tmp_path / "film.mp4", frame_rate(moments))
+    with imageio.get_reader(tmp_path / "film.mp4") as reader:
+        assert reader.get_meta_data()["fps"] == pytest.approx(20 / skip, abs=0.01)
+
+
 def test_the_film_plays_in_real_time_in_the_codec_browsers_know(tmp_path):
     moments = drive(12, 8)
     assert frame_rate(moments) == 10  # two steps of 0.05 s a decision

@@ -1,4 +1,4 @@
-"""Many training seeds at once: processes of this machine, one per GPU, or tasks on a Dask cluster (design.md §7.12)."""
+"""Many training seeds at once: processes of this machine, one per GPU, or of a Dask cluster's (design.md §7.12)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 
+from datasets.cores import cores
 from datasets.errors import SemoreError, Stopped
 from datasets.space import room_for
+from train.apart import apart
 from train.settings import TrainSettings
 from train.stopping import held_back, polite_end
 
@@ -45,16 +47,17 @@ def train_seeds(settings: TrainSettings) -> Iterator[Outcome]:
 
 
 def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: Then | None = None) -> Iterator[Outcome]:
-    """Train at least one run, and do with it what is to be done `then`, in the same process; yields each when it ends.
+    """Train at least one run, and do with it what is to be done `then`, in the same process, which does nothing else;
+    yields each when it ends.
     What one run meets does not stop the others. Runs that are finished are found finished, begun ones go on.
     `parallel` and `scheduler` as in TrainSettings. Stopped when a signal asked for the end, after every run of this
     machine that was under way has saved."""
     task = _one if then is None else partial(_one, then=then)
-    if scheduler != "none":
-        yield from _on_cluster(runs, scheduler, task)
-        return
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
-    at_once = parallel or gpus or max((os.cpu_count() or 1) // max(run.threads for run in runs), 1)
+    at_once = parallel or gpus or max(cores() // max(run.threads for run in runs), 1)
+    if scheduler != "none":
+        yield from _on_cluster(runs, scheduler, task, at_once, gpus)
+        return
     processes = _Processes(then)
     with polite_end(processes.ask_to_end) as stop, ThreadPoolExecutor(at_once) as pool:
         asked = {
@@ -73,14 +76,21 @@ def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: T
             raise Stopped(f"stopped with {left} of {len(runs)} runs unfinished; the same command goes on with them")
 
 
-def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task) -> Iterator[Outcome]:
+def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task, at_once: int, gpus: int) -> Iterator[Outcome]:
+    """`at_once` and `gpus` are those of this machine, for the scheduler `local`; other workers have the GPUs that they
+    were started with."""
     from distributed import Client
     from distributed import as_completed as as_finished
 
+    here = {"n_workers": min(at_once, len(runs)), "threads_per_worker": 1}
     where: dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
-    with Client(**({} if scheduler == "local" else where)) as client:
+    local = scheduler == "local"
+    with Client(**(here if local else where)) as client:
         print(f"Dask: dashboard at {client.dashboard_link}")
-        asked = {client.submit(task, run, None, pure=False): run for run in runs}
+        asked = {
+            client.submit(apart, task, run, number % gpus if gpus and local else None, pure=False): run
+            for number, run in enumerate(runs)
+        }
         for future in as_finished(list(asked)):
             yield asked[future], _ending(future.result, future.exception())
 
@@ -136,12 +146,19 @@ def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[s
     return task(settings, gpu)
 
 
+def _name_of(gpu: int) -> str:
+    """The name of the GPU that is number `gpu` to torch: where the user lets us see some of them only, one of theirs,
+    which may be numbers or UUIDs."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return visible[gpu] if visible else str(gpu)
+
+
 def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> dict[str, Any] | str:
     """Train one run, and what is `then`; their output goes to <run>/train.log."""
     from train.run import train
 
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = _name_of(gpu)
     settings.folder.mkdir(parents=True, exist_ok=True)
     path = settings.folder / "train.log"
     log = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115

@@ -5,7 +5,6 @@ the model card's tables."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from annotate.segment.cris_tiny.training import Schedule, train
 from annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
 from annotate.settings import CrisTinySettings
 from collect.embedded.world import EmbeddedSimulator
+from datasets.cores import cores
 from datasets.errors import SemoreError
 from datasets.files import digest_json, exclusive_lock
 from datasets.settings import as_dict, run_command
@@ -103,7 +103,7 @@ def main() -> None:
     settings: CrisTinyTraining = auto_cli(CrisTinyTraining, as_positional=False, description=__doc__)
     check(settings)
     path = Path(settings.weights) if settings.weights else WEIGHTS
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(min(2, cores()))
     if not settings.evaluate_only:
         train_to(settings, path)
     evaluate(settings, path)

@@ -58,7 +58,8 @@ def step(actors: Actors, rng: np.random.Generator, dt: float) -> list[Hit]:
 
 def _wish(control: list[Any]) -> Control:
     """What the embedded dynamics make of a VehicleControl: they know no reverse gear, and one brake."""
-    throttle, steer, brake, hand_brake, reverse = control[:5]
+    throttle, steer, brake = (value if math.isfinite(value) else 0.0 for value in control[:3])  # a client's, not ours
+    hand_brake, reverse = control[3:5]
     return Control(steer, 0.0 if reverse else throttle, 1.0 if hand_brake else brake).clipped()
 
 

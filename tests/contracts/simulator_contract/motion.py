@@ -48,6 +48,14 @@ class Motion(Contract):
         for control in (Control(-0.25, 0.5, 0.0), Control(1.0, 0.0, 1.0), Control()):
             assert simulator.step(control).ego.control == pytest.approx(control)
 
+    @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+    def test_a_control_that_is_no_number_is_refused_and_moves_nothing(self, simulator: Simulator, wrong: float) -> None:
+        simulator.reset(self.stage(None, 0.0), DAY, 0)
+        for control in (Control(wrong, 1.0, 0.0), Control(0.0, wrong, 0.0), Control(0.0, 0.0, wrong)):
+            with pytest.raises(SemoreError, match=r"control .*finite numbers, not .*(nan|inf)"):
+                simulator.step(control)
+        assert simulator.step(Control(0.5, 0.0, 0.0)).tick == 1
+
     def test_pose_integrates_velocity(self, simulator: Simulator, scenario: Scenario) -> None:
         shots = drive(simulator, scenario, 2, 60, weave)
         near, turns = self.tolerances.position, self.tolerances.yaw_rate

@@ -20,13 +20,31 @@ from zarr.codecs import ZstdCodec
 from zarr.core.sync import sync
 
 from datasets.errors import SemoreError
-from datasets.files import digest16, digest_json, exclusive_lock, fsync_folder, sweep_temporary, write_json
+from datasets.files import digest16, digest_json, exclusive_lock, fsync, fsync_folder, sweep_temporary, write_json
 from datasets.schema import FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
 
 CHUNK_FRAMES = 128
 ROOT_ATTRIBUTES = {"format": "semore-rollouts", "schema_version": SCHEMA_VERSION}
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+class Attributes(dict[str, Any]):
+    """An episode's attributes; asking for one that is not there is a SemoreError. Recordings made by others may lack
+    what only some commands need."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise SemoreError(
+            f"{self._path} has no attribute {key!r}, which this needs; add it to the attributes in its zarr.json "
+            "(docs/formats.md; `python -m datasets validate` names every one that is missing)"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Attributes, (self._path, dict(self))
 
 
 @dataclass(frozen=True)
@@ -166,7 +184,7 @@ class Rollouts:
         _check_version(path, attributes)
         if not attributes.get("complete"):
             raise SemoreError(f"{path} is not marked complete; delete it and run `make collect` again")
-        return Episode(name, path, attributes)
+        return Episode(name, path, Attributes(path, attributes))
 
     def episodes(self) -> Iterator[Episode]:
         """Every complete episode in name order; SemoreError when the folder is missing or of another version."""
@@ -231,7 +249,7 @@ class Rollouts:
         for parent, _, files in os.walk(folder):
             for file in files:
                 handle = os.open(os.path.join(parent, file), os.O_RDONLY)
-                os.fsync(handle)
+                fsync(handle)
                 os.close(handle)
 
     def _check_root(self) -> None:

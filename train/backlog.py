@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from annotate.plan import decision_frames
 from annotate.priority import frame_order
 from annotate.settings import CrewSettings
 from annotate.shares import Deal
-from datasets.files import write_text
+from datasets.files import fsync, write_text
 from datasets.rollouts import Episode
 
 
@@ -111,7 +110,7 @@ class Backlog:
         with open(self._journal, "a", encoding="utf-8") as handle:
             handle.writelines(f"{update},{number}\n" for number in numbers)
             handle.flush()
-            os.fsync(handle.fileno())
+            fsync(handle.fileno())
 
 
 def _read(journal: Path) -> dict[int, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -11,15 +12,18 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context, parent_process
-from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from datasets.errors import SemoreError
 from train.settings import TrainSettings
 
+SOCKET_ADDRESS: Final = 108
+"""Bytes of a Unix socket's address, the last of them 0."""
+PATIENCE: Final = 30.0
+"""Seconds for a scheduler to answer."""
 Outcome = tuple[TrainSettings, dict[str, Any] | str]
 """A run's settings, and its summary or what went wrong."""
 Task = Callable[[TrainSettings, int | None], dict[str, Any] | str]
@@ -60,15 +64,30 @@ def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: T
 
 
 def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task) -> Iterator[Outcome]:
+    import dask
     from distributed import Client
     from distributed import as_completed as as_finished
 
-    where: dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
-    with Client(**({} if scheduler == "local" else where)) as client:
+    from annotate.cluster import LOST, local_options, scheduler_at
+
+    try:
+        with dask.config.set(local_options()):
+            client = Client(timeout=PATIENCE, **({} if scheduler == "local" else scheduler_at(scheduler)))
+    except (ValueError, OSError, *LOST) as error:
+        raise SemoreError(
+            f"scheduler {scheduler} cannot be reached ({error}); start `dask scheduler` and `dask worker`, or choose "
+            "--scheduler local, or none"
+        ) from None
+    with client:
         print(f"Dask: dashboard at {client.dashboard_link}")
         asked = {client.submit(task, run, None, pure=False): run for run in runs}
         for future in as_finished(list(asked)):
-            yield asked[future], _ending(future.result, future.exception())
+            run = asked.pop(future)
+            try:
+                ending = _ending(future.result, future.exception())
+            except LOST:
+                ending = f"scheduler {scheduler} is gone; start it, and the same command goes on"
+            yield run, ending
 
 
 def _ending(result: Callable[[], dict[str, Any] | str], error: BaseException | None) -> dict[str, Any] | str:
@@ -78,11 +97,17 @@ def _ending(result: Callable[[], dict[str, Any] | str], error: BaseException | N
 def _apart(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
     """Train one run in a process of its own: its death, too, is no other's affair. It is forked from a process that
     has imported everything and done nothing else, hence holds no locks and no threads of ours."""
-    context = get_context("forkserver")
+    context = get_context("forkserver" if _sockets_fit() else "spawn")
     then = getattr(task, "keywords", {}).get("then")
     context.set_forkserver_preload(["train.run", *([then.__module__] if then else [])])
     with ProcessPoolExecutor(1, mp_context=context) as process:
         return process.submit(_while_asked, task, settings, gpu).result()
+
+
+def _sockets_fit() -> bool:
+    """Whether the fork server's socket, <temporary folder>/pymp-…/listener-…, has an address that the kernel takes.
+    Without a fork server every run imports everything itself, which only takes its time."""
+    return len(os.fsencode(tempfile.gettempdir())) + len("/pymp-12345678/listener-12345678") < SOCKET_ADDRESS
 
 
 def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:

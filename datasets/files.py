@@ -108,7 +108,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise SemoreError(f"{path} does not exist") from None
     except json.JSONDecodeError as error:
-        raise SemoreError(f"{path} is not valid JSON ({error}); delete it to have it made again") from None
+        raise SemoreError(f"{path} is not valid JSON ({error}); restore it from a copy, or move it away") from None
 
 
 def sweep_temporary(folder: Path) -> int:

@@ -5,7 +5,9 @@ before it asks a model (design.md §7.10)."""
 
 from __future__ import annotations
 
+import json
 import logging
+import tempfile
 import threading
 import time
 from asyncio import CancelledError as AsyncCancelled
@@ -31,6 +33,7 @@ from annotate.summary import Summary
 from datasets.errors import SemoreError
 from datasets.files import digest_json
 from datasets.knowledge import KnowledgeCache, SetManifest, claim_set
+from datasets.lock_files import has_locks
 
 AHEAD: Final = 2
 """Shares in flight per worker: one being worked on, one waiting beside it."""
@@ -93,8 +96,27 @@ class _SchedulerLost(Exception):
     """The connection to the scheduler is gone."""
 
 
-_LOST: Final = (CommClosedError, CancelledError, AsyncCancelled, TimeoutError, AsyncTimeout)
+LOST: Final = (CommClosedError, CancelledError, AsyncCancelled, TimeoutError, AsyncTimeout)
 """What a client raises when its scheduler is gone, depending on when it notices."""
+
+
+def scheduler_at(scheduler: str) -> dict[str, Any]:
+    """What a Client is told of an address or a scheduler file; OSError when there is no such file, or not all of it."""
+    if "://" in scheduler:
+        return {"address": scheduler}
+    if not Path(scheduler).is_file():
+        raise OSError("there is no such scheduler file")
+    try:  # Dask's own reading of it ends in a traceback when it is torn
+        return {"address": json.loads(Path(scheduler).read_text(encoding="utf-8"))["address"]}
+    except (ValueError, KeyError, TypeError):
+        raise OSError("the scheduler file names no address") from None
+
+
+def local_options() -> dict[str, Any]:
+    """Dask's settings for workers on this machine: they lock their folders where that can be done, else each of them
+    would begin with a traceback."""
+    folder = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+    return {"distributed.worker.use-file-locking": has_locks(Path(folder))}
 
 
 class DaskCrew(AbstractContextManager["DaskCrew"]):
@@ -110,7 +132,7 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
         # Zero failures allowed: shares of a dead worker come back at once, to be halved here.
         # No sampling profiler: a hundred times a second it stops the thread that does the work.
         options = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.profile.enabled": False}
-        self._stack.enter_context(dask.config.set(options))
+        self._stack.enter_context(dask.config.set(options | local_options()))
         self._stack.callback(self._disconnect)
         self._connect()
         self._say(f"Dask: {self.workers} workers, dashboard at {self._connected.dashboard_link}")
@@ -158,8 +180,8 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                     share = flying[future]
                     self._settle(future, share, annotator, deal, advance, summary)
                     del flying[future]
-        except (_SchedulerLost, RuntimeError, OSError, *_LOST) as error:
-            if self._connected.status == "running" and not isinstance(error, (_SchedulerLost, *_LOST)):
+        except (_SchedulerLost, RuntimeError, OSError, *LOST) as error:
+            if self._connected.status == "running" and not isinstance(error, (_SchedulerLost, *LOST)):
                 raise  # not the connection's fault
             deal.give_back(*flying.values())
             raise _SchedulerLost from error
@@ -238,7 +260,7 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                 self._client = Client(**self._where(), timeout=max(min(deadline - time.monotonic(), 10.0), 1.0))
                 self._client.wait_for_workers(1, timeout=max(deadline - time.monotonic(), 1.0))
                 return
-            except (ValueError, OSError, *_LOST) as error:
+            except (ValueError, OSError, *LOST) as error:
                 if time.monotonic() >= deadline:
                     raise SemoreError(
                         f"scheduler {settings.scheduler}: no answer or no worker within {settings.patience:.0f} s "
@@ -248,13 +270,7 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                 time.sleep(1.0)
 
     def _where(self) -> dict[str, Any]:
-        if self._local is not None:
-            return {"address": self._local}
-        if "://" in self._settings.scheduler:
-            return {"address": self._settings.scheduler}
-        if not Path(self._settings.scheduler).is_file():
-            raise OSError("there is no such scheduler file")
-        return {"scheduler_file": self._settings.scheduler}
+        return scheduler_at(self._settings.scheduler) if self._local is None else {"address": self._local}
 
     def _disconnect(self) -> None:
         if self._client is not None:

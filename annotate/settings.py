@@ -173,6 +173,8 @@ class Extent:
 class AnnotateSettings(Extent, CrewSettings, ProducerSettings):
     """What to annotate, who does it, where, and where the knowledge goes."""
 
+    stage = "annotate"  # the section of presets that is read for it
+
     preset: str = "laptop"
     """A file of presets/ by name, or a path to a YAML file."""
     scenario: str = "JayWalk"

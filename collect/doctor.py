@@ -192,12 +192,12 @@ def dask(scheduler: str) -> Finding:
             "Dask scheduler", "missing", "none named", "make annotate SCHEDULER=local needs none; else --scheduler"
         )
     address = scheduler
-    if Path(scheduler).is_file():
-        from datasets.files import read_json
-
-        address = read_json(Path(scheduler))["address"]
-    parts = urlsplit(address)
     try:
+        if Path(scheduler).is_file():
+            from annotate.cluster import scheduler_at
+
+            address = scheduler_at(scheduler)["address"]
+        parts = urlsplit(address)
         socket.create_connection((parts.hostname or "", parts.port or 8786), 3.0).close()
     except (OSError, ValueError) as error:
         remedy = "start one: .venv/bin/dask scheduler (docs/annotate.md)"

@@ -22,6 +22,8 @@ from datasets.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
 class CollectSettings:
     """What to record, and where."""
 
+    stage = "collect"  # the section of presets that is read for it
+
     preset: str = "laptop"
     """A file of presets/ by name, or a path to a YAML file."""
     scenario: str = "JayWalk"

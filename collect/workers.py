@@ -96,7 +96,7 @@ def _missing(rollouts: Rollouts, settings: CollectSettings) -> Iterator[tuple[in
             if found.get(key) != wanted:
                 raise SemoreError(
                     f"{rollouts.path / name} was recorded with {key}={found.get(key)!r}, you ask for {wanted!r}; "
-                    "choose another --rollouts name or delete the folder"
+                    "choose another --rollouts name"
                 )
 
 

@@ -32,7 +32,7 @@ def read_annotations(episode: Episode, rows: NDArray[np.int64], knowledge: Knowl
     acted = rows[rows < episode.steps]
     words = [*action_words(arrays["action"][acted]), *[""] * (len(rows) - len(acted))]
     verdicts = np.full(len(rows), INVALID, np.uint8)
-    side = int(episode.attributes["camera"])
+    side = int(episode.layout()["rgb"][0][1])
     if knowledge is None:
         masks, valid = np.zeros((len(rows), side, side), np.uint8), np.zeros(len(rows), np.bool_)
         return Annotations([None] * len(rows), masks, valid, verdicts, words)

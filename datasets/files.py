@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets.errors import SemoreError
+from datasets.lock_files import UNSUPPORTED, named_lock
 from datasets.space import megabytes, room_for
 
 Row = TypeVar("Row")
@@ -33,11 +34,21 @@ def digest_json(value: Any) -> bytes:
     return digest16(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
+def fsync(handle: int) -> None:
+    """Have what was written survive a power cut, where the file system can promise that: CIFS and some FUSE answer
+    EINVAL for folders, and nothing but the promise is lost. OSError for whatever else goes wrong, as on a full disk."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames inside `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        fsync(handle)
     finally:
         os.close(handle)
 
@@ -58,7 +69,7 @@ def atomic_file(path: Path, size: int | None = None) -> Iterator[Path]:
         try:
             yield temporary
             with open(temporary, "rb") as handle:
-                os.fsync(handle.fileno())
+                fsync(handle.fileno())
             os.replace(temporary, path)
             fsync_folder(path.parent)
         finally:
@@ -114,7 +125,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise SemoreError(f"{path} does not exist") from None
     except json.JSONDecodeError as error:
-        raise SemoreError(f"{path} is not valid JSON ({error}); delete it to have it made again") from None
+        raise SemoreError(f"{path} is not valid JSON ({error}); restore it from a copy, or move it away") from None
 
 
 def sweep_temporary(folder: Path) -> int:
@@ -132,9 +143,11 @@ def sweep_temporary(folder: Path) -> int:
 def exclusive_lock(path: Path, purpose: str) -> Iterator[None]:
     """Hold `path` as a lock for this process; SemoreError naming the holder when another process has it.
 
-    The kernel drops the lock when the process dies, so a crash never leaves a stale one.
+    The kernel drops the lock when the process dies, so a crash never leaves a stale one. Where the file system has no
+    such locks, `named_lock` takes their place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    instead: AbstractContextManager[None] = nullcontext()
     with open(path, "a+", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,7 +155,12 @@ def exclusive_lock(path: Path, purpose: str) -> Iterator[None]:
             handle.seek(0)
             holder = handle.read().strip() or "an unknown process"
             raise SemoreError(f"{path}: {purpose} is already running as {holder}; wait for it or stop it") from None
-        with room_for(path):
-            handle.truncate(0)
-            os.write(handle.fileno(), f"process {os.getpid()} on {os.uname().nodename}\n".encode())
-        yield
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            instead = named_lock(path, purpose)
+        with instead:
+            with room_for(path):
+                handle.truncate(0)
+                os.write(handle.fileno(), f"process {os.getpid()} on {os.uname().nodename}\n".encode())
+            yield

@@ -264,7 +264,8 @@ def read_pins(path: Path) -> Digests:
             raise ValueError(f"{pins.dtype} {pins.shape} instead of uint8 (M, 16)")
     except (OSError, ValueError, EOFError) as error:
         raise SemoreError(
-            f"{path} holds no record digests ({error}); remove it if the records it pinned are no longer needed"
+            f"{path} holds no record digests ({error}); restore it from a copy, or move it away if the records it "
+            "pinned are no longer needed"
         ) from None
     return pins
 
@@ -291,7 +292,7 @@ def read_manifest(root: Path, name: str) -> SetManifest:
             value["describer"], value["segmenter"], value["judge"], value["merge"], value.get("recipe", {})
         )
     except (KeyError, TypeError, AttributeError):
-        raise SemoreError(f"{path} is no knowledge set; delete it and run `make annotate` again") from None
+        raise SemoreError(f"{path} is no knowledge set; move it away and run `make annotate` again") from None
 
 
 @lru_cache(maxsize=4096)

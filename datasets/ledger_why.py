@@ -101,10 +101,6 @@ def find_frame(name: str, folder: Path) -> tuple[Episode, int]:
         folder, episode_name = Path(episode_name).parent, Path(episode_name).name
     rollouts = Rollouts(folder)
     rollouts.episodes()  # SemoreError when the folder is missing or none of rollouts
-    names = rollouts.names()
-    if episode_name not in names:
-        known = f"{names[0]} … {names[-1]}" if names else "none"
-        raise SemoreError(f"{folder} has no episode {episode_name!r}; it has {len(names)}: {known}")
     episode = rollouts.episode(episode_name)
     if int(number) > episode.steps:
         raise SemoreError(f"{episode.path} has frames 0 to {episode.steps}, not {number}")

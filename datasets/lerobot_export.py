@@ -68,7 +68,7 @@ def export_lerobot(episodes: Sequence[Episode], target: Path, knowledge: Knowled
     except ImportError:
         raise SemoreError("pyarrow is missing; run `.venv/bin/pip install -r requirements-export.lock`") from None
     if target.exists():
-        raise SemoreError(f"{target} exists; choose another --to, or remove it")
+        raise SemoreError(f"{target} exists; choose another --to, or move it away")
     temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
     tasks = sorted({_task(episode) for episode in episodes})
     about = features(int(episodes[0].attributes["camera"]), knowledge is not None)

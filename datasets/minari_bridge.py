@@ -145,7 +145,7 @@ def _free_folder(dataset_id: str, needed: int) -> Path:
     if (target / UNFINISHED).exists():
         shutil.rmtree(target)
     if target.exists():
-        raise SemoreError(f"{target} exists; choose another --to, or remove it with `minari delete {dataset_id}`")
+        raise SemoreError(f"{target} exists; choose another --to")
     existing = next(parent for parent in target.parents if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > 0.95 * free:

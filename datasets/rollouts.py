@@ -19,14 +19,33 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.core.sync import sync
 
-from datasets.errors import SemoreError
-from datasets.files import digest16, digest_json, exclusive_lock, fsync_folder, sweep_temporary, write_json
+from datasets.errors import SemoreError, did_you_mean
+from datasets.files import digest16, digest_json, exclusive_lock, fsync, fsync_folder, sweep_temporary, write_json
+from datasets.rollouts_remedy import remedy_for
 from datasets.schema import FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
 
 CHUNK_FRAMES = 128
 ROOT_ATTRIBUTES = {"format": "semore-rollouts", "schema_version": SCHEMA_VERSION}
 
 Arrays = Mapping[str, NDArray[Any]]
+
+
+class Attributes(dict[str, Any]):
+    """An episode's attributes; asking for one that is not there is a SemoreError. Recordings made by others may lack
+    what only some commands need."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise SemoreError(
+            f"{self._path} has no attribute {key!r}, which this needs; add it to the attributes in its zarr.json "
+            "(docs/formats.md; `python -m datasets validate` names every one that is missing)"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Attributes, (self._path, dict(self))
 
 
 @dataclass(frozen=True)
@@ -53,7 +72,7 @@ class Episode:
             group = zarr.open_group(self.path, mode="r", zarr_format=3)
             return {name: _whole(group, name) for name in names}
         except (KeyError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
-            raise _damaged(self.path, error) from None
+            raise _damaged(self, error) from None
 
     def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of every array there is, without reading any; SemoreError when one's description is torn."""
@@ -61,23 +80,19 @@ class Episode:
             group = zarr.open_group(self.path, mode="r", zarr_format=3)
             return {name: (array.shape, str(array.dtype)) for name, array in sorted(group.arrays())}
         except (KeyError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
-            raise _damaged(self.path, error) from None
+            raise _damaged(self, error) from None
 
     def verify(self) -> None:
         """Re-compute the checksum over every array; SemoreError when it differs from the recorded one."""
         found = checksum(self.read(*FRAME_ARRAYS, *STEP_ARRAYS))
         if found != self.attributes["checksum"]:
-            raise SemoreError(
-                f"{self.path}: checksum {found}, expected {self.attributes['checksum']}; delete this folder and run "
-                "`make collect` again"
-            )
+            remedy = remedy_for(self.path, self.attributes)
+            raise SemoreError(f"{self.path}: checksum {found}, expected {self.attributes['checksum']}; {remedy}")
 
 
-def _damaged(path: Path, error: Exception) -> SemoreError:
-    return SemoreError(
-        f"{path} is damaged ({type(error).__name__}: {error}); delete this folder and run `make collect` again: only "
-        "this episode is recorded anew"
-    )
+def _damaged(episode: Episode, error: Exception) -> SemoreError:
+    remedy = remedy_for(episode.path, episode.attributes)
+    return SemoreError(f"{episode.path} is damaged ({type(error).__name__}: {error}); {remedy}")
 
 
 def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
@@ -157,16 +172,26 @@ class Rollouts:
         return sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and entry.name[0] != ".")
 
     def episode(self, name: str) -> Episode:
-        """One episode by name; SemoreError when it is missing, incomplete or of another schema version."""
+        """One episode by name; SemoreError naming those with a similar name when there is none of that name, or saying
+        what to do when it is damaged or of another schema version."""
         path = self.path / name
+        if not path.is_dir():
+            self._check_root()
+            raise SemoreError(self._no_episode(name))
         try:
-            attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        except (FileNotFoundError, json.JSONDecodeError, KeyError):
-            raise SemoreError(f"{path} is not a recorded episode; delete it and run `make collect` again") from None
+            attributes = dict(json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            raise SemoreError(f"{path} is not a recorded episode; {remedy_for(path)}") from None
         _check_version(path, attributes)
         if not attributes.get("complete"):
-            raise SemoreError(f"{path} is not marked complete; delete it and run `make collect` again")
-        return Episode(name, path, attributes)
+            raise SemoreError(f"{path} is not marked complete; {remedy_for(path, attributes)}")
+        return Episode(name, path, Attributes(path, attributes))
+
+    def _no_episode(self, name: str) -> str:
+        names = self.names()
+        known = f"it has {len(names)}: {names[0]} … {names[-1]}" if names else "it has none: run `make collect` first"
+        hint = did_you_mean(name, names)
+        return f"{self.path} has no episode {name!r}; {hint + ' ' if hint else ''}{known}"
 
     def episodes(self) -> Iterator[Episode]:
         """Every complete episode in name order; SemoreError when the folder is missing or of another version."""
@@ -231,14 +256,17 @@ class Rollouts:
         for parent, _, files in os.walk(folder):
             for file in files:
                 handle = os.open(os.path.join(parent, file), os.O_RDONLY)
-                os.fsync(handle)
+                fsync(handle)
                 os.close(handle)
 
     def _check_root(self) -> None:
         try:
             attributes = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         except FileNotFoundError:
-            raise SemoreError(f"{self.path} does not exist; run `make collect` first") from None
+            hint = did_you_mean(
+                self.path.stem, (each.stem for each in self.path.parent.glob("*.zarr") if each != self.path)
+            )
+            raise SemoreError(f"{self.path} does not exist; {hint or 'run `make collect` first'}") from None
         except (json.JSONDecodeError, KeyError):
             raise SemoreError(f"{self.path}/zarr.json is torn; move {self.path} away and run `make collect`") from None
         if attributes.get("format") != ROOT_ATTRIBUTES["format"]:

@@ -18,9 +18,9 @@ from datasets.inventory import folders
 from datasets.ledger import MANY, CacheCommand
 from datasets.progress import meter
 from datasets.rollouts import Episode, Rollouts, checksum, row_digests
+from datasets.rollouts_remedy import recorded_here, remedy_for
 from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS, split_of
 
-AGAIN: Final = "delete this folder and run `make collect` again: only this episode is recorded anew"
 REQUIRED: Final = (
     "scenario", "weather", "seed", "split", "policy", "action_repeat", "reward", "camera", "ending", "total_reward",
     "steps", "checksum",
@@ -80,22 +80,24 @@ def _episode(rollouts: Rollouts, name: str) -> Iterator[Finding]:
     try:
         episode = rollouts.episode(name)
     except SemoreError as error:
-        yield _finding(path, error, AGAIN)
+        yield _finding(path, error)
         return
+    again, ours = remedy_for(path, episode.attributes), recorded_here(path, episode.attributes)
     missing = [key for key in REQUIRED if key not in episode.attributes]
     if missing:
-        yield Finding(str(path), f"attributes {', '.join(missing)} are missing", AGAIN)
+        remedy = again if ours else "add them to the attributes in its zarr.json (docs/formats.md)"
+        yield Finding(str(path), f"attributes {', '.join(missing)} are missing", remedy)
         return
     wrong = list(_layout(episode))
-    yield from (Finding(str(path), problem, AGAIN) for problem in wrong)
+    yield from (Finding(str(path), problem, again) for problem in wrong)
     if wrong:
         return
     try:
         arrays = episode.read(*FRAME_ARRAYS, *STEP_ARRAYS)
     except SemoreError as error:
-        yield _finding(path, error, AGAIN)
+        yield _finding(path, error)
         return
-    yield from (Finding(str(path), problem, AGAIN) for problem in _contents(episode.attributes, arrays))
+    yield from (Finding(str(path), problem, again) for problem in _contents(episode.attributes, arrays))
 
 
 def _layout(episode: Episode) -> Iterator[str]:
@@ -152,10 +154,10 @@ def _unlike(rollouts: Rollouts, names: list[str]) -> Iterator[Finding]:
                 yield Finding(str(rollouts.path / name), problem, "move it into a folder of its own with `split --by`")
 
 
-def _finding(path: Path, error: SemoreError, remedy: str) -> Finding:
-    """The error's own words; its remedy stands behind the last semicolon, ours is said instead."""
-    problem = str(error).rpartition("; ")[0] or str(error)
-    return Finding(str(path), problem.removeprefix(f"{path}").lstrip(": "), remedy)
+def _finding(path: Path, error: SemoreError, remedy: str = "") -> Finding:
+    """The error's own words; its remedy stands behind the last semicolon, and ours is said instead if there is one."""
+    problem, _, own = str(error).rpartition("; ")
+    return Finding(str(path), problem.removeprefix(f"{path}").lstrip(": "), remedy or own)
 
 
 def _lines(chosen: list[Path], findings: list[Finding]) -> Iterator[str]:

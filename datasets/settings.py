@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from datasets.errors import SemoreError, Stopped
 from datasets.space import want_of_space
@@ -57,9 +58,10 @@ def method_path(method: str) -> Path:
 
 
 def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None = None) -> T:
-    """Fill the dataclass `settings` from a preset (`--preset NAME`, default laptop), where it has a `method` from the
-    file of that name in presets/methods, and from dotted overrides such as `--agent.lr 1e-4`, each over the one before.
-    `--print_config` shows the resolved settings, `--help` explains each one.
+    """Fill the dataclass `settings`, each over the one before, from: the preset (default laptop); where it has a
+    `method`, the file of that name in presets/methods; `--config` files; dotted overrides such as `--agent.lr 1e-4`.
+    Preset and method bring their values wherever they are named: on the command line, in a config file, in the
+    environment, and a method in the preset too. `--print_config` shows the resolved settings, `--help` explains each.
 
     Unknown keys and values of the wrong type end the program with the parser's message (exit code 2); in a preset they
     are a SemoreError naming the file.
@@ -69,23 +71,43 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
     parser = ArgumentParser(prog=f"python -m {stage}", description=about, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file of this stage's settings, over the preset")
     parser.add_class_arguments(settings)
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    preset = _chosen(given, "preset", "laptop")
-    path, section = preset_path(preset), preset_section(preset, stage)
-    defaults = _checked(settings, section, f"{path}, section {stage!r}")
-    method = None
-    if any(field.name == "method" for field in fields(settings)):  # type: ignore[arg-type]
-        method = _chosen(given, "method", section.get("method", "semore"))
-        overlay = method_path(method)
-        defaults |= _checked(settings, _read_yaml(overlay), str(overlay))
-    parser.set_defaults(defaults)
-    parsed = parser.parse_args(given)
-    if method is not None and parsed["method"] != method:
-        raise SemoreError(
-            f"--config names method {parsed['method']}; give --method {parsed['method']} after it as well"
-        )
-    ready = parser.instantiate(parsed)
+    given = _configs_first(sys.argv[1:] if arguments is None else arguments)
+    # Which preset and which method are named is the parser's to say: it alone knows all the places.
+    quiet = [word for word in given if word not in ("-h", "--help") and word.partition("=")[0] != "--print_config"]
+
+    def laid_over(defaults: dict[str, Any]) -> Namespace:
+        parser.set_defaults(defaults)
+        return parser.parse_args(quiet)
+
+    parser.set_defaults(_under(settings, stage, laid_over))
+    ready = parser.instantiate(parser.parse_args(given))
     return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
+
+
+def _under(settings: type[Any], stage: str, resolve: Callable[[dict[str, Any]], Namespace]) -> dict[str, Any]:
+    """What lies under the given settings, by dotted name: the values of the preset, and those of the method over them.
+    `resolve` lays what is given over defaults, and so tells which preset and method are meant."""
+    preset = resolve({})["preset"]
+    defaults: dict[str, Any] = {}
+    for path, section in _sections(preset, stage):
+        defaults |= _checked(settings, section, f"{path}, section {stage!r}")
+    defaults["preset"] = preset  # runs are called after what was asked for, not after what that rests on
+    if any(field.name == "method" for field in fields(settings)):
+        overlay = method_path(resolve(defaults)["method"])
+        defaults |= _checked(settings, _read_yaml(overlay), str(overlay))
+    return defaults
+
+
+def _sections(preset: str, stage: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The preset's section, after those of the presets that it names in turn: a preset may rest on another."""
+    found: list[tuple[Path, dict[str, Any]]] = []
+    while (path := preset_path(preset)) not in [other for other, _ in found]:
+        section = preset_section(preset, stage)
+        found.insert(0, (path, section))
+        preset = str(section.get("preset", preset))
+    if path != found[0][0]:
+        raise SemoreError(f"{found[0][0]}, section {stage!r}: preset {preset} rests on this one; name another, or none")
+    return found
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
@@ -95,11 +117,28 @@ def as_dict(settings: Any) -> dict[str, Any]:
 
 
 def from_dict(settings: type[T], values: Mapping[str, Any]) -> T:
-    """The settings dataclass that `as_dict` made these values of; SemoreError naming what does not fit."""
+    """The settings dataclass with these (nested) values; SemoreError naming what does not fit. One that belongs to a
+    `stage` has its preset's and method's values under them, as on the command line."""
+    return _from_values(settings, values, getattr(settings, "stage", None))
+
+
+def from_record(settings: type[T], values: Mapping[str, Any]) -> T:
+    """The settings dataclass that `as_dict` made these values of, whatever presets say today: what an earlier version
+    did not know yet is at the class's default. Errors as of `from_dict`."""
+    return _from_values(settings, values, None)
+
+
+def _from_values(settings: type[T], values: Mapping[str, Any], stage: str | None) -> T:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(settings)
+
+    def laid_over(defaults: dict[str, Any]) -> Namespace:
+        parser.set_defaults(defaults)
+        parsed: Namespace = parser.parse_object(dict(values))
+        return parsed
+
     try:
-        ready = parser.instantiate(parser.parse_object(dict(values)))
+        ready = parser.instantiate(laid_over(_under(settings, stage, laid_over) if stage else {}))
     except ArgumentError as error:
         raise SemoreError(f"{settings.__name__}: {' '.join(str(error).split())}") from None
     return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
@@ -142,14 +181,17 @@ def _read_yaml(path: Path) -> Any:
         raise SemoreError(f"{path} is not valid YAML: {error}") from None
 
 
-def _chosen(arguments: Sequence[str], option: str, default: str) -> str:
-    chosen = default
-    for index, word in enumerate(arguments):  # the last one counts, as for every other setting
-        if word.startswith(f"--{option}="):
-            chosen = word.partition("=")[2]
-        elif word == f"--{option}" and index + 1 < len(arguments):
-            chosen = arguments[index + 1]
-    return chosen
+def _configs_first(arguments: Sequence[str]) -> list[str]:
+    """The words with every `--config` in front: a later one counts, and the command line beats files in any order."""
+    files: list[str] = []
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            files += [word, *islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else others).append(word)
+    return files + others
 
 
 def _checked(settings: type[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from train.settings import run_folder
 class EvaluateSettings:
     """What to evaluate, and on how many episodes."""
 
+    stage = "evaluate"  # the section of presets that is read for it
+
     preset: str = "laptop"
     """A file of presets/ by name, or a path to a YAML file."""
     scenario: str = "JayWalk"

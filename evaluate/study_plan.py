@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -129,7 +130,8 @@ def plan(
 
     @cache
     def method(name: str) -> TrainSettings:
-        arguments = ["--preset", preset, "--method", name, *(f"--{text}" for text in base)]
+        beneath = json.dumps({"preset": preset})  # so that a config file among `base` beats it
+        arguments = [f"--config={beneath}", "--method", name, *(f"--{text}" for text in base)]
         return load_settings(TrainSettings, "train", arguments)
 
     def of(part: Part) -> Iterator[tuple[Variant, TrainSettings]]:

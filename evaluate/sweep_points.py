@@ -65,7 +65,8 @@ def settings_of(preset: str, scenario: str, base: Sequence[str], point: Point) -
     """The training settings of a point: the preset's, `base` (NAME=VALUE) over them, the point's over those. Values of
     the wrong type end the program with the parser's message; SemoreError for settings that make no sense together."""
     changes = [f"{name}={value}" for name, value in point.settings]
-    arguments = ["--preset", preset, "--scenario", scenario, *(f"--{text}" for text in (*base, *changes))]
+    beneath = json.dumps({"preset": preset, "scenario": scenario})  # so that a config file among `base` beats it
+    arguments = [f"--config={beneath}", *(f"--{text}" for text in (*base, *changes))]
     settings = load_settings(TrainSettings, "train", arguments)
     settings.validate()
     return settings

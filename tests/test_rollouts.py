@@ -213,7 +213,7 @@ def test_a_torn_chunk_names_its_folder(rollouts, keep):
     (chunk,) = (path for path in (episode.path / "rgb" / "c").rglob("*") if path.is_file())
     content = chunk.read_bytes()
     chunk.write_bytes(content[: keep if isinstance(keep, int) else int(len(content) * keep)])
-    with pytest.raises(SemoreError, match=f"{episode.path} is damaged.*delete this folder and run `make collect`"):
+    with pytest.raises(SemoreError, match=f"{episode.path} is damaged"):
         episode.read("rgb")
     with pytest.raises(SemoreError, match=str(episode.path)):
         episode.verify()
@@ -281,8 +281,6 @@ def test_a_folder_that_is_no_episode_is_named(rollouts, content):
         (rollouts.path / "x" / "zarr.json").write_text(content)
     with pytest.raises(SemoreError, match=r"r\.zarr/x is not a recorded episode"):
         list(rollouts.episodes())
-    with pytest.raises(SemoreError, match="is not a recorded episode"):
-        rollouts.episode("nobody")
 
 
 def test_foreign_folders_are_refused_and_left_alone(tmp_path):

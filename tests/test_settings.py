@@ -7,7 +7,7 @@ import errno
 import inspect
 import os
 import textwrap
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ import yaml
 from annotate.__main__ import AnnotateSettings
 from collect.plan import CollectSettings
 from datasets.errors import SemoreError
-from datasets.settings import PRESETS, as_dict, load_settings, preset_path, preset_section, run_command
+from datasets.settings import (
+    PRESETS,
+    as_dict,
+    from_dict,
+    from_record,
+    load_settings,
+    preset_path,
+    preset_section,
+    run_command,
+)
 from evaluate.__main__ import EvaluateSettings
 from train.settings import TrainSettings
 
@@ -94,6 +103,76 @@ def test_a_config_file_stands_between_preset_and_command_line(preset, tmp_path):
     (tmp_path / "over.yaml").write_text("wheels: 6\nengine: {gears: [9]}\n")
     loaded = car("--preset", preset, "--config", str(tmp_path / "over.yaml"), "--wheels=8")
     assert (loaded.wheels, loaded.engine) == (8, Engine(55.0, (9,)))
+
+
+def test_the_command_line_beats_a_config_file_in_any_order(preset, tmp_path):
+    for name, content in (("over.yaml", "{wheels: 6, engine: {gears: [9]}}"), ("last.yaml", "wheels: 7")):
+        (tmp_path / name).write_text(content)
+    over, last = f"--config={tmp_path / 'over.yaml'}", str(tmp_path / "last.yaml")
+    loaded = car("--wheels=8", over, "--preset", preset)
+    assert (loaded.wheels, loaded.engine) == (8, Engine(55.0, (9,)))
+    assert car("--preset", preset, over, "--config", last).wheels == 7  # of two files the later one
+    assert car("--config", last, "--preset", preset, over).wheels == 6
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("place", ["file", "nested", "text", "environment", "preset", "python"])
+def test_a_preset_brings_its_values_wherever_it_is_named(monkeypatch, tmp_path, stage, place):
+    """Else a run would be called after a preset that it has nothing of."""
+    other = tmp_path / "other.yaml"
+    other.write_text("{collect: {episodes: 3}, annotate: {batch: 3}, train: {seed: 3}, evaluate: {episodes: 3}}")
+    (tmp_path / "p.yaml").write_text(f"{{preset: {other}, scenario: HighBeam}}")
+    (tmp_path / "nested.yaml").write_text(f"config: {tmp_path / 'p.yaml'}")
+    (tmp_path / "mine.yaml").write_text(f"{stage}: {{preset: {other}, scenario: HighBeam}}")
+    settings, words, preset = STAGES[stage], [], str(other)
+    match place:
+        case "file":
+            words = ["--config", str(tmp_path / "p.yaml")]
+        case "nested":
+            words = ["--config", str(tmp_path / "nested.yaml")]
+        case "text":
+            words = [f"--config={{preset: {other}, scenario: HighBeam}}"]
+        case "environment":  # jsonargparse's own way, when it is told to look there
+            monkeypatch.setenv("JSONARGPARSE_DEFAULT_ENV", "true")
+            monkeypatch.setenv(f"PYTHON _M {stage.upper()}_PRESET", str(other))
+            words = ["--scenario", "HighBeam"]
+        case "preset":  # one that rests on another
+            words = ["--preset", preset := str(tmp_path / "mine.yaml")]
+    if place == "python":
+        loaded: Any = from_dict(settings, {"preset": preset, "scenario": "HighBeam"})
+    else:
+        loaded = load_settings(settings, stage, words)
+    value = {"collect": "episodes", "annotate": "batch", "train": "seed", "evaluate": "episodes"}[stage]
+    assert (loaded.preset, loaded.scenario, getattr(loaded, value)) == (preset, "HighBeam", 3)
+    monkeypatch.undo()
+    written = load_settings(settings, stage, ["--preset", str(other), "--scenario", "HighBeam"])
+    assert loaded == replace(written, preset=preset)  # type: ignore[type-var]
+
+
+def test_explicit_settings_lie_on_top_of_the_preset_that_stands_beside_them(tmp_path):
+    (tmp_path / "p.yaml").write_text("{preset: paper, schedule: {updates: 7}}")
+    over = ["--config", str(tmp_path / "p.yaml")]
+    paper = load_settings(TrainSettings, "train", ["--preset", "paper", "--schedule.updates=7"])
+    assert load_settings(TrainSettings, "train", over) == paper
+    assert from_dict(TrainSettings, {"preset": "paper", "schedule": {"updates": 7}}) == paper
+    debug = load_settings(TrainSettings, "train", ["--preset", "debug", "--schedule.updates=7"])
+    assert load_settings(TrainSettings, "train", ["--preset", "debug", *over]) == debug
+    assert load_settings(TrainSettings, "train", [*over, "--preset=debug", "--seed=3"]) == replace(debug, seed=3)
+
+
+def test_a_record_is_read_as_it_was_written_whatever_its_preset_says_today():
+    assert from_record(TrainSettings, {"preset": "gone.yaml", "seed": 4}) == TrainSettings("gone.yaml", seed=4)
+    with pytest.raises(SemoreError, match=r"unknown preset 'gone\.yaml'"):
+        from_dict(TrainSettings, {"preset": "gone.yaml", "seed": 4})
+    with pytest.raises(SemoreError, match=r"TrainSettings: .*sed"):
+        from_dict(TrainSettings, {"sed": 4})
+
+
+def test_presets_that_rest_on_each_other_are_refused(tmp_path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.yaml").write_text(f"car: {{preset: {tmp_path / other}.yaml}}")
+    with pytest.raises(SemoreError, match=r"b\.yaml, section 'car': preset .*a\.yaml rests on this one"):
+        car("--preset", str(tmp_path / "a.yaml"))
 
 
 def test_the_last_preset_counts_whole(preset, tmp_path):
@@ -295,8 +374,11 @@ def test_print_config_can_be_read_back(capsys, tmp_path):
     with pytest.raises(SystemExit):
         load_settings(TrainSettings, "train", ["--preset", "debug", "--agent.lr=0.5", "--print_config"])
     (tmp_path / "config.yaml").write_text(capsys.readouterr().out)
-    loaded = load_settings(TrainSettings, "train", ["--preset", "paper", "--config", str(tmp_path / "config.yaml")])
-    assert loaded == load_settings(TrainSettings, "train", ["--preset", "debug", "--agent.lr=0.5"])
+    over = ["--config", str(tmp_path / "config.yaml")]
+    written = load_settings(TrainSettings, "train", ["--preset", "debug", "--agent.lr=0.5"])
+    assert load_settings(TrainSettings, "train", over) == written
+    # The command line's preset, and every one of the file's values on top of it.
+    assert load_settings(TrainSettings, "train", ["--preset", "paper", *over]) == replace(written, preset="paper")
 
 
 # Command lines

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from datasets.errors import SemoreError
-from datasets.settings import PRESETS, as_dict, flat, load_settings, method_path, preset_section
+from datasets.settings import PRESETS, as_dict, flat, from_dict, load_settings, method_path, preset_section
 from train.agent_settings import AgentSettings, check
 from train.encoder import EncoderSettings
 from train.settings import TrainSettings
@@ -81,14 +81,14 @@ def test_the_method_beats_the_preset_and_the_command_line_beats_both(preset, tmp
     assert (over.agent.shifts, over.agent.gamma, over.agent.encoder.streams) == (0, 0.8, "single")
 
 
-def test_a_method_that_only_a_config_file_names_is_refused(tmp_path):
-    """Its settings would not have been laid under the others."""
+def test_a_method_brings_its_parts_wherever_it_is_named(tmp_path):
     path = tmp_path / "over.yaml"
-    path.write_text("method: sac\n")
-    with pytest.raises(SemoreError, match="--config names method sac; give --method sac"):
-        load_settings(TrainSettings, "train", ["--config", str(path)])
-    given = load_settings(TrainSettings, "train", ["--config", str(path), "--method", "sac"])
-    assert given == loaded("--method", "sac")
+    path.write_text("{method: sac, agent: {reward_weight: 0.5}}")
+    sac = loaded("--method", "sac", "--agent.reward_weight=0.5")
+    assert load_settings(TrainSettings, "train", ["--config", str(path)]) == sac
+    assert from_dict(TrainSettings, {"method": "sac", "agent": {"reward_weight": 0.5}}) == sac
+    drq = load_settings(TrainSettings, "train", ["--config", str(path), "--method", "drq"])
+    assert drq == loaded("--method", "drq", "--agent.reward_weight=0.5")  # the command line's counts
 
 
 def test_an_unknown_method_names_the_choices():

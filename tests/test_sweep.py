@@ -104,6 +104,16 @@ def test_runs_are_planned_under_names_that_tell_them_apart(tmp_path):
     assert len(file_name("x" * 500)) < 130
 
 
+def test_a_preset_among_the_base_settings_brings_its_values(tmp_path):
+    (tmp_path / "p.yaml").write_text("{preset: paper, seed: 4}")
+    paper = settings_of("paper", "HighBeam", ["seed=4"], Point((), ()))
+    assert paper.agent.encoder.size == 128
+    for base in (["preset=paper", "seed=4"], [f"config={tmp_path / 'p.yaml'}"]):
+        assert settings_of("laptop", "HighBeam", base, Point((), ())) == paper
+    named = settings_of("laptop", "HighBeam", [f"config={tmp_path / 'p.yaml'}", "preset=debug"], Point((), ()))
+    assert named == settings_of("debug", "HighBeam", ["seed=4"], Point((), ()))
+
+
 def test_settings_that_make_no_sense_together_are_refused_before_anything_runs():
     with pytest.raises(SemoreError, match="unknown masks 'blurred'"):
         settings_of("debug", "JayWalk", [], Point((), (("masks", "blurred"),)))

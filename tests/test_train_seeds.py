@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -107,6 +111,52 @@ def test_what_nobody_foresaw_leaves_its_traceback_in_the_log(data, tmp_path, mon
     with pytest.raises(ZeroDivisionError):
         seeds._one(run, None)
     assert "ZeroDivisionError" in (run.folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "there is no such scheduler file"),
+        ('{"addr', "the scheduler file names no address"),
+        ('{"address": "tcp://127.0.0.1:9"}', r"Timed out trying to connect to tcp://127\.0\.0\.1:9"),
+    ],
+)
+def test_a_scheduler_that_is_not_there_is_one_error_with_a_remedy(tmp_path, monkeypatch, content, reason):
+    monkeypatch.setattr(seeds, "PATIENCE", 0.5)
+    if content is not None:
+        (tmp_path / "scheduler.json").write_text(content)
+    settings = replace(TINY, runs=str(tmp_path), seeds=(1, 2), scheduler=str(tmp_path / "scheduler.json"))
+    with pytest.raises(SemoreError, match=rf"scheduler\.json cannot be reached \({reason}.*\); start `dask scheduler`"):
+        many(settings)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize("length", [75, 76, 92])
+def test_the_fork_server_is_asked_where_the_kernel_takes_its_socket_s_address(tmp_path, monkeypatch, length):
+    """Measured on the true thing: a socket bound where multiprocessing would."""
+    folder = Path(f"/tmp/{'x' * (length - 5)}")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    inner = folder / "pymp-12345678"
+    inner.mkdir(parents=True)
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            refused = pytest.raises(OSError, match="AF_UNIX path too long")
+            with nullcontext() if length < 76 else refused:
+                listener.bind(str(inner / "listener-12345678"))
+        assert seeds._sockets_fit() is (length < 76)
+    finally:
+        shutil.rmtree(folder)
+
+
+def process_number(_: TrainSettings, __: int | None) -> dict[str, Any]:
+    return {"process": os.getpid()}
+
+
+@pytest.mark.slow
+def test_runs_begin_under_a_long_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 92)))
+    (tmp_path / ("x" * 92)).mkdir()
+    assert seeds._Processes(None).run(process_number, TINY, None)["process"] != os.getpid()
 
 
 def test_seeds_without_sense_are_refused_before_any_process_starts(data, tmp_path, monkeypatch):

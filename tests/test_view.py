@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_rollouts import SIDE, tiny_knowledge, tiny_rollouts
+from tiny_rollouts import SIDE, tiny_arrays, tiny_knowledge, tiny_rollouts
 
 from datasets.errors import SemoreError
-from datasets.rollouts import Episode
+from datasets.rollouts import Episode, Rollouts
 from evaluate.view.__main__ import main
 from evaluate.view.scene import ACROSS, HEAT, sheets
 
@@ -48,6 +49,31 @@ def moments(page: Path) -> dict[str, Any]:
     assert found
     read: dict[str, Any] = json.loads(found[1])
     return read
+
+
+def test_a_recording_made_by_others_is_shown_with_what_it_tells(data, monkeypatch):
+    """They need not know our splits, seeds, rewards or endings."""
+    rollouts = Rollouts(data / "rollouts" / "theirs.zarr")
+    rollouts.create()
+    rollouts.write("bend", tiny_arrays(3, 6), {})
+    page = view(data, monkeypatch, "--rollouts", "theirs")
+    assert moments(page)["about"] == ""
+    assert moments(page)["side"] == SIDE
+    assert len(moments(page)["step"]) == 7
+    shutil.rmtree(rollouts.path / "bend")
+    told = {"weather": "soft_rain", "policy": "a_friend", "total_reward": "much", "seed": 3, "split": None}
+    rollouts.write("bend", tiny_arrays(3, 6), told)
+    shown = moments(view(data, monkeypatch, "--rollouts", "theirs"))
+    assert shown["about"] == "soft rain · driven by a friend · reward much · seed 3"
+
+
+def test_what_a_recording_lacks_is_named_where_it_is_needed(data):
+    episode = tiny_rollouts(data / "rollouts" / "short.zarr", 0).episode("jaywalk-0000000")
+    assert episode.attributes.get("mood") is None
+    for known in (episode, pickle.loads(pickle.dumps(episode))):
+        assert known == episode
+        with pytest.raises(SemoreError, match=r"short\.zarr/jaywalk-0000000 has no attribute 'mood'.*validate"):
+            known.attributes["mood"]
 
 
 def first_picture(uri: str) -> np.ndarray:

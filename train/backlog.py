@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ from annotate.priority import frame_order
 from annotate.settings import CrewSettings
 from annotate.shares import Deal
 from annotate.summary import Summary
-from datasets.files import write_text
+from datasets.files import fsync, write_text
 from datasets.rollouts import Episode
 from datasets.space import room_for
 
@@ -113,7 +112,7 @@ class Backlog:
         with room_for(self._journal), open(self._journal, "a", encoding="utf-8") as handle:
             handle.writelines(f"{update},{number}\n" for number in numbers)
             handle.flush()
-            os.fsync(handle.fileno())
+            fsync(handle.fileno())
 
 
 def _read(journal: Path) -> dict[int, list[int]]:

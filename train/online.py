@@ -21,6 +21,7 @@ from datasets.frame_pool import FramePool, rows_of
 from datasets.knowledge import KnowledgeSet
 from datasets.knowledge_records import Digests
 from datasets.rollouts import Episode, Rollouts
+from datasets.rollouts_remedy import REFRESH
 from datasets.schema import RECORDING_SIZE, SEED_SPLITS
 from train.agent import Agent
 from train.backlog import Backlog, Group, grouped
@@ -90,7 +91,7 @@ class Refresh:
     def __init__(self, settings: TrainSettings, fleet: Fleet, backlog: Backlog, knowledge: KnowledgeSet) -> None:
         self._settings, self._fleet, self._knowledge = settings, fleet, knowledge
         self.backlog = backlog
-        self.rollouts = Rollouts(settings.folder / "refresh.zarr")
+        self.rollouts = Rollouts(settings.folder / REFRESH)
         self.rollouts.create()
         self.rollouts.sweep()
         self.recorded: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -12,9 +13,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from multiprocessing import forkserver, get_context, parent_process
-from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -25,6 +25,10 @@ from train.apart import apart
 from train.settings import TrainSettings
 from train.stopping import held_back, polite_end
 
+SOCKET_ADDRESS: Final = 108
+"""Bytes of a Unix socket's address, the last of them 0."""
+PATIENCE: Final = 30.0
+"""Seconds for a scheduler to answer."""
 Outcome = tuple[TrainSettings, dict[str, Any] | str]
 """A run's settings, and its summary or what went wrong."""
 Task = Callable[[TrainSettings, int | None], dict[str, Any] | str]
@@ -79,20 +83,35 @@ def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: T
 def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task, at_once: int, gpus: int) -> Iterator[Outcome]:
     """`at_once` and `gpus` are those of this machine, for the scheduler `local`; other workers have the GPUs that they
     were started with."""
+    import dask
     from distributed import Client
     from distributed import as_completed as as_finished
 
-    here = {"n_workers": min(at_once, len(runs)), "threads_per_worker": 1}
-    where: dict[str, Any] = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+    from annotate.cluster import LOST, local_options, scheduler_at
+
     local = scheduler == "local"
-    with Client(**(here if local else where)) as client:
+    here = {"n_workers": min(at_once, len(runs)), "threads_per_worker": 1}
+    try:
+        with dask.config.set(local_options()):
+            client = Client(timeout=PATIENCE, **(here if local else scheduler_at(scheduler)))
+    except (ValueError, OSError, *LOST) as error:
+        raise SemoreError(
+            f"scheduler {scheduler} cannot be reached ({error}); start `dask scheduler` and `dask worker`, or choose "
+            "--scheduler local, or none"
+        ) from None
+    with client:
         print(f"Dask: dashboard at {client.dashboard_link}")
         asked = {
             client.submit(apart, task, run, number % gpus if gpus and local else None, pure=False): run
             for number, run in enumerate(runs)
         }
         for future in as_finished(list(asked)):
-            yield asked[future], _ending(future.result, future.exception())
+            run = asked.pop(future)
+            try:
+                ending = _ending(future.result, future.exception())
+            except LOST:
+                ending = f"scheduler {scheduler} is gone; start it, and the same command goes on"
+            yield run, ending
 
 
 def _ending(result: Callable[[], dict[str, Any] | str], error: BaseException | None) -> dict[str, Any] | str:
@@ -104,12 +123,13 @@ class _Processes:
     has imported everything and done nothing else, hence holds no locks and no threads of ours."""
 
     def __init__(self, then: Then | None) -> None:
-        self._context = get_context("forkserver")
+        self._context = get_context("forkserver" if _sockets_fit() else "spawn")
         self._context.set_forkserver_preload(["train.run", *([then.__module__] if then else [])])
         self._working: set[int] = set()
         self._ending = Event()
-        with held_back():  # SLURM's signals reach that process as well, and it has no handlers
-            forkserver.ensure_running()
+        if self._context.get_start_method() == "forkserver":
+            with held_back():  # SLURM's signals reach that process as well, and it has no handlers
+                forkserver.ensure_running()
 
     def run(self, task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
         """Do the task in a process and wait for it; not when the end has been asked for."""
@@ -130,6 +150,12 @@ class _Processes:
         self._ending.set()
         for process in list(self._working):
             os.kill(process, signal.SIGUSR1)
+
+
+def _sockets_fit() -> bool:
+    """Whether the fork server's socket, <temporary folder>/pymp-…/listener-…, has an address that the kernel takes.
+    Without a fork server every run imports everything itself, which only takes its time."""
+    return len(os.fsencode(tempfile.gettempdir())) + len("/pymp-12345678/listener-12345678") < SOCKET_ADDRESS
 
 
 def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:

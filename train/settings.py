@@ -89,6 +89,8 @@ def run_folder(runs: str, run: str, scenario: str, preset: str, method: str = "s
 class TrainSettings:
     """One training run."""
 
+    stage = "train"  # the section of presets that is read for it
+
     preset: str = "laptop"
     """A file of presets/ by name, or a path to a YAML file."""
     method: str = "semore"

@@ -8,7 +8,7 @@ import torch
 
 from collect.behaviour import NetworkPolicy
 from datasets.files import read_json
-from datasets.settings import from_dict
+from datasets.settings import from_record
 from train.agent import Agent
 from train.online import acting
 from train.settings import TrainSettings
@@ -16,7 +16,7 @@ from train.settings import TrainSettings
 
 def run_settings(run: Path) -> TrainSettings:
     """The settings a run was started with; SemoreError when they are missing or of another version."""
-    return from_dict(TrainSettings, read_json(run / "settings.json")["settings"])
+    return from_record(TrainSettings, read_json(run / "settings.json")["settings"])
 
 
 def untrained_policy(run: Path) -> NetworkPolicy:

@@ -13,6 +13,8 @@ from typing import Final, TextIO
 from collect.carla.settings import CarlaSettings
 from datasets.errors import SemoreError
 
+MEMORY: Final = Path("/dev/shm")
+"""Where leases lie when the temporary folder has no locks."""
 LOOK: Final = 0.2
 """Seconds between looks for a free server."""
 
@@ -47,7 +49,7 @@ def lease(settings: CarlaSettings, patience: float) -> Lease:
     while True:
         holders = []
         for port in settings.ports():
-            taken = _take(_lock_file(settings.host, port))
+            taken = _take(f"{settings.host.replace('/', '_')}-{port}.lock")
             if not isinstance(taken, str):
                 return Lease(port, taken)
             holders.append(f"{settings.host}:{port} by {taken}")
@@ -58,17 +60,27 @@ def lease(settings: CarlaSettings, patience: float) -> Lease:
         time.sleep(LOOK)
 
 
-def _lock_file(host: str, port: int) -> Path:
-    return Path(tempfile.gettempdir()) / f"semore-carla-{os.getuid()}" / f"{host.replace('/', '_')}-{port}.lock"
+def _take(name: str) -> TextIO | str:
+    """The locked file of this name, or who has it. The temporary folder may lie where there are no locks, as on a
+    cluster's file system; this machine's memory has them. SemoreError when neither has."""
+    tried = []
+    for folder in dict.fromkeys((Path(tempfile.gettempdir()), MEMORY)):
+        try:
+            return _locked(folder / f"semore-carla-{os.getuid()}" / name)
+        except OSError as error:
+            tried.append(f"{folder}: {error.strerror}")
+    raise SemoreError(f"no folder for the leases on CARLA servers ({'; '.join(tried)}); set TMPDIR to a local folder")
 
 
-def _take(path: Path) -> TextIO | str:
-    """The locked file, or who has it."""
+def _locked(path: Path) -> TextIO | str:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115  (the lease closes it)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        if not isinstance(error, BlockingIOError):
+            handle.close()
+            raise
         handle.seek(0)
         holder = handle.read().strip()
         handle.close()

@@ -58,8 +58,6 @@ def main() -> None:
     if not names:
         raise SemoreError(f"{rollouts.path} has no episode; run `make collect` first")
     name = settings.episode or names[0]
-    if name not in names:
-        raise SemoreError(f"{rollouts.path} has no episode {name!r}; it has {len(names)}: {names[0]} … {names[-1]}")
     episode = rollouts.episode(name)
     knowledge = choose_set(settings.data, settings.knowledge, [episode], settings.preset)
     moments = scene(episode, knowledge)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -41,9 +41,10 @@ def scene(episode: Episode, knowledge: KnowledgeSet | None) -> dict[str, Any]:
     return {
         "episode": episode.name,
         "attributes": dict(episode.attributes),
+        "about": _about(episode.attributes),
         "knowledge": knowledge.name if knowledge else None,
         "across": ACROSS,
-        "side": int(episode.attributes["camera"]),
+        "side": int(arrays["rgb"].shape[1]),
         "seconds": [round(row * DT, 3) for row in rows.tolist()],
         "step": rows.tolist(),
         "speed": _rounded(speed),
@@ -64,6 +65,21 @@ def scene(episode: Episode, knowledge: KnowledgeSet | None) -> dict[str, Any]:
         "truth": sheets(_classes(arrays["semantic"][rows])),
         "legend": [[each.name.lower(), list(colour)] for each, colour in TRUTH.items()],
     }
+
+
+def _about(attributes: Mapping[str, Any]) -> str:
+    """Who drove, where, and how it went, as far as the recording tells: others than ours may tell less."""
+    total = attributes.get("total_reward")
+    known = {**attributes, "total_reward": f"{total:.1f}" if isinstance(total, int | float) else total}
+
+    def told(key: str, before: str = "") -> str:
+        return "" if known.get(key) is None else before + str(known[key]).replace("_", " ")
+
+    parts = [
+        told("scenario"), told("weather"), told("policy", "driven by "), told("ending", "ended: "),
+        told("total_reward", "reward "), f"{told('split')} {told('seed', 'seed ')}".strip(),
+    ]  # fmt: skip
+    return " · ".join(part for part in parts if part)
 
 
 def sheets(pictures: NDArray[np.uint8]) -> list[str]:

@@ -198,7 +198,7 @@ def _take_up(
         raise SemoreError(f"{path} is not a whole checkpoint of CRIS-tiny; delete it to start anew")
     state: dict[str, Any] = torch.load(path, weights_only=True)
     if state["schedule"] != asdict(schedule):
-        raise SemoreError(f"{path} belongs to other settings ({state['schedule']}); delete it to start anew")
+        raise SemoreError(f"{path} belongs to other settings ({state['schedule']}); move it away to start anew")
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
     for name, value in state["average"].items():

@@ -16,6 +16,8 @@ from pytorch_lightning.loggers.logger import Logger
 
 from datasets.files import write_text
 
+LOG = "train.log"
+"""What a run says that is one of several at once."""
 HEADER = "update,metric,value\n"
 
 

@@ -18,6 +18,8 @@ from typing import Any, Final
 import torch
 
 from datasets.errors import SemoreError
+from datasets.files import missing_folders, remove_empty
+from train.log import LOG
 from train.settings import TrainSettings
 
 SOCKET_ADDRESS: Final = 108
@@ -50,6 +52,14 @@ def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: T
     What one run meets does not stop the others. Runs that are finished are found finished, begun ones go on.
     `parallel` and `scheduler` as in TrainSettings."""
     task = _one if then is None else partial(_one, then=then)
+    made = [each for run in runs for each in missing_folders(run.folder.parent)]
+    try:
+        yield from _all(runs, parallel, scheduler, task)
+    finally:
+        remove_empty(dict.fromkeys(made))
+
+
+def _all(runs: list[TrainSettings], parallel: int, scheduler: str, task: Task) -> Iterator[Outcome]:
     if scheduler != "none":
         yield from _on_cluster(runs, scheduler, task)
         return
@@ -130,8 +140,9 @@ def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> 
 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    path, made = settings.folder / LOG, missing_folders(settings.folder)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    log = open(settings.folder / "train.log", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    log = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     with log, redirect_stdout(log), redirect_stderr(log):
         try:
             summary = train(settings)
@@ -140,6 +151,9 @@ def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> 
             return summary
         except SemoreError as error:
             print(f"error: {error}", file=sys.stderr)
+            if made and [each.name for each in settings.folder.iterdir()] == [LOG]:
+                path.unlink()  # refused before anything came of it, and the outcome says why
+                remove_empty(made)
             return str(error)
         except Exception:
             traceback.print_exc()  # into the log

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,14 +139,60 @@ def sweep_temporary(folder: Path) -> int:
     return len(leftovers)
 
 
+def missing_folders(folder: Path) -> list[Path]:
+    """Those of `folder` and its parents that there are not, innermost first: what making it makes."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove these folders, one after another, as far as they are empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def taken_back(path: Path, *ignored: str) -> Iterator[None]:
+    """Where an error comes before anything came of it: removes the file `path`, if it is new since, and so is nothing
+    beside it but hidden files and those of an `ignored` name."""
+
+    def beside() -> set[str]:
+        return {each.name for each in path.parent.iterdir() if each.name[0] != "."} - set(ignored)
+
+    before = beside()
+    try:
+        yield
+    except BaseException:
+        if beside() - before == {path.name}:
+            path.unlink()
+        raise
+
+
 @contextmanager
 def exclusive_lock(path: Path, purpose: str) -> Iterator[None]:
     """Hold `path` as a lock for this process; SemoreError naming the holder when another process has it.
 
     The kernel drops the lock when the process dies, so a crash never leaves a stale one. Where the file system has no
-    such locks, `named_lock` takes their place.
+    such locks, `named_lock` takes their place. What ends in an error leaves no lock file that was not there before, nor
+    folders made for it that are still empty.
     """
+    new, made = not path.exists(), missing_folders(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(path, purpose):
+            try:
+                yield
+            except BaseException:
+                if new:
+                    path.unlink(missing_ok=True)
+                raise
+    except BaseException:
+        remove_empty(made)
+        raise
+
+
+@contextmanager
+def _locked(path: Path, purpose: str) -> Iterator[None]:
     instead: AbstractContextManager[None] = nullcontext()
     with open(path, "a+", encoding="utf-8") as handle:
         try:
@@ -159,6 +205,8 @@ def exclusive_lock(path: Path, purpose: str) -> Iterator[None]:
             if error.errno not in UNSUPPORTED:
                 raise
             instead = named_lock(path, purpose)
+        if not (path.exists() and path.samefile(f"/proc/self/fd/{handle.fileno()}")):
+            raise SemoreError(f"{path}: {purpose} was just given up by another process; run the same command again")
         with instead:
             with room_for(path):
                 handle.truncate(0)

@@ -79,8 +79,8 @@ def import_minari(dataset_id: str, target: Path) -> int:
         raise SemoreError(f"no local Minari dataset {dataset_id!r}; there is {known}. `minari download` fetches others")
     dataset = minari.load_dataset(dataset_id)
     rollouts = Rollouts(target)
-    rollouts.create()
     with rollouts.lock(), meter(f"import {dataset_id}", dataset.total_episodes, "episodes") as progress:
+        rollouts.create()
         rollouts.sweep()
         present = set(rollouts.names())
         storage = dataset.storage

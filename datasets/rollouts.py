@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,18 @@ class Rollouts:
         root = {"zarr_format": 3, "node_type": "group", "attributes": ROOT_ATTRIBUTES}
         write_json(self.path / "zarr.json", root)
 
-    def lock(self) -> AbstractContextManager[None]:
-        """One collector per folder: a second one is refused by name."""
-        return exclusive_lock(self.path.parent / f".{self.path.name}.lock", f"recording into {self.path}")
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One collector per folder: a second one is refused by name. What ends in an error before the first episode
+        leaves no folder that was not there before."""
+        new = not self.path.exists()
+        with exclusive_lock(self.path.parent / f".{self.path.name}.lock", f"recording into {self.path}"):
+            try:
+                yield
+            except BaseException:
+                if new and self.path.exists() and not self.names():
+                    shutil.rmtree(self.path)
+                raise
 
     def sweep(self) -> int:
         """Remove half-written episodes of killed writers; call under `lock`."""
@@ -263,9 +272,8 @@ class Rollouts:
         try:
             attributes = json.loads((self.path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         except FileNotFoundError:
-            hint = did_you_mean(
-                self.path.stem, (each.stem for each in self.path.parent.glob("*.zarr") if each != self.path)
-            )
+            others = (each.parent.stem for each in self.path.parent.glob("*.zarr/zarr.json"))
+            hint = did_you_mean(self.path.stem, others)
             raise SemoreError(f"{self.path} does not exist; {hint or 'run `make collect` first'}") from None
         except (json.JSONDecodeError, KeyError):
             raise SemoreError(f"{self.path}/zarr.json is torn; move {self.path} away and run `make collect`") from None

@@ -99,8 +99,8 @@ def gather(target: Path, episodes: list[Episode], copy: bool = False) -> int:
     SemoreError, before anything is written, when two episodes of one name differ or cameras are mixed.
     """
     rollouts = Rollouts(target)
-    rollouts.create()
     with rollouts.lock():
+        rollouts.create()
         rollouts.sweep()
         present = {episode.name: episode for episode in rollouts.episodes()}
         wanted = _compatible(present, episodes)
@@ -141,7 +141,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         shutil.copy2(source, target)
 

@@ -107,10 +107,10 @@ def run_study(settings: StudySettings) -> None:
         flush=True,
     )
     about = {"preset": settings.preset, "base": list(settings.base), "drive": asdict(settings.drive)}
-    write_json(settings.folder / "study.json", about)
     every = [each.settings for each in asked]
     if missing:
         prepare([each.settings for each in missing], settings.folder / "data")
+    write_json(settings.folder / "study.json", about)
     drive_world(every, settings.folder / "world", settings.episodes, settings.first_episode, cores())
     failed = _train(settings, missing) if missing else {}
     if failed:

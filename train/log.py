@@ -17,6 +17,8 @@ from pytorch_lightning.loggers.logger import Logger
 from datasets.files import write_text
 from datasets.space import room_for
 
+LOG = "train.log"
+"""What a run says that is one of several at once."""
 HEADER = "update,metric,value\n"
 
 

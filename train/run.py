@@ -20,7 +20,7 @@ from annotate.settings import CrewSettings
 from collect.scenarios import scenario_and_weather
 from datasets.device import torch_device
 from datasets.errors import SemoreError
-from datasets.files import digest16, digest_json, exclusive_lock, read_json, write_bytes, write_json
+from datasets.files import digest16, digest_json, exclusive_lock, read_json, taken_back, write_bytes, write_json
 from datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from datasets.knowledge_records import Digests
@@ -33,6 +33,7 @@ from train.agent import Agent
 from train.backlog import Backlog
 from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
 from train.diagnosis import complaints
+from train.log import LOG
 from train.loggers import open_loggers
 from train.module import Course, Semore
 from train.online import Fleet, HeldOut, Refresh, Validation, policy_view, records_used
@@ -61,7 +62,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     with polite_end() as stop, closing(Fleet(settings)) as fleet:
         if not (folder / "summary.json").exists():
             _check_world(episodes, settings, fleet.world())
-        with exclusive_lock(folder / ".lock", f"training of {folder}"):
+        with exclusive_lock(folder / ".lock", f"training of {folder}"), taken_back(folder / "settings.json", LOG):
             _claim(settings, fingerprint)
             if (folder / "summary.json").exists():
                 print(f"train: {folder} is finished; nothing to do (another one: --run NAME)")

@@ -20,8 +20,10 @@ import torch
 
 from datasets.cores import cores
 from datasets.errors import SemoreError, Stopped
+from datasets.files import missing_folders, remove_empty
 from datasets.space import room_for
 from train.apart import apart
+from train.log import LOG
 from train.settings import TrainSettings
 from train.stopping import held_back, polite_end
 
@@ -57,6 +59,14 @@ def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: T
     `parallel` and `scheduler` as in TrainSettings. Stopped when a signal asked for the end, after every run of this
     machine that was under way has saved."""
     task = _one if then is None else partial(_one, then=then)
+    made = [each for run in runs for each in missing_folders(run.folder.parent)]
+    try:
+        yield from _all(runs, parallel, scheduler, task, then)
+    finally:
+        remove_empty(dict.fromkeys(made))
+
+
+def _all(runs: list[TrainSettings], parallel: int, scheduler: str, task: Task, then: Then | None) -> Iterator[Outcome]:
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
     at_once = parallel or gpus or max(cores() // max(run.threads for run in runs), 1)
     if scheduler != "none":
@@ -185,8 +195,8 @@ def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> 
 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = _name_of(gpu)
+    path, made = settings.folder / LOG, missing_folders(settings.folder)
     settings.folder.mkdir(parents=True, exist_ok=True)
-    path = settings.folder / "train.log"
     log = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     with room_for(path), log, redirect_stdout(log), redirect_stderr(log):
         try:
@@ -196,6 +206,9 @@ def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> 
             return summary
         except SemoreError as error:
             print(f"error: {error}", file=sys.stderr)
+            if made and [each.name for each in settings.folder.iterdir()] == [LOG]:
+                path.unlink()  # refused before anything came of it, and the outcome says why
+                remove_empty(made)
             return str(error)
         except Exception:
             traceback.print_exc()  # into the log

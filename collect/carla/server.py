@@ -19,6 +19,7 @@ from collect.carla.ping import Identity, identity
 from collect.carla.ports import Lease
 from collect.carla.settings import CarlaSettings
 from datasets.errors import SemoreError
+from datasets.files import missing_folders, remove_empty
 
 TAIL: Final = 60
 """Lines of a server's output worth showing."""
@@ -49,6 +50,7 @@ class Server:
         self.port = lease.port
         self.log = Path(settings.logs) / f"server-{self.port}.log"
         """Output of the server when it was started here."""
+        self._made: list[Path] = []  # folders there were none of before it
         self.samples: deque[Sample] = deque(maxlen=1_000)
         """Its memory over time, since its start."""
 
@@ -114,6 +116,9 @@ class Server:
         self._keeper.stdin.close()
         self._keeper.wait()
         self._keeper = None
+        if self.log.exists() and not self.log.stat().st_size:  # it had nothing to say
+            self.log.unlink()
+            remove_empty(self._made)
 
     def _started(self) -> Identity | None:
         for _ in range(STARTS):
@@ -143,6 +148,7 @@ class Server:
         words = shlex.split(self._settings.command.replace("{port}", str(self.port)))
         if shutil.which(words[0]) is None:
             raise SemoreError(f"carla.command: {words[0]} does not exist or cannot be run")
+        self._made = missing_folders(self.log.parent)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         stop = self._settings.stop.replace("{port}", str(self.port))
         self.samples.clear()

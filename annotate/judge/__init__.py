@@ -1,1 +1,0 @@
-"""Judges: is the action reasonable in this frame?"""

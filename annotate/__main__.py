@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from annotate.engine import annotate_rollouts
-from annotate.pilot import report_pilot
-from annotate.plan import all_frames, decision_frames
-from annotate.producers import make_producers
-from annotate.settings import AnnotateSettings, CrewSettings, Extent, ProducerSettings, default_knowledge
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, open_set
-from datasets.rollouts import Rollouts
-from datasets.settings import load_settings, part_of, run_command
+from semore.annotate.pilot import report_pilot
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.registry import make_producers
+from semore.annotate.scheduling.plan import all_frames, decision_frames
+from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings, default_knowledge
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.settings import load_settings, part_of, run_command
 
 
 def main() -> None:
     settings = load_settings(AnnotateSettings, "annotate")
     if settings.batch < 1:
         raise SemoreError(f"batch is {settings.batch}; it must be at least 1")
-    recipe, crew = part_of(settings, ProducerSettings), part_of(settings, CrewSettings)
-    extent = part_of(settings, Extent)
+    recipe, crew = part_of(settings, ProducerSettings), part_of(settings, ExecutorSettings)
+    extent = part_of(settings, Budget)
     name = settings.knowledge or default_knowledge(recipe)
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
     summary = annotate_rollouts(

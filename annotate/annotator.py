@@ -10,15 +10,15 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.plan import Part, Plan, Wanted, decision_frames, make_plan, phrases_of
-from annotate.reading import Reader, ahead
-from annotate.seams import MAX_PHRASES, FrameBatch, Judge, Producers, Verdict
-from annotate.shares import Share, WorkerDied
-from annotate.summary import Summary
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_records import INVALID, Identity, Status, Text, note, record_keys
-from datasets.rollouts import Episode
+from semore.annotate.frame_loader import Reader, ahead
+from semore.annotate.interfaces import MAX_PHRASES, FrameBatch, Judge, Producers, Verdict
+from semore.annotate.scheduling.chunks import WorkChunk, WorkerDied
+from semore.annotate.scheduling.plan import Part, Plan, Wanted, decision_frames, make_plan, phrases_of
+from semore.annotate.summary import Summary
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.records import INVALID, Identity, Status, Text, note, record_keys
+from semore.datasets.rollouts.store import Episode
 
 REASON_LENGTH: Final = 300
 
@@ -56,14 +56,14 @@ class Annotator:
     def __call__(self, episodes: Sequence[Episode]) -> Summary:
         """Annotate the episodes' decision frames without a word and commit."""
         plan = self.plan(episodes)
-        return Summary.of(plan).merge(self.work(Share(plan.parts)))
+        return Summary.of(plan).merge(self.work(WorkChunk(plan.parts)))
 
     def plan(self, episodes: Sequence[Episode], wanted: Wanted = decision_frames) -> Plan:
         """What is to do on the `wanted` rows of the episodes; other annotators' commits are seen."""
         self.knowledge.cache.refresh()
         return make_plan(self.knowledge, episodes, self.retry_failed, wanted)
 
-    def work(self, share: Share, advance: Callable[[int], None] = nobody) -> Summary:
+    def work(self, share: WorkChunk, advance: Callable[[int], None] = nobody) -> Summary:
         """Annotate a share's frames, calling `advance(frames)` after each batch, and commit: whatever ends it, what is
         finished is kept, and with the first answer the set's name."""
         self.producers.load()  # not counted: it happens once
@@ -79,7 +79,7 @@ class Annotator:
         summary.done, summary.seconds = len(share), time.monotonic() - start
         return summary
 
-    def give_up(self, share: Share, reason: str) -> Summary:
+    def give_up(self, share: WorkChunk, reason: str) -> Summary:
         """Record as failed what the share's frames miss, without asking anybody; a later run tries them again."""
         return replace(self, producers=_refusing(self.producers, reason)).work(share)
 

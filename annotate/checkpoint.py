@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 from httpx2 import HTTPError
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
-from datasets.errors import SemoreError
-from datasets.files import read_json
+from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
 
 CONFIG: Final = "config.json"
 SUFFIXES: Final = (".json", ".safetensors", ".bin", ".txt", ".jinja", ".model")

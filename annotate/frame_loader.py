@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from annotate.plan import Part
-from annotate.seams import FrameBatch
-from annotate.shares import Share
-from datasets.rollouts import Episode
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.scheduling.chunks import WorkChunk
+from semore.annotate.scheduling.plan import Part
+from semore.datasets.rollouts.store import Episode
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Reader:
         """A copy for another process reads for itself."""
         return type(self), ()
 
-    def read(self, share: Share, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
+    def read(self, share: WorkChunk, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
         """The share's frames in batches of at most `size`, across episodes of one camera."""
         for group in share.batches(size):
             pieces = [self._episode(part.episode, privileged).take(part.rows) for part in group]

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.knowledge import SetManifest
-from datasets.knowledge_merge import Merge
-from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text, is_privileged
-from datasets.rollouts import Episode
+from semore.datasets.knowledge.cache import SetManifest
+from semore.datasets.knowledge.merge import Merge
+from semore.datasets.knowledge.records import INVALID, Digests, Identity, Status, Text, is_privileged
+from semore.datasets.rollouts.store import Episode
 
 MAX_PHRASES: Final = 8
 """Phrases per frame at most (method.md §8)."""
@@ -24,7 +24,7 @@ PICTURES: Final = 3
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """B frames, as recorded (layouts: datasets.schema).
+    """B frames, as recorded (layouts: datasets.rollouts.schema).
 
     rgb (B, H, W, 3) uint8 is all a learned producer may look at; frames and states (B, 16) are the digests that key the
     cache. Privileged: semantic (B, H, W) uint8, instance (B, H, W) uint16, actors (B, A, 14), ego (B, 17) float32.
@@ -133,7 +133,7 @@ class Judge(Protocol):
         """As Describer.load."""
 
     def judge(self, batch: FrameBatch, actions: Sequence[str]) -> Sequence[Verdict]:
-        """B verdicts on the B actions in words (datasets.action_words)."""
+        """B verdicts on the B actions in words (datasets.action_text)."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from annotate.audit.knowledge import audit_knowledge, write_audit
-from annotate.audit.report import show
-from annotate.forecast import forecast
-from annotate.plan import Wanted, make_plan
-from datasets.knowledge import KnowledgeSet
-from datasets.rollouts import Episode
+from semore.annotate.audit.knowledge import audit_knowledge, write_audit
+from semore.annotate.audit.report import show
+from semore.annotate.scheduling.cost_estimate import forecast
+from semore.annotate.scheduling.plan import Wanted, make_plan
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.rollouts.store import Episode
 
 ROWS = 10
 """Frames on the contact sheet."""

@@ -11,24 +11,24 @@ from typing import Final
 
 from rich.console import Console
 
-from annotate.annotator import Annotator, nobody
-from annotate.crew import Crew, open_crew
-from annotate.extent import rounds
-from annotate.forecast import forecast
-from annotate.plan import all_frames, decision_frames
-from annotate.producers import make_producers
-from annotate.seams import Producers
-from annotate.settings import BATCH, CrewSettings, Extent, ProducerSettings
-from annotate.shares import Deal
-from annotate.summary import Summary
-from datasets.files import write_json
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, claim_set
-from datasets.knowledge_merge import Merge
-from datasets.knowledge_rates import remember_rate
-from datasets.progress import meter
-from datasets.provenance import code_version
-from datasets.rollouts import Rollouts
-from datasets.settings import as_dict, from_dict
+from semore.annotate.annotator import Annotator, nobody
+from semore.annotate.interfaces import Producers
+from semore.annotate.registry import make_producers
+from semore.annotate.scheduling.budget import rounds
+from semore.annotate.scheduling.chunks import ChunkQueue
+from semore.annotate.scheduling.cost_estimate import forecast
+from semore.annotate.scheduling.executor import Executor, open_executor
+from semore.annotate.scheduling.plan import all_frames, decision_frames
+from semore.annotate.settings import BATCH, Budget, ExecutorSettings, ProducerSettings
+from semore.annotate.summary import Summary
+from semore.datasets.atomic_io import write_json
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, claim_set
+from semore.datasets.knowledge.merge import Merge
+from semore.datasets.knowledge.rates import remember_rate
+from semore.datasets.progress import meter
+from semore.datasets.provenance import code_version
+from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.settings import as_dict, from_dict
 
 MEASURED: Final = 32
 """Frames a pass must have worked on for its speed to be kept."""
@@ -68,8 +68,8 @@ def annotate_rollouts(
     quiet: bool = False,
     *,
     recipe: ProducerSettings | None = None,
-    extent: Extent | None = None,
-    crew: CrewSettings | None = None,
+    extent: Budget | None = None,
+    crew: ExecutorSettings | None = None,
     off_decisions: bool = False,
 ) -> Summary:
     """Annotate the complete episodes of the rollouts folders into the knowledge set `name` of the open `cache`:
@@ -82,19 +82,19 @@ def annotate_rollouts(
     annotator = make_annotator(cache, name, producers, merge, batch, retry_failed, recipe)
     wanted = all_frames if off_decisions else decision_frames
     plan = annotator.plan(episodes, wanted)
-    extent, settings = extent or Extent(), crew or CrewSettings()
+    extent, settings = extent or Budget(), crew or ExecutorSettings()
     summary = Summary.of(plan)
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     manifest = annotator.knowledge.manifest
     if not plan.todo:
         console.print(forecast(plan, manifest, cache))
     else:
-        with open_crew(settings, console.print) as workers:
+        with open_executor(settings, console.print) as workers:
             console.print(forecast(plan, manifest, cache, workers.workers))
             rows = [wanted(episode) for episode in episodes]
             first = 2 * batch * workers.workers
             for part in rounds(extent, plan, episodes, rows, first, lambda: summary.done / max(summary.wall, 1e-9)):
-                deal = Deal(part, batch, settings.commit_seconds)
+                deal = ChunkQueue(part, batch, settings.commit_seconds)
                 deal.learn(summary.done, summary.seconds)
                 _round(annotator, workers, deal, part.todo, summary, quiet)
         cache.refresh()  # what workers have committed; saves the index
@@ -108,7 +108,7 @@ def annotate_rollouts(
     return summary
 
 
-def _round(annotator: Annotator, crew: Crew, deal: Deal, frames: int, summary: Summary, quiet: bool) -> None:
+def _round(annotator: Annotator, crew: Executor, deal: ChunkQueue, frames: int, summary: Summary, quiet: bool) -> None:
     start = time.monotonic()
     with nullcontext() if quiet or not frames else meter("annotate", frames, "frames") as progress:
         summary.merge(crew.work(annotator, deal, progress.advance if progress else nobody))
@@ -123,7 +123,7 @@ def _by_kind(manifest: SetManifest) -> ProducerSettings:
     return ProducerSettings(describer, segmenter, judge)
 
 
-def _record(cache: KnowledgeCache, name: str, extent: Extent, crew: CrewSettings, summary: Summary) -> None:
+def _record(cache: KnowledgeCache, name: str, extent: Budget, crew: ExecutorSettings, summary: Summary) -> None:
     """Keep what the pass did: with a budget, how many frames it came to (design.md §7.6)."""
     about = {"knowledge": name, "extent": as_dict(extent), "crew": as_dict(crew), "code": code_version()}
     path = cache.root / "passes" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{name}.json"

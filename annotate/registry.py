@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from annotate.describe.privileged import PrivilegedDescriber
-from annotate.judge.privileged import PrivilegedJudge
-from annotate.seams import Describer, Judge, Producers, Segmenter
-from annotate.segment.privileged import PrivilegedSegmenter
-from annotate.settings import ProducerSettings
-from datasets.errors import SemoreError
+from semore.annotate.interfaces import Describer, Judge, Producers, Segmenter
+from semore.annotate.oracle.describer import PrivilegedDescriber
+from semore.annotate.oracle.judge import PrivilegedJudge
+from semore.annotate.oracle.segmenter import PrivilegedSegmenter
+from semore.annotate.settings import ProducerSettings
+from semore.datasets.errors import SemoreError
 
 if TYPE_CHECKING:
-    from annotate.vision_language import VisionLanguage
+    from semore.annotate.vlm.engine import VisionLanguage
 
 ENGINES: Final = ("qwen2-vl", "endpoint")
 """Vision-language engines: each can describe and judge, and does both with the weights loaded once."""
@@ -43,10 +43,10 @@ def make_producers(settings: ProducerSettings) -> Producers:
 
 def _engine(name: str, settings: ProducerSettings) -> VisionLanguage:
     if name == "endpoint":
-        from annotate.describe.endpoint import Endpoint
+        from semore.annotate.vlm.endpoint import Endpoint
 
         return Endpoint(settings.endpoint)
-    from annotate.describe.qwen2_vl import Qwen2VL
+    from semore.annotate.vlm.qwen2_vl import Qwen2VL
 
     return Qwen2VL(settings.qwen)
 
@@ -54,7 +54,7 @@ def _engine(name: str, settings: ProducerSettings) -> VisionLanguage:
 def _describer(name: str, engine: Callable[[str], VisionLanguage]) -> Describer:
     if name == "privileged":
         return PrivilegedDescriber()
-    from annotate.describe.prompted import PromptedDescriber
+    from semore.annotate.vlm.describer import PromptedDescriber
 
     return PromptedDescriber(engine(name))
 
@@ -62,25 +62,25 @@ def _describer(name: str, engine: Callable[[str], VisionLanguage]) -> Describer:
 def _judge(name: str, engine: Callable[[str], VisionLanguage]) -> Judge | None:
     if name in ("privileged", "none"):
         return PrivilegedJudge() if name == "privileged" else None
-    from annotate.judge.prompted import PromptedJudge
+    from semore.annotate.vlm.judge import PromptedJudge
 
     return PromptedJudge(engine(name))
 
 
 def _cris(settings: ProducerSettings) -> Segmenter:
-    from annotate.segment.cris.segmenter import CrisSegmenter
+    from semore.annotate.segment.cris.segmenter import CrisSegmenter
 
     return CrisSegmenter(settings.cris)
 
 
 def _cris_tiny(settings: ProducerSettings) -> Segmenter:
-    from annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
+    from semore.annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
 
     return CrisTinySegmenter(settings.cris_tiny)
 
 
 def _clipseg(settings: ProducerSettings) -> Segmenter:
-    from annotate.segment.clipseg import ClipSegSegmenter
+    from semore.annotate.segment.clipseg import ClipSegSegmenter
 
     return ClipSegSegmenter(settings.clipseg)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from datasets.default_set import DESCRIBER, SEGMENTER, set_name
-from datasets.errors import SemoreError
-from datasets.knowledge_merge import Merge
-from datasets.rollouts import rollouts_path
+from semore.datasets.default_set import DESCRIBER, SEGMENTER, set_name
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.merge import Merge
+from semore.datasets.rollouts.store import rollouts_path
 
 BATCH: Final = 64
 """Frames handed to a producer at once."""
@@ -135,7 +135,7 @@ class ProducerSettings:
 
 
 @dataclass(frozen=True)
-class CrewSettings:
+class ExecutorSettings:
     """Where annotating runs."""
 
     scheduler: str = "none"
@@ -152,7 +152,7 @@ class CrewSettings:
 
 
 @dataclass(frozen=True)
-class Extent:
+class Budget:
     """At most one of them is set; none: everything."""
 
     sample: int = 0
@@ -170,7 +170,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class AnnotateSettings(Extent, CrewSettings, ProducerSettings):
+class AnnotateSettings(Budget, ExecutorSettings, ProducerSettings):
     """What to annotate, who does it, where, and where the knowledge goes."""
 
     stage = "annotate"  # the section of presets that is read for it

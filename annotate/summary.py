@@ -9,9 +9,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from annotate.plan import Plan
-from datasets.errors import SemoreError
-from datasets.knowledge_records import LEVELS, Status
+from semore.annotate.scheduling.plan import Plan
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import LEVELS, Status
 
 SHOWN_PHRASES: Final = 15
 SHOWN_REASONS: Final = 5

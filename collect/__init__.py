@@ -12,7 +12,7 @@ for _name in ("JayWalk", "HighBeam", "HighWay"):
         # Whoever asks for one has its limit made the environment's own.
         gymnasium.register(
             f"semore/{_name}-v0",
-            entry_point="collect.driving:DrivingEnv",
-            additional_wrappers=(WrapperSpec("EndAtLimit", "collect.limit:EndAtLimit", {}),),
+            entry_point="semore.collect.env:DrivingEnv",
+            additional_wrappers=(WrapperSpec("EndAtLimit", "semore.collect.time_limit:EndAtLimit", {}),),
             kwargs={"scenario": _name},
         )

@@ -7,10 +7,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from collect.plan import CollectSettings
-from collect.workers import collect
-from datasets.rollouts import Rollouts
-from datasets.settings import load_settings, run_command
+from semore.collect.plan import CollectSettings
+from semore.collect.workers import collect
+from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.settings import load_settings, run_command
 
 
 def _summary(rollouts: Rollouts) -> Table:

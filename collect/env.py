@@ -12,13 +12,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.scenarios import scenario_and_weather
-from collect.simulator import Control, Simulator, Snapshot, make_simulator
-from datasets.actions import finite
-from datasets.errors import SemoreError
-from datasets.reward import IMPULSE_WEIGHT, driving_reward
-from datasets.schema import DT, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
-from datasets.views import shrink
+from semore.collect.scenarios import scenario_and_weather
+from semore.collect.simulator import Control, Simulator, Snapshot, make_simulator
+from semore.datasets.actions import finite
+from semore.datasets.errors import SemoreError
+from semore.datasets.resize import shrink
+from semore.datasets.reward import IMPULSE_WEIGHT, driving_reward
+from semore.datasets.rollouts.schema import DT, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
 
 WARM_UP_STEPS: Final = 5
 COLLISION_LIMIT: Final = 20
@@ -31,7 +31,7 @@ Info = dict[str, Any]
 
 @dataclass(frozen=True)
 class SimStep:
-    """One simulator step as a recorder sees it; units as in datasets.schema.STEP_ARRAYS."""
+    """One simulator step as a recorder sees it; units as in datasets.rollouts.schema.STEP_ARRAYS."""
 
     snapshot: Snapshot
     action: NDArray[np.float32]
@@ -120,7 +120,7 @@ def _flags(ending: str) -> tuple[bool, bool]:
 
 
 def ego_row(snapshot: Snapshot) -> NDArray[np.float32]:
-    """The ego's state in the column order of datasets.schema.EGO_FIELDS, (17,) float32."""
+    """The ego's state in the column order of datasets.rollouts.schema.EGO_FIELDS, (17,) float32."""
     ego, lane = snapshot.ego, snapshot.lane
     pose = (ego.x, ego.y, ego.z, ego.yaw, ego.vx, ego.vy, ego.vz)
     control = (ego.control.steer, ego.control.throttle, ego.control.brake)
@@ -139,7 +139,7 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
     `ending`, and the privileged `semantic`, `instance`, `depth`, `actors`, `ego`.
 
     `max_episode_steps` counts simulator steps; `gymnasium.make(…, max_episode_steps=…)` counts decisions, as Gymnasium
-    does everywhere (collect.limit).
+    does everywhere (collect.time_limit).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / DT)}  # noqa: RUF012  (Gymnasium's convention)

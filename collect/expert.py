@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.schema import ACTOR_COLUMN as ACTOR
-from datasets.schema import EGO_COLUMN as EGO
-from datasets.schema import KIND_INDEX, KINDS
+from semore.datasets.rollouts.schema import ACTOR_COLUMN as ACTOR
+from semore.datasets.rollouts.schema import EGO_COLUMN as EGO
+from semore.datasets.rollouts.schema import KIND_INDEX, KINDS
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ _ROOM_AHEAD, _ROOM_BESIDE = 1.0, 0.4  # m within which a near miss begins to cou
 _HIT, _HIT_SPEED = 60.0, 5.0  # m of progress a hit is worth, and per m/s it happens at
 
 
-class Driver:
+class Expert:
     """Privileged: weighs speeds and sides of its lane by where they lead within 3 s if everybody goes on as they do;
     the cheapest wins.
 

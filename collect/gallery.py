@@ -1,6 +1,6 @@
 """Contact sheets of the embedded world: a telling moment of every scenario under every weather, and every actor.
 
-`python -m collect.gallery` writes docs/images/gallery.png and, beside it, actors.png."""
+`semore gallery` writes docs/images/gallery.png and, beside it, actors.png."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from collect.behaviour import make_policy
-from collect.driving import control_of, ego_row
-from collect.embedded.shapes import PALETTE
-from collect.embedded.sky import atmosphere
-from collect.embedded.town import town
-from collect.embedded.view import draw
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, WEATHERS, Scenario, Weather
-from collect.simulator import Snapshot
-from datasets.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS, Kind
+from semore.collect.embedded.maps.town import town
+from semore.collect.embedded.render.shapes import PALETTE
+from semore.collect.embedded.render.sky import atmosphere
+from semore.collect.embedded.render.view import draw
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import control_of, ego_row
+from semore.collect.policies import make_policy
+from semore.collect.scenarios import SCENARIOS, WEATHERS, Scenario, Weather
+from semore.collect.simulator import Snapshot
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS, Kind
 
 Picture = NDArray[np.uint8]
 
@@ -133,7 +133,7 @@ def actors(size: int) -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m collect.gallery", description=__doc__)
+    parser = argparse.ArgumentParser(prog="semore gallery", description=__doc__)
     parser.add_argument("--size", type=int, default=192, help="side of each picture in pixels (default: 192)")
     parser.add_argument("--out", type=Path, default=Path("docs/images/gallery.png"), help="where to write the sheet")
     settings = parser.parse_args()

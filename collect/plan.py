@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from collect.behaviour import make_policy
-from collect.carla.settings import CarlaSettings
-from collect.driving import DrivingEnv
-from collect.scenarios import scenario_and_weather
-from collect.simulator import Simulator, make_simulator, simulator_identity
-from datasets.errors import SemoreError
-from datasets.reward import IMPULSE_WEIGHT
-from datasets.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import make_policy
+from semore.collect.scenarios import scenario_and_weather
+from semore.collect.simulator import Simulator, make_simulator, simulator_identity
+from semore.datasets.errors import SemoreError
+from semore.datasets.reward import IMPULSE_WEIGHT
+from semore.datasets.rollouts.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
 
 
 @dataclass(frozen=True)

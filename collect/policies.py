@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from collect.driver import FAST, Driver
-from datasets.actions import finite
-from datasets.errors import SemoreError
-from datasets.views import GREY
+from semore.collect.expert import FAST, Expert
+from semore.datasets.actions import finite
+from semore.datasets.errors import SemoreError
+from semore.datasets.resize import GREY
 
 Action = NDArray[np.float32]
 Info = Mapping[str, Any]
@@ -183,12 +183,12 @@ def _policy_file(path: str | Path) -> Path:
 
 
 BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {
-    "driver": lambda: PerSlot(Driver),
-    "noisy_driver": lambda: PerSlot(lambda generator: Driver(generator, noise=0.3)),
-    "blind_driver": lambda: PerSlot(lambda generator: Driver(generator, careful=False)),
-    "fast_driver": lambda: PerSlot(lambda generator: Driver(generator, cruise=FAST)),
-    "fast_blind_driver": lambda: PerSlot(lambda generator: Driver(generator, careful=False, cruise=FAST)),
-    "noisy_blind_driver": lambda: PerSlot(lambda generator: Driver(generator, noise=0.3, careful=False)),
+    "driver": lambda: PerSlot(Expert),
+    "noisy_driver": lambda: PerSlot(lambda generator: Expert(generator, noise=0.3)),
+    "blind_driver": lambda: PerSlot(lambda generator: Expert(generator, careful=False)),
+    "fast_driver": lambda: PerSlot(lambda generator: Expert(generator, cruise=FAST)),
+    "fast_blind_driver": lambda: PerSlot(lambda generator: Expert(generator, careful=False, cruise=FAST)),
+    "noisy_blind_driver": lambda: PerSlot(lambda generator: Expert(generator, noise=0.3, careful=False)),
     "random": lambda: PerSlot(Random),
     "wander": lambda: PerSlot(Wander),
     "full_throttle": lambda: PerSlot(lambda _: Constant((0.0, 1.0))),

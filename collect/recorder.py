@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from collect.behaviour import Policy
-from collect.driving import DrivingEnv
-from collect.episodes import Lost, drive, tell
-from collect.recording import EpisodeRecorder
-from collect.simulator import simulator_identity
-from collect.writer import EpisodeWriter
-from datasets.provenance import code_version
-from datasets.rollouts import Rollouts
-from datasets.schema import split_of
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import Policy
+from semore.collect.recording import EpisodeRecorder
+from semore.collect.rollout import Lost, drive, tell
+from semore.collect.simulator import simulator_identity
+from semore.collect.writer import EpisodeWriter
+from semore.datasets.provenance import code_version
+from semore.datasets.rollouts.schema import split_of
+from semore.datasets.rollouts.store import Rollouts
 
 
 def episode_name(scenario: str, seed: int) -> str:
@@ -51,7 +51,7 @@ def record_into(
     lost: Lost = tell,
 ) -> list[str]:
     """`record` with a writer that outlives the call: the last episodes may not be on disk yet when it returns. `lost`
-    hears of episodes that are driven again (collect.episodes)."""
+    hears of episodes that are driven again (collect.rollout)."""
     recorders: dict[int, EpisodeRecorder] = {}
 
     def begin(seed: int, env: DrivingEnv) -> EpisodeRecorder:

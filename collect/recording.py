@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.driving import SimStep, ego_row
-from collect.simulator import Snapshot
-from datasets.rollouts import row_digests
-from datasets.schema import FRAME_ARRAYS, MAX_EPISODE_STEPS, STEP_ARRAYS
+from semore.collect.env import SimStep, ego_row
+from semore.collect.simulator import Snapshot
+from semore.datasets.rollouts.schema import FRAME_ARRAYS, MAX_EPISODE_STEPS, STEP_ARRAYS
+from semore.datasets.rollouts.store import row_digests
 
 
 class _Rows:
@@ -58,7 +58,7 @@ class EpisodeRecorder:
         self._add_frame(step.snapshot)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Every array of datasets.schema, frame and state digests included."""
+        """Every array of datasets.rollouts.schema, frame and state digests included."""
         arrays = {name: rows.array() for name, rows in self._frames.items()}
         arrays["digest"] = row_digests(arrays["rgb"])
         arrays["state_digest"] = row_digests(arrays["ego"], arrays["actors"], arrays["semantic"], arrays["instance"])

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from collect.behaviour import Action, Policy
-from collect.driving import DrivingEnv, Info, SimStep
-from collect.simulator import EpisodeLost
-from datasets.errors import SemoreError
+from semore.collect.env import DrivingEnv, Info, SimStep
+from semore.collect.policies import Action, Policy
+from semore.collect.simulator import EpisodeLost
+from semore.datasets.errors import SemoreError
 
 ATTEMPTS: Final = 5
 """Times an episode is begun before its simulator is given up."""

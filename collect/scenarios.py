@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 Range = tuple[float, float]
 
@@ -41,7 +41,7 @@ class EgoStart:
 
 @dataclass(frozen=True)
 class VehicleGroup:
-    """`count` vehicles drawn from `kinds` (names of datasets.schema.KINDS) at s uniform in `s`.
+    """`count` vehicles drawn from `kinds` (names of datasets.rollouts.schema.KINDS) at s uniform in `s`.
 
     `speed_difference` is the traffic manager's percentage: negative drives faster than the limit.
     `lights` is the probability that a vehicle has all its lights on.

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.settings import CarlaSettings, check_client
-from collect.scenarios import Scenario, Weather
-from datasets.actions import finite
-from datasets.errors import SemoreError
+from semore.collect.carla.settings import CarlaSettings, check_client
+from semore.collect.scenarios import Scenario, Weather
+from semore.datasets.actions import finite
+from semore.datasets.errors import SemoreError
 
 
 class EpisodeLost(SemoreError):
@@ -76,7 +76,7 @@ class Collision:
 
 @dataclass(frozen=True)
 class Ego:
-    """Pose (m, rad), velocity (m/s) and the control applied in the step; frame as in datasets.schema.ACTOR_FIELDS."""
+    """Pose (m, rad), velocity (m/s) and the control applied in the step; frame as in datasets.rollouts.schema.ACTOR_FIELDS."""
 
     x: float
     y: float
@@ -164,11 +164,11 @@ def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> 
     """The simulator called `name` with a square camera of `size` pixels, `carla` saying where its servers are; cheap: a
     CARLA server is looked for at the first reset. SemoreError naming the choices, or what is not installed."""
     if name == "embedded":
-        from collect.embedded.world import EmbeddedSimulator
+        from semore.collect.embedded.world import EmbeddedSimulator
 
         return EmbeddedSimulator(size)
     if name == "carla":
-        from collect.carla.supervisor import SupervisedCarla
+        from semore.collect.carla.supervisor import SupervisedCarla
 
         check_client()
         return SupervisedCarla(carla or CarlaSettings(), size)

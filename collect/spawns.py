@@ -10,9 +10,9 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from collect.scenarios import Range, Scenario, VehicleGroup
-from datasets.errors import SemoreError
-from datasets.schema import KIND_INDEX, KINDS
+from semore.collect.scenarios import Range, Scenario, VehicleGroup
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import KIND_INDEX, KINDS
 
 PAINTS: Final = 9
 """How many colours of cars and shirts there are to draw from."""
@@ -43,7 +43,7 @@ class EgoPlace:
 
 @dataclass(frozen=True)
 class VehiclePlace:
-    """`kind` indexes datasets.schema.KINDS; `percent` is the traffic manager's speed difference; `lights`: all on."""
+    """`kind` indexes datasets.rollouts.schema.KINDS; `percent` is the traffic manager's speed difference; `lights`: all on."""
 
     kind: int
     road: int
@@ -63,7 +63,7 @@ class WalkerPlace:
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialState:
     """Everybody at rest. Actors count from 1, vehicles first, in this order; `paints` has one of PAINTS for each.
 
     `walk_left` and `walk_right` are the crossing speeds all walkers share (m/s), against and along +t."""
@@ -81,7 +81,7 @@ def episode_generator(scenario: Scenario, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(scenario.name.encode())])
 
 
-def draw_start(scenario: Scenario, where: Where, rng: np.random.Generator) -> Start:
+def draw_initial_state(scenario: Scenario, where: Where, rng: np.random.Generator) -> InitialState:
     """Draw a start for `scenario`, nothing on top of another; SemoreError when a group doesn't fit on the map."""
     ego = _ego(scenario, rng)
     x, y, _ = where(ego.road, ego.lane, ego.s, ego.offset)
@@ -92,7 +92,7 @@ def draw_start(scenario: Scenario, where: Where, rng: np.random.Generator) -> St
     walkers = tuple(WalkerPlace(spawn.road, spawn.lane, _uniform(rng, spawn.s)) for spawn in scenario.walkers)
     paints = rng.integers(PAINTS, size=len(vehicles) + len(walkers))
     left, right = _uniform(rng, scenario.walker_speed), _uniform(rng, scenario.walker_speed)
-    return Start(ego, tuple(vehicles), walkers, tuple(paints.tolist()), left, right)
+    return InitialState(ego, tuple(vehicles), walkers, tuple(paints.tolist()), left, right)
 
 
 def _ego(scenario: Scenario, rng: np.random.Generator) -> EgoPlace:

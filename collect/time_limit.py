@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
-from collect.driving import DrivingEnv
+from semore.collect.env import DrivingEnv
 
 
 class EndAtLimit(

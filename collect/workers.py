@@ -15,17 +15,17 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import NamedTuple, cast
 
-from collect.behaviour import make_policy
-from collect.carla.supervisor import SupervisedCarla
-from collect.carla.throughput import throughput
-from collect.plan import CollectSettings, identity, plan, policy_attributes
-from collect.recorder import episode_name, record_into
-from collect.simulator import EpisodeLost, worker_count
-from collect.writer import EpisodeWriter
-from datasets.errors import SemoreError
-from datasets.orphans import die_with_parent
-from datasets.progress import meter
-from datasets.rollouts import Rollouts, rollouts_path
+from semore.collect.carla.supervisor import SupervisedCarla
+from semore.collect.carla.throughput import throughput
+from semore.collect.plan import CollectSettings, identity, plan, policy_attributes
+from semore.collect.policies import make_policy
+from semore.collect.recorder import episode_name, record_into
+from semore.collect.simulator import EpisodeLost, worker_count
+from semore.collect.writer import EpisodeWriter
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.store import Rollouts, rollouts_path
+from semore.datasets.subprocesses import die_with_parent
 
 
 class Recorded(NamedTuple):

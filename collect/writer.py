@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final
 
-from collect.recording import EpisodeRecorder
-from datasets.rollouts import Arrays, Rollouts
+from semore.collect.recording import EpisodeRecorder
+from semore.datasets.rollouts.store import Arrays, Rollouts
 
 WAITING: Final = 1
 """Episodes that may wait behind the one being written; 500 frames of 128² are 50 MB."""

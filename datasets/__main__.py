@@ -11,20 +11,20 @@ from typing import Any, Final, Protocol
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, set_parsing_settings
 
-from datasets.dataset_card import Card
-from datasets.hub import Pull, Push
-from datasets.ledger import MANY, OPTIONAL
-from datasets.ledger_compact import Compact
-from datasets.ledger_diff import Diff
-from datasets.ledger_gc import Gc
-from datasets.ledger_stats import Sets, Stats
-from datasets.ledger_verify import Verify
-from datasets.ledger_why import Why
-from datasets.rollouts_export import Export, Import
-from datasets.rollouts_list import List, Show
-from datasets.rollouts_merge import Merge, Split
-from datasets.rollouts_validate import Validate
-from datasets.settings import run_command
+from semore.datasets.interop.card import Card
+from semore.datasets.interop.export import Export, Import
+from semore.datasets.interop.hub import Pull, Push
+from semore.datasets.knowledge.admin.compact import Compact
+from semore.datasets.knowledge.admin.diff import Diff
+from semore.datasets.knowledge.admin.gc import Gc
+from semore.datasets.knowledge.admin.needs import MANY, OPTIONAL
+from semore.datasets.knowledge.admin.stats import Sets, Stats
+from semore.datasets.knowledge.admin.verify import Verify
+from semore.datasets.knowledge.admin.why import Why
+from semore.datasets.rollouts.listing import List, Show
+from semore.datasets.rollouts.merge import Merge, Split
+from semore.datasets.rollouts.validate import Validate
+from semore.datasets.settings import run_command
 
 
 class Command(Protocol):
@@ -59,7 +59,7 @@ def command(arguments: Sequence[str] | None = None) -> Command:
     """The command that the arguments (default: the command line) ask for. `--help` ends the program, wrong arguments
     with exit code 2."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog="python -m datasets", description=__doc__)
+    parser = ArgumentParser(prog="semore datasets", description=__doc__)
     subcommands = parser.add_subcommands(required=True, dest="command")
     given = list(sys.argv[1:] if arguments is None else arguments)
     for name, settings in COMMANDS.items():

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.actions import finite
+from semore.datasets.actions import finite
 
 STEERING: Final = ("steer left", "straight", "steer right")
 PEDALS: Final = ("brake", "keep speed", "throttle")

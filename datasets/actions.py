@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 ACTION: Final = "an action (steer, pedal)"
 

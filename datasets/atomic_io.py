@@ -14,9 +14,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datasets.errors import SemoreError
-from datasets.lock_files import UNSUPPORTED, named_lock
-from datasets.space import megabytes, room_for
+from semore.datasets.disk_space import megabytes, room_for
+from semore.datasets.errors import SemoreError
+from semore.datasets.lock_files import UNSUPPORTED, named_lock
 
 Row = TypeVar("Row")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 
 def torch_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 REASONS: Final = {
     errno.ENOSPC: "the disk is full",

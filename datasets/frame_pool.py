@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.action_words import action_words
-from datasets.actions import ACTION, finite
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_records import INVALID
-from datasets.mask_variants import frame_generators, replaced
-from datasets.reward import driving_reward
-from datasets.rollouts import Episode
-from datasets.views import GREY, shrink
+from semore.datasets.action_text import action_words
+from semore.datasets.actions import ACTION, finite
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.records import INVALID
+from semore.datasets.mask_variants import frame_generators, replaced
+from semore.datasets.resize import GREY, shrink
+from semore.datasets.reward import driving_reward
+from semore.datasets.rollouts.store import Episode
 
 UNJUDGED: Final = INVALID
 SHRINK_BATCH: Final = 128

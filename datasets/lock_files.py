@@ -19,7 +19,7 @@ from glob import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 UNSUPPORTED: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """What flock and fsync answer where a file system does not have them."""

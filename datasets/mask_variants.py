@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.knowledge_records import Digests
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Digests
 
 MASKS: Final = ("plain", "shuffled", "empty", "inverted")
 """As they are; with each mask's cells in an order of its own; zeros; what is object and what is not exchanged."""

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from datasets.cores import cores
+from semore.datasets.cores import cores
 
 PACKAGES = ("torch", "numpy", "numba", "zarr", "h5py", "gymnasium", "pytorch-lightning", "transformers")
 

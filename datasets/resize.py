@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 GREY: Final = 128
 """What every pixel is for a policy that is not to see (design.md §7.5)."""

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from datasets.errors import SemoreError, Stopped
-from datasets.space import want_of_space
+from semore.datasets.disk_space import want_of_space
+from semore.datasets.errors import SemoreError, Stopped
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

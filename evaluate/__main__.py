@@ -9,18 +9,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from collect.behaviour import load_view
-from collect.carla.settings import CarlaSettings
-from collect.simulator import worker_count
-from datasets.errors import SemoreError
-from datasets.files import read_json
-from datasets.schema import SEED_SPLITS
-from datasets.settings import load_settings, run_command
-from evaluate.episodes import RunCourse, evaluate_courses
-from evaluate.policies import POLICIES
-from evaluate.table import differences, failures, results
-from evaluate.video import film, noted
-from train.settings import run_folder
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.policies import load_view
+from semore.collect.simulator import worker_count
+from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import SEED_SPLITS
+from semore.datasets.settings import load_settings, run_command
+from semore.evaluate.episodes import RunCourse, evaluate_courses
+from semore.evaluate.film.video import film, noted
+from semore.evaluate.policies import POLICIES
+from semore.evaluate.table import differences, failures, results
+from semore.train.settings import run_folder
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def main() -> None:
     if settings.video and not (video.exists() and noted(courses[0].policy_digest, video)):
         film(courses[0], first, video)
     print(f"every episode: {table}" + (f"; video: {video}" if settings.video else ""))
-    print(f"next: `.venv/bin/python -m evaluate.compare {folder} …` sets it beside other runs")
+    print(f"next: `.venv/bin/semore compare {folder} …` sets it beside other runs")
 
 
 if __name__ == "__main__":

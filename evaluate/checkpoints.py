@@ -10,12 +10,12 @@ from typing import Final
 
 import torch
 
-from collect.simulator import make_simulator, simulator_identity
-from datasets.errors import SemoreError
-from datasets.files import read_json
-from datasets.schema import RECORDING_SIZE
-from datasets.settings import from_dict
-from train.checkpoint import state_digest
+from semore.collect.simulator import make_simulator, simulator_identity
+from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import RECORDING_SIZE
+from semore.datasets.settings import from_dict
+from semore.train.checkpoint import state_digest
 
 FOLDER: Final = "checkpoints"
 """Where the repository keeps them: `<scenario>.pt2` and its card, `<scenario>.json`."""
@@ -109,7 +109,7 @@ def open_shipped(folder: Path, scenario: str) -> Shipped:
         there = ", ".join(shipped_scenarios(folder)) or "nothing"
         raise SemoreError(
             f"{folder} has no checkpoint of {scenario} (it has: {there}); `git checkout {folder}` brings lost files "
-            "back, `python -m evaluate.ship --run runs/<run>` makes one of a trained run"
+            "back, `python -m study.publish --run runs/<run>` makes one of a trained run"
         )
     card = from_dict(Card, read_json(place))
     found = sha256(path)
@@ -123,6 +123,6 @@ def open_shipped(folder: Path, scenario: str) -> Shipped:
         raise SemoreError(
             f"{path} was trained in the world {in_words(card.world)}, installed is {in_words(world)}, whose pictures "
             "or physics it does not know; train anew (`make collect annotate train evaluate`), then `python -m "
-            "evaluate.ship --run runs/<run>`"
+            "study.publish --run runs/<run>`"
         )
     return Shipped(path, card)

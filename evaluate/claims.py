@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from evaluate.statistics import Estimate
+from semore.evaluate.statistics import Estimate
 
 TRAINING_SEEDS: Final = 5
 """Training seeds of each method, and"""

@@ -1,7 +1,7 @@
 """Several runs in one table, in the form the field prints it and with the published row beside, and how far
 the first method is from each other one.
 
-`python -m evaluate.compare RUN RUN …`: folders of evaluated runs. Those that differ in `-seed<n>` only are the training
+`semore compare RUN RUN …`: folders of evaluated runs. Those that differ in `-seed<n>` only are the training
 seeds of one method."""
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from datasets.settings import run_command
-from evaluate.claims import in_words, lacking
-from evaluate.episodes import FAILED, Row, driven
-from evaluate.policies import EYELESS, UNTAUGHT
-from evaluate.runs import Run, by_method, read_run, shared_cells, shared_seeds, values
-from evaluate.statistics import (
+from semore.datasets.settings import run_command
+from semore.evaluate.claims import in_words, lacking
+from semore.evaluate.episodes import FAILED, Row, driven
+from semore.evaluate.policies import EYELESS, UNTAUGHT
+from semore.evaluate.runs import Run, by_method, read_run, shared_cells, shared_seeds, values
+from semore.evaluate.statistics import (
     across_runs,
     difference_across_runs,
     interquartile_mean,
@@ -29,7 +29,7 @@ from evaluate.statistics import (
     probability_of_improvement,
     std_of_runs,
 )
-from evaluate.table import pooled
+from semore.evaluate.table import pooled
 
 
 class Published(NamedTuple):
@@ -104,7 +104,7 @@ def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m evaluate.compare", description=__doc__)
+    parser = ArgumentParser(prog="semore compare", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished, evaluated runs")
     runs = [read_run(folder) for folder in parser.parse_args().runs]
     console = Console(width=None if sys.stdout.isatty() else 160)

@@ -16,18 +16,18 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import torch
 
-from collect.behaviour import Action, Policy, load_view
-from collect.carla.settings import CarlaSettings
-from collect.driving import DrivingEnv, Info
-from collect.episodes import ATTEMPTS, drive
-from collect.scenarios import scenario_and_weather
-from collect.simulator import EpisodeLost, make_simulator
-from datasets.errors import SemoreError
-from datasets.files import digest16, read_csv, write_csv
-from datasets.orphans import die_with_parent
-from datasets.progress import meter
-from datasets.schema import RECORDING_SIZE
-from evaluate.policies import POLICIES
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.env import DrivingEnv, Info
+from semore.collect.policies import Action, Policy, load_view
+from semore.collect.rollout import ATTEMPTS, drive
+from semore.collect.scenarios import scenario_and_weather
+from semore.collect.simulator import EpisodeLost, make_simulator
+from semore.datasets.atomic_io import digest16, read_csv, write_csv
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import RECORDING_SIZE
+from semore.datasets.subprocesses import die_with_parent
+from semore.evaluate.policies import POLICIES
 
 TOGETHER = 8
 """Episodes driven in lockstep, and the unit of work of a process."""
@@ -41,7 +41,7 @@ FAILED: Final = (SIMULATOR_FAILED, "carla_bug")
 
 @dataclass(frozen=True)
 class Row:
-    """One episode of evaluation.csv; units as in collect.driving.EpisodeMetrics. Files from before the columns with a
+    """One episode of evaluation.csv; units as in collect.env.EpisodeMetrics. Files from before the columns with a
     default can be read."""
 
     policy: str

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.behaviour import Action, Info, Policy, load_policy, make_policy
-from datasets.views import GREY
-from train.untrained import untrained_policy
+from semore.collect.policies import Action, Info, Policy, load_policy, make_policy
+from semore.datasets.resize import GREY
+from semore.train.run_io import untrained_policy
 
 
 class Grey:

@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.files import read_json
-from datasets.settings import flat
-from evaluate.claims import Trained, trained
-from evaluate.episodes import FAILED, Row, read_rows
-from train.log import read_metrics
+from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import flat
+from semore.evaluate.claims import Trained, trained
+from semore.evaluate.episodes import FAILED, Row, read_rows
+from semore.train.log import read_metrics
 
 FIRST: Final = "semore"
 """The method that the others are compared with."""

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from evaluate.claims import in_words, lacking
-from evaluate.episodes import FAILED, SIMULATOR_FAILED, Row, by_policy, driven
-from evaluate.statistics import estimate, iqm, paired_difference, probability_of_improvement
+from semore.evaluate.claims import in_words, lacking
+from semore.evaluate.episodes import FAILED, SIMULATOR_FAILED, Row, by_policy, driven
+from semore.evaluate.statistics import estimate, iqm, paired_difference, probability_of_improvement
 
 EACH_EPISODE: Final = ("reward", "distance", "crash_intensity")
 """Metrics whose mean is over episodes; that of the others is over the simulator steps of all episodes (method.md

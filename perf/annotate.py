@@ -36,19 +36,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from annotate.engine import annotate_rollouts, make_annotator
-from annotate.rehearsal.fake import FakeProducer, fake_producers
-from annotate.rehearsal.faults import NO_FAULTS, Faults
-from annotate.rehearsal.rollouts import random_rollouts
-from annotate.seams import FrameBatch, Producers
-from annotate.segment.cris import CRIS
-from annotate.segment.cris.phrases import tokenize
-from annotate.segment.cris.picture import prepare, restore, soft_mask
-from annotate.segment.cris.segmenter import CrisSegmenter
-from annotate.settings import CrewSettings, CrisSettings
-from annotate.summary import Summary
-from datasets.knowledge import KnowledgeCache
-from datasets.rollouts import Rollouts
+from semore.annotate.interfaces import FrameBatch, Producers
+from semore.annotate.pipeline import annotate_rollouts, make_annotator
+from semore.annotate.rehearsal.fake import FakeProducer, fake_producers
+from semore.annotate.rehearsal.faults import NO_FAULTS, Faults
+from semore.annotate.rehearsal.rollouts import random_rollouts
+from semore.annotate.segment.cris import CRIS
+from semore.annotate.segment.cris.phrases import tokenize
+from semore.annotate.segment.cris.picture import prepare, restore, soft_mask
+from semore.annotate.segment.cris.segmenter import CrisSegmenter
+from semore.annotate.settings import CrisSettings, ExecutorSettings
+from semore.annotate.summary import Summary
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.rollouts.store import Rollouts
 
 BURN: Final = 0.05
 """Seconds of processor time a batch costs the fake model."""
@@ -103,11 +103,13 @@ def overhead_alone(rollouts: Rollouts, root: Path) -> float:
 def on_dask(rollouts: Rollouts, root: Path, workers: int) -> tuple[float, Summary]:
     """Seconds until a new cluster has done a first short pass, and a whole pass on it."""
     start = time.perf_counter()
-    plain = dask.config.set({"distributed.worker.profile.enabled": False})  # as annotate.cluster starts them
+    plain = dask.config.set(
+        {"distributed.worker.profile.enabled": False}
+    )  # as annotate.scheduling.dask_executor starts them
     with plain, LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster:
 
         def annotate(recorded: Rollouts) -> Summary:
-            cache, crew = KnowledgeCache(root / "k"), CrewSettings(cluster.scheduler_address)
+            cache, crew = KnowledgeCache(root / "k"), ExecutorSettings(cluster.scheduler_address)
             return annotate_rollouts([recorded.path], cache, "k", describing(BURN), batch=BATCH, quiet=True, crew=crew)
 
         annotate(random_rollouts(root / "short.zarr", 1, 4 * BATCH * workers, side=SIDE, seed=2))

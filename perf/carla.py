@@ -36,13 +36,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from collect.carla.client import CarlaSimulator
-from collect.carla.loopback.running import running
-from collect.carla.moment import CAMERAS
-from collect.scenarios import SCENARIOS, scenario_and_weather
-from collect.simulator import Control
-from datasets.schema import MAX_EPISODE_STEPS
-from datasets.settings import run_command
+from semore.collect.carla.client import CarlaSimulator
+from semore.collect.carla.loopback.running import running
+from semore.collect.carla.messages import CAMERAS
+from semore.collect.scenarios import SCENARIOS, scenario_and_weather
+from semore.collect.simulator import Control
+from semore.datasets.rollouts.schema import MAX_EPISODE_STEPS
+from semore.datasets.settings import run_command
 
 SETS: Final = {"empty": (), "colour": CAMERAS[:1], "three": CAMERAS[:3], "all": CAMERAS}
 CONTROL: Final = Control(0.0, 0.1, 0.0)

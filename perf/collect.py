@@ -35,13 +35,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from collect.behaviour import Constant, PerSlot
-from collect.driving import WARM_UP_STEPS, DrivingEnv
-from collect.recorder import record_into
-from collect.simulator import Snapshot
-from collect.writer import EpisodeWriter
-from datasets.rollouts import Rollouts
-from datasets.schema import ACTOR_COLUMN, KIND_INDEX
+from semore.collect.env import WARM_UP_STEPS, DrivingEnv
+from semore.collect.policies import Constant, PerSlot
+from semore.collect.recorder import record_into
+from semore.collect.simulator import Snapshot
+from semore.collect.writer import EpisodeWriter
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, KIND_INDEX
+from semore.datasets.rollouts.store import Rollouts
 
 SKIES: Final = {"day": ("JayWalk", "hard_high_light"), "night": ("HighBeam", "midnight")}
 PROTOTYPE: Final = Path(__file__).resolve().parents[2] / "shared" / "prototypes" / "raycast.py"

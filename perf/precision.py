@@ -20,10 +20,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.errors import SemoreError
-from datasets.files import atomic_file
-from datasets.settings import run_command
-from train.log import read_metrics
+from semore.datasets.atomic_io import atomic_file
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import run_command
+from semore.train.log import read_metrics
 
 matplotlib.use("agg")
 PRECISIONS: Final = ("fp32", "bf16")
@@ -38,7 +38,7 @@ def train(run: str, precision: str, updates: int, arguments: list[str]) -> Path:
     """Train, or finish training, in `precision`; the run's folder. SemoreError when that fails."""
     every = max(updates // 4, 1)
     command = [
-        sys.executable, "-m", "train", "--run", run, "--agent.encoder.precision", precision,
+        sys.executable, "-m", "semore.train", "--run", run, "--agent.encoder.precision", precision,
         "--schedule.updates", str(updates), "--schedule.validate_every", str(every), "--schedule.log_every", "10",
         *arguments,
     ]  # fmt: skip

@@ -27,16 +27,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from annotate.engine import annotate_rollouts
-from annotate.rehearsal.fake import fake_producers
-from annotate.rehearsal.rollouts import random_rollouts
-from datasets.frame_pool import FramePool, View
-from datasets.knowledge import KnowledgeCache, open_set
 from perf.train_clock import Body, disturbed, ratio, seconds, take_turns
 from perf.train_stack import Stack, make_agent, make_batches, plain_loop
-from train.agent import Agent
-from train.encoder import geometry
-from train.replay import ReplaySettings, SelectiveReplay
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.rehearsal.fake import fake_producers
+from semore.annotate.rehearsal.rollouts import random_rollouts
+from semore.datasets.frame_pool import FramePool, View
+from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.train.agent import Agent
+from semore.train.encoder import geometry
+from semore.train.replay import ReplaySettings, SelectiveReplay
 
 EPISODE: Final = 250
 """Frames of an episode."""

@@ -42,7 +42,7 @@ from perf.train_lightning import TimedAgent, through_lightning
 from perf.train_rivals import drqv2, sb3_sac
 from perf.train_stack import Stack, make_agent, make_batches, plain_loop
 from perf.train_unshared import UnsharedAgent
-from train.agent import Agent
+from semore.train.agent import Agent
 
 UPDATES: Final = 2
 """Updates a lap: one without and one with an actor step."""

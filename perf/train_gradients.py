@@ -9,11 +9,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from datasets.frame_pool import Batch
 from perf.train_stack import Stack, make_agent, make_batches
 from perf.train_unshared import UnsharedAgent
-from train.agent import Agent
-from train.agent_settings import Weights
+from semore.datasets.frame_pool import Batch
+from semore.train.agent import Agent
+from semore.train.agent_settings import LossWeights
 
 SHARED_BOUND: Final = 1e-3
 """Largest difference between the shared and the unshared form's gradients, relative to each tensor's largest entry:
@@ -42,7 +42,7 @@ def frozen_update(agent: Agent, batch: Batch) -> tuple[dict[str, Tensor], dict[s
             group["lr"] = 0.0
     agent.updates = agent.settings.actor_every - 1
     torch.manual_seed(1)
-    losses = agent.update(batch, Weights())
+    losses = agent.update(batch, LossWeights())
     return found, {name: float(value) for name, value in losses.items()}
 
 

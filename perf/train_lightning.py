@@ -15,14 +15,14 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from datasets.frame_pool import Batch
-from train.agent import Agent
-from train.agent_settings import AgentSettings, Weights
-from train.log import MetricsFile
-from train.module import Semore
-from train.replay import SelectiveReplay
-from train.settings import ScheduleSettings, TrainSettings
-from train.trainer import fit
+from semore.datasets.frame_pool import Batch
+from semore.train.agent import Agent
+from semore.train.agent_settings import AgentSettings, LossWeights
+from semore.train.lightning_trainer import fit
+from semore.train.log import MetricsFile
+from semore.train.module import Semore
+from semore.train.replay import SelectiveReplay
+from semore.train.settings import ScheduleSettings, TrainSettings
 
 
 class TimedAgent(Agent):
@@ -32,7 +32,7 @@ class TimedAgent(Agent):
         super().__init__(settings)
         self.spent: list[float] = []
 
-    def update(self, batch: Batch, weights: Weights, watch: bool = False) -> dict[str, Tensor]:
+    def update(self, batch: Batch, weights: LossWeights, watch: bool = False) -> dict[str, Tensor]:
         start = time.perf_counter()
         losses = super().update(batch, weights, watch)
         self.spent.append(time.perf_counter() - start)

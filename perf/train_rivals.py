@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datasets.frame_pool import Batch
 from perf.train_stack import Stack
-from train.augment import random_shift
+from semore.datasets.frame_pool import Batch
+from semore.train.augment import random_shift
 
 LATENT = 100
 """Features of SB3's extractor: as wide as ours behind both streams."""

@@ -11,11 +11,11 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from datasets.frame_pool import Batch
-from train.agent import Agent
-from train.agent_settings import AgentSettings, Weights
-from train.attention import CrossAttention
-from train.encoder import DualStream, EncoderSettings, Geometry
+from semore.datasets.frame_pool import Batch
+from semore.train.agent import Agent
+from semore.train.agent_settings import AgentSettings, LossWeights
+from semore.train.attention import CrossAttention
+from semore.train.encoder import DualStream, EncoderSettings, Geometry
 
 Kind = TypeVar("Kind", bound=Agent)
 
@@ -103,7 +103,7 @@ def plain_loop(agent: Agent, batches: list[Batch]) -> Callable[[], None]:
 
     def run() -> None:
         for batch in batches:
-            agent.update(batch, Weights())
+            agent.update(batch, LossWeights())
 
     return run
 
@@ -111,5 +111,5 @@ def plain_loop(agent: Agent, batches: list[Batch]) -> Callable[[], None]:
 @contextmanager
 def _strides(shape: Geometry) -> Iterator[None]:
     """The encoder chooses its strides by picture size and has no setting for them; these agents need others."""
-    with patch("train.encoder.geometry", lambda size: shape):
+    with patch("semore.train.encoder.geometry", lambda size: shape):
         yield

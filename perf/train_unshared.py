@@ -25,11 +25,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from datasets.frame_pool import Batch
-from train import losses
-from train.agent import Agent, sample_action
-from train.agent_settings import AgentSettings, Weights
-from train.encoder import Features
+from semore.datasets.frame_pool import Batch
+from semore.train import losses
+from semore.train.agent import Agent, sample_action
+from semore.train.agent_settings import AgentSettings, LossWeights
+from semore.train.encoder import Features
 
 
 class UnsharedAgent(Agent):
@@ -41,7 +41,7 @@ class UnsharedAgent(Agent):
         self.critic_optimizer = torch.optim.Adam(self.critic_side, settings.lr)
         self.actor_optimizer = torch.optim.Adam(self.actor_side, settings.lr)
 
-    def update(self, batch: Batch, weights: Weights, watch: bool = False) -> dict[str, Tensor]:
+    def update(self, batch: Batch, weights: LossWeights, watch: bool = False) -> dict[str, Tensor]:
         """As Agent.update, in the order of the pass list."""
         s = self.settings
         alpha = self.log_alpha.exp().detach()

@@ -1,5 +1,5 @@
 """The study: every method, ablation and kind of knowledge, trained and driven on the same test episodes, and the tables
-of what is finished. `python -m evaluate.study --parts [main,ablations]`; the same command goes on after a stop."""
+of what is finished. `python -m study --parts [main,ablations]`; the same command goes on after a stop."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datasets.cores import cores
-from datasets.errors import SemoreError
-from datasets.files import read_json, write_json
-from datasets.progress import meter
-from datasets.schema import SEED_SPLITS
-from datasets.settings import run_command
-from evaluate.study_data import prepare
-from evaluate.study_drive import Drive, drive_world
-from evaluate.study_plan import PARTS, SCENARIOS, Planned, plan, work
-from evaluate.sweep import command_settings
-from train.run import telling
-from train.seeds import train_runs
-from train.settings import TrainSettings
-from train.stopping import only_task_trains
+from semore.datasets.atomic_io import read_json, write_json
+from semore.datasets.cores import cores
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import SEED_SPLITS
+from semore.datasets.settings import run_command
+from semore.evaluate.sweep.__main__ import command_settings
+from semore.train.launch import train_runs
+from semore.train.run import hyperparameters
+from semore.train.settings import TrainSettings
+from semore.train.stopping import only_task_trains
+from study.data import prepare
+from study.drive import Drive, drive_world
+from study.plan import PARTS, SCENARIOS, Planned, plan, work
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def finished(settings: TrainSettings) -> bool:
     folder = settings.folder
     if not ((folder / "summary.json").exists() and (folder / "policy.pt2").exists()):
         return False
-    written = telling(TrainSettings()) | read_json(folder / "settings.json")["identity"]
+    written = hyperparameters(TrainSettings()) | read_json(folder / "settings.json")["identity"]
     written.pop("rollouts_fingerprint", None)
-    return bool(written == telling(settings))
+    return bool(written == hyperparameters(settings))
 
 
 def run_study(settings: StudySettings) -> None:
@@ -133,7 +133,7 @@ def _train(settings: StudySettings, missing: Sequence[Planned]) -> dict[Path, st
 
 
 def main() -> None:
-    settings = command_settings(StudySettings, "evaluate.study")
+    settings = command_settings(StudySettings, "study")
     only_task_trains()
     run_study(settings)
     print("next: make results")

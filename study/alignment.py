@@ -1,7 +1,7 @@
 """Do the masks lie on what matters? Held-out frames of finished runs with the simulator's truth, H_ka, the student's
 mask and where the attention looks, and numbers for each run.
 
-`python -m evaluate.alignment --runs RUN …`: the picture shows the first run of each scenario, the table all."""
+`python -m study.alignment --runs RUN …`: the picture shows the first run of each scenario, the table all."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from annotate.audit.frames import read_frames
-from annotate.audit.tallies import Overlap
-from annotate.rules import MIN_PIXELS
-from collect.behaviour import load_policy
-from datasets.errors import SemoreError
-from datasets.files import read_json, write_csv
-from datasets.frame_pool import rows_of
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, read_pins
-from datasets.knowledge_merge import max_pool
-from datasets.progress import meter
-from datasets.rollouts import Episode, Rollouts, rollouts_path
-from datasets.settings import run_command
-from datasets.views import shrink
-from evaluate.alignment_picture import Panel, draw
-from evaluate.counterfactual_policies import with_weights
-from evaluate.runs import metrics_of
-from train.agent import Agent
-from train.attention import CrossAttention
-from train.diagnosis import auc
-from train.encoder import DualStream
-from train.settings import TrainSettings
-from train.untrained import run_settings
+from semore.annotate.audit.frames import read_frames
+from semore.annotate.audit.metrics import Overlap
+from semore.annotate.oracle.rules import MIN_PIXELS
+from semore.collect.policies import load_policy
+from semore.datasets.atomic_io import read_json, write_csv
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import rows_of
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
+from semore.datasets.knowledge.merge import max_pool
+from semore.datasets.progress import meter
+from semore.datasets.resize import shrink
+from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.settings import run_command
+from semore.evaluate.counterfactual.policies import with_weights
+from semore.evaluate.runs import metrics_of
+from semore.train.agent import Agent
+from semore.train.attention import CrossAttention
+from semore.train.encoder import DualStream
+from semore.train.health import auc
+from semore.train.run_io import run_settings
+from semore.train.settings import TrainSettings
+from study.alignment_picture import Panel, draw
 
 THRESHOLD: Final = 0.5
 """A pixel is in H_ka above this, as in `make audit`."""
@@ -62,7 +62,7 @@ class HeldOutFrames:
 @dataclass(frozen=True)
 class Alignment:
     """A run's masks in numbers. H_ka against the truth: by pixels, and as AUC on the feature grid, where the student's
-    mask and the constant map are measured too (train.diagnosis.MaskQuality); the attention's gates at the end."""
+    mask and the constant map are measured too (train.health.MaskQuality); the attention's gates at the end."""
 
     scenario: str
     run: str
@@ -183,7 +183,7 @@ def table(rows: list[Alignment]) -> Table:
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m evaluate.alignment", description=__doc__)
+    parser = ArgumentParser(prog="python -m study.alignment", description=__doc__)
     parser.add_argument("--runs", nargs="+", type=Path, required=True, help="folders of finished runs")
     parser.add_argument("--rollouts", default="", help="rollouts of the runs, where those have moved; a path")
     parser.add_argument("--image", type=Path, default=Path("docs/images/alignment.png"), help="picture to write")

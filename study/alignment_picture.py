@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from datasets.files import atomic_file
-from evaluate.overlay import FAINT, GROUND, INK, KNOWN, STUDENT, TURN, font, tinted
+from semore.datasets.atomic_io import atomic_file
+from semore.evaluate.film.overlay import FAINT, GROUND, INK, KNOWN, STUDENT, TURN, font, tinted
 
 SIDE: Final = 208
 """Pixels of a picture."""

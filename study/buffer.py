@@ -1,7 +1,7 @@
 """What the replay buffer held while runs trained: δ and admit rate as it filled, size and composition by behaviour over
 updates, the validation reward beside them, and whether it ever starved.
 
-`python -m evaluate.buffer --runs RUN … --out docs/results/buffer` writes two CSV files and a picture."""
+`python -m study.buffer --runs RUN … --out docs/results/buffer` writes two CSV files and a picture."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from datasets.errors import SemoreError
-from datasets.files import write_csv
-from datasets.frame_pool import UNJUDGED
-from datasets.progress import meter
-from datasets.settings import run_command
-from evaluate.buffer_picture import draw
-from evaluate.runs import metrics_of
-from train.checkpoint import read_checkpoint
-from train.replay import NO_DECISION, admitted, decay
-from train.settings import TrainSettings
-from train.untrained import run_settings
+from semore.datasets.atomic_io import write_csv
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import UNJUDGED
+from semore.datasets.progress import meter
+from semore.datasets.settings import run_command
+from semore.evaluate.runs import metrics_of
+from semore.train.checkpoint import read_checkpoint
+from semore.train.replay import NO_DECISION, admitted, decay
+from semore.train.run_io import run_settings
+from semore.train.settings import TrainSettings
+from study.buffer_picture import draw
 
 WINDOW: Final = 500
 """Decisions in a row over which an admit rate is taken while the buffer fills."""
@@ -134,7 +134,7 @@ def table(histories: Sequence[History]) -> Table:
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m evaluate.buffer", description=__doc__)
+    parser = ArgumentParser(prog="python -m study.buffer", description=__doc__)
     parser.add_argument("--runs", nargs="+", type=Path, required=True, help="folders of finished runs")
     parser.add_argument("--out", type=Path, default=Path("docs/results/buffer"), help="prefix of the files to write")
     asked = parser.parse_args()

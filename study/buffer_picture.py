@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from datasets.files import atomic_file
+from semore.datasets.atomic_io import atomic_file
 
 if TYPE_CHECKING:
-    from evaluate.buffer import History
+    from study.buffer import History
 
 matplotlib.use("agg")
 INK: Final = "#333333"

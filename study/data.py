@@ -10,16 +10,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from annotate.settings import AnnotateSettings, default_knowledge
-from collect.plan import CollectSettings, plan
-from collect.recorder import episode_name
-from datasets.errors import SemoreError
-from datasets.files import exclusive_lock, read_json, write_json
-from datasets.orphans import die_with_parent
-from datasets.rollouts import Rollouts, rollouts_path
-from datasets.settings import load_settings
-from evaluate.study_plan import EXACT
-from train.settings import TrainSettings
+from semore.annotate.settings import AnnotateSettings, default_knowledge
+from semore.collect.plan import CollectSettings, plan
+from semore.collect.recorder import episode_name
+from semore.datasets.atomic_io import exclusive_lock, read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.store import Rollouts, rollouts_path
+from semore.datasets.settings import load_settings
+from semore.datasets.subprocesses import die_with_parent
+from semore.train.settings import TrainSettings
+from study.plan import EXACT
 
 PATIENCE: Final = 5.0
 """Seconds between two looks at whether another study has made the data."""

@@ -9,17 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from collect.behaviour import Policy, make_policy
-from collect.carla.settings import CarlaSettings
-from collect.driving import DrivingEnv
-from collect.scenarios import scenario_and_weather
-from collect.simulator import make_simulator
-from datasets.errors import SemoreError
-from datasets.files import exclusive_lock, read_json, write_json
-from datasets.schema import RECORDING_SIZE, SEED_SPLITS
-from evaluate.episodes import SIMULATOR_FAILED, TOGETHER, RunCourse, evaluate_courses, evaluate_policies, read_rows
-from evaluate.policies import UNTAUGHT
-from train.settings import TrainSettings
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import Policy, make_policy
+from semore.collect.scenarios import scenario_and_weather
+from semore.collect.simulator import make_simulator
+from semore.datasets.atomic_io import exclusive_lock, read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import RECORDING_SIZE, SEED_SPLITS
+from semore.evaluate.episodes import (
+    SIMULATOR_FAILED,
+    TOGETHER,
+    RunCourse,
+    evaluate_courses,
+    evaluate_policies,
+    read_rows,
+)
+from semore.evaluate.policies import UNTAUGHT
+from semore.train.settings import TrainSettings
 
 BLINDFOLDED: Final = ("trained_grey", "trained_frozen")
 """The trained policy without its eyes, on fewer episodes."""

@@ -18,18 +18,18 @@ from typing import Final
 from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
-from collect.behaviour import Policy, make_policy
-from collect.driving import DrivingEnv
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS
-from datasets.errors import SemoreError
-from datasets.files import atomic_file
-from datasets.reward import IMPULSE_WEIGHT
-from datasets.schema import SEED_SPLITS
-from datasets.settings import run_command
-from evaluate.claims import in_words, lacking
-from evaluate.episodes import TOGETHER, Row, by_policy, evaluate_policies
-from evaluate.statistics import estimate, paired_difference
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import Policy, make_policy
+from semore.collect.scenarios import SCENARIOS
+from semore.datasets.atomic_io import atomic_file
+from semore.datasets.errors import SemoreError
+from semore.datasets.reward import IMPULSE_WEIGHT
+from semore.datasets.rollouts.schema import SEED_SPLITS
+from semore.datasets.settings import run_command
+from semore.evaluate.claims import in_words, lacking
+from semore.evaluate.episodes import TOGETHER, Row, by_policy, evaluate_policies
+from semore.evaluate.statistics import estimate, paired_difference
 
 CONSTANTS: Final = tuple(
     f"constant:{steer:g},{pedal:g}" for steer, pedal in product((-0.05, -0.02, 0.0, 0.02, 0.05), (0.3, 0.6, 1.0))

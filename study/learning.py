@@ -1,6 +1,6 @@
 """Learning curves and test results of many runs, by method: run folders in, CSV tables, a picture and a summary out.
 
-`python -m evaluate.learning RUN … --out docs/results/jaywalk`: each run is finished and evaluated (`make evaluate`)."""
+`python -m study.learning RUN … --out docs/results/jaywalk`: each run is finished and evaluated (`make evaluate`)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, write_csv, write_text
-from datasets.settings import run_command
-from evaluate.compare import significance
-from evaluate.episodes import Row
-from evaluate.runs import Run, by_method, read_run, shared_cells
+from semore.datasets.atomic_io import atomic_file, write_csv, write_text
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import run_command
+from semore.evaluate.compare import significance
+from semore.evaluate.episodes import Row
+from semore.evaluate.runs import Run, by_method, read_run, shared_cells
 
 matplotlib.use("agg")
 
@@ -43,14 +43,14 @@ def draw(groups: Mapping[str, Sequence[Run]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="python -m evaluate.learning", description=__doc__)
+    parser = ArgumentParser(prog="python -m study.learning", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished, evaluated runs")
     parser.add_argument("--out", type=Path, required=True, help="prefix of the files to write")
     chosen = parser.parse_args()
     runs = [read_run(folder) for folder in chosen.runs]
     cell, *more = shared_cells(runs)
     if more:
-        raise SemoreError("the runs were driven in several scenarios or weathers; `evaluate.compare` shows each")
+        raise SemoreError("the runs were driven in several scenarios or weathers; `semore.evaluate.compare` shows each")
     groups = by_method([run.within(cell) for run in runs])
     everything = [run for own in groups.values() for run in own]
     prefix = chosen.out

@@ -9,10 +9,10 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from datasets.errors import SemoreError
-from datasets.settings import load_settings
-from evaluate.sweep_points import identity
-from train.settings import TrainSettings
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import load_settings
+from semore.evaluate.sweep.points import identity
+from semore.train.settings import TrainSettings
 
 SCENARIOS: Final = ("JayWalk", "HighBeam", "HighWay")
 METHODS: Final = ("semore", "sac", "deepmdp", "drq", "curl")

@@ -1,5 +1,5 @@
 """Make a checkpoint that ships with the repository of a finished, evaluated run: its acting network, and a card that
-says what it is and what it reached. `python -m evaluate.ship --run runs/JayWalk-laptop`."""
+says what it is and what it reached. `python -m study.publish --run runs/JayWalk-laptop`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from jsonargparse import auto_cli, set_parsing_settings
 
-from collect.scenarios import scenario_and_weather
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, read_json, write_json, write_text
-from datasets.progress import meter
-from datasets.settings import from_dict, run_command
-from evaluate.checkpoints import (
+from semore.collect.scenarios import scenario_and_weather
+from semore.datasets.atomic_io import atomic_file, read_json, write_json, write_text
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
+from semore.datasets.settings import from_dict, run_command
+from semore.evaluate.checkpoints import (
     FOLDER,
     LARGEST,
     Card,
@@ -29,13 +29,13 @@ from evaluate.checkpoints import (
     shipped_scenarios,
     weights_sha256,
 )
-from evaluate.episodes import Row, RunCourse, driven
-from evaluate.moments import record, teaches_mask
-from evaluate.runs import read_run
-from evaluate.statistics import estimate
-from evaluate.sweep_points import identity
-from train.checkpoint import read_checkpoint
-from train.untrained import run_settings
+from semore.evaluate.episodes import Row, RunCourse, driven
+from semore.evaluate.film.moments import record, teaches_mask
+from semore.evaluate.runs import read_run
+from semore.evaluate.statistics import estimate
+from semore.evaluate.sweep.points import identity
+from semore.train.checkpoint import read_checkpoint
+from semore.train.run_io import run_settings
 
 CANDIDATES: Final = 8
 """Episodes that are looked at for the one to show."""
@@ -43,7 +43,7 @@ WORLD: Final = ("simulator", "simulator_version", "renderer_version")
 
 
 @dataclass(frozen=True)
-class ShipSettings:
+class PublishSettings:
     """What to ship, and where to."""
 
     run: str
@@ -54,7 +54,7 @@ class ShipSettings:
     """Test seed that the demo drives; −1: the most eventful of a few finished episodes."""
 
 
-def ship(run: Path, folder: Path, demo_seed: int = -1) -> Card:
+def publish(run: Path, folder: Path, demo_seed: int = -1) -> Card:
     """Write `<scenario>.pt2`, its card and the folder's README. SemoreError when the run is not finished or evaluated,
     is of another world than this code's, or its policy is too large."""
     settings, finished = run_settings(run), read_run(run)
@@ -130,9 +130,9 @@ def readme(folder: Path) -> str:
 README: Final = """# Trained policies
 
 What `make demo` drives: `<scenario>.pt2` is the acting network of one training run (a `torch.export` program, without
-critics; `collect.behaviour.load_policy` reads it), `<scenario>.json` its card: method, training seed, digest of the
+critics; `semore.collect.policies.load_policy` reads it), `<scenario>.json` its card: method, training seed, digest of the
 settings, code, world, what it reached on test seeds, and the sha256 of its weights and of the file. A policy holds for
-the world it was trained in; `make demo` refuses it in another. `python -m evaluate.ship --run runs/<run>` makes these
+the world it was trained in; `make demo` refuses it in another. `python -m study.publish --run runs/<run>` makes these
 files, this one too.
 
 | scenario | method | preset | reward on test seeds | 95% interval | episodes finished | size | world |
@@ -160,10 +160,10 @@ def _check_world(run: Path, world: dict[str, str], rows: Sequence[Row]) -> None:
 
 def main() -> None:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: ShipSettings = auto_cli(ShipSettings, as_positional=False, description=__doc__)
+    settings: PublishSettings = auto_cli(PublishSettings, as_positional=False, description=__doc__)
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     folder = Path(settings.folder)
-    card = ship(Path(settings.run), folder, settings.demo_seed)
+    card = publish(Path(settings.run), folder, settings.demo_seed)
     path = folder / f"{card.scenario}.pt2"
     print(
         f"{path}: {path.stat().st_size / 1e6:.1f} MB, {card.method}, training seed {card.train_seed}; reward "

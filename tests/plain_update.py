@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from datasets.frame_pool import Batch
-from train.agent import Agent
-from train.agent_settings import Weights
+from semore.datasets.frame_pool import Batch
+from semore.train.agent import Agent
+from semore.train.agent_settings import LossWeights
 
 LOSSES = {
     "semore": ("q", "transition", "reward", "semantic"),
@@ -89,7 +89,7 @@ class PlainTrainer:
         both = torch.cat([z, action], 1)
         return [nets[name](both) for name in ("q1", "q2")]  # type: ignore[index]
 
-    def step(self, batch: Batch, weights: Weights) -> dict[str, float]:
+    def step(self, batch: Batch, weights: LossWeights) -> dict[str, float]:
         """One update; the values of the losses."""
         if self.method == "cloning":
             return self.imitate(batch)
@@ -181,7 +181,7 @@ class PlainTrainer:
         return values
 
     def improve(
-        self, behind: list[list[Tensor]], latent: Tensor, noise: tuple[Tensor, ...], batch: Batch, weights: Weights
+        self, behind: list[list[Tensor]], latent: Tensor, noise: tuple[Tensor, ...], batch: Batch, weights: LossWeights
     ) -> dict[str, float]:
         """L_π, then α."""
         net, s = self.net, self.s

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datasets.files import write_json
-from datasets.settings import as_dict
-from evaluate.episodes import Row, write_rows
-from train.settings import TrainSettings
+from semore.datasets.atomic_io import write_json
+from semore.datasets.settings import as_dict
+from semore.evaluate.episodes import Row, write_rows
+from semore.train.settings import TrainSettings
 
 MASK = {"student_auc": 0.92, "constant_auc": 0.85, "difference_low": 0.05, "difference_high": 0.09, "healthy": True}
 EMBEDDED = ("JayWalk", "hard_high_light")

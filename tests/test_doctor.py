@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from collect import doctor
-from collect.carla.ping import Identity
-from collect.carla.settings import CarlaSettings
-from collect.doctor import DoctorSettings, Finding, examine
+from semore import doctor
+from semore.collect.carla.ping import Identity
+from semore.collect.carla.settings import CarlaSettings
+from semore.doctor import DoctorSettings, Finding, examine
 
 
 def of(what: str, settings: DoctorSettings) -> Finding:

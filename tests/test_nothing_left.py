@@ -11,18 +11,18 @@ import pytest
 from tiny_rollouts import tiny_arrays, tiny_rollouts
 from tiny_run import asked, make_data
 
-from collect.__main__ import main as collect
-from collect.carla.ports import lease
-from collect.carla.server import Server
-from collect.carla.settings import CarlaSettings
-from datasets.errors import SemoreError
-from datasets.files import exclusive_lock
-from datasets.rollouts import Rollouts
-from datasets.rollouts_merge import gather
-from evaluate.sweep import main as sweep
-from train import seeds
-from train.__main__ import many
-from train.run import train
+from semore.collect.__main__ import main as collect
+from semore.collect.carla.ports import lease
+from semore.collect.carla.server import Server
+from semore.collect.carla.settings import CarlaSettings
+from semore.datasets.atomic_io import exclusive_lock
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.merge import gather
+from semore.datasets.rollouts.store import Rollouts
+from semore.evaluate.sweep.__main__ import main as sweep
+from semore.train import launch as seeds
+from semore.train.__main__ import many
+from semore.train.run import train
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ STAGES = ("collect", "annotate", "datasets", "train", "evaluate")
 SIDE_BY_SIDE = """
 import pathlib, sys
 import transformers, pytorch_lightning
-import annotate, collect, datasets, evaluate, train
+import semore.annotate, collect, datasets, evaluate, train
 from transformers import AutoTokenizer, CLIPSegForImageSegmentation, Qwen2VLForConditionalGeneration, Trainer
-from datasets.rollouts import Rollouts
-import annotate.engine, collect.driving, evaluate.episodes, train.module
+from semore.datasets.rollouts.store import Rollouts
+import semore.annotate.pipeline, semore.collect.env, semore.evaluate.episodes, semore.train.module
 for name in sys.argv[1:]:
     print(pathlib.Path(sys.modules[name].__file__).resolve().parent)
 print(pathlib.Path(transformers.__file__).resolve().parent.parent)

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from annotate.__main__ import AnnotateSettings
-from collect.plan import CollectSettings
-from datasets.errors import SemoreError
-from datasets.settings import (
+from semore.annotate.__main__ import AnnotateSettings
+from semore.collect.plan import CollectSettings
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import (
     PRESETS,
     as_dict,
     from_dict,
@@ -28,8 +28,8 @@ from datasets.settings import (
     preset_section,
     run_command,
 )
-from evaluate.__main__ import EvaluateSettings
-from train.settings import TrainSettings
+from semore.evaluate.__main__ import EvaluateSettings
+from semore.train.settings import TrainSettings
 
 STAGES = {
     "collect": CollectSettings,

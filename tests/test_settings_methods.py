@@ -7,11 +7,11 @@ from functools import cache
 
 import pytest
 
-from datasets.errors import SemoreError
-from datasets.settings import PRESETS, as_dict, flat, from_dict, load_settings, method_path, preset_section
-from train.agent_settings import AgentSettings, check
-from train.encoder import EncoderSettings
-from train.settings import TrainSettings
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import PRESETS, as_dict, flat, from_dict, load_settings, method_path, preset_section
+from semore.train.agent_settings import AgentSettings, check
+from semore.train.encoder import EncoderSettings
+from semore.train.settings import TrainSettings
 
 
 @cache
@@ -100,7 +100,7 @@ def test_a_mistake_in_a_method_s_file_names_it(monkeypatch, tmp_path):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "mine.yaml").write_text("agent: {shifs: 1}")
     (tmp_path / "laptop.yaml").write_text("train: {}")
-    monkeypatch.setattr("datasets.settings.PRESETS", tmp_path)
+    monkeypatch.setattr("semore.datasets.settings.PRESETS", tmp_path)
     assert method_path("mine") == tmp_path / "methods" / "mine.yaml"
     with pytest.raises(SemoreError, match=r"methods/mine\.yaml: .*shifs"):
         load_settings(TrainSettings, "train", ["--method", "mine"])

@@ -9,19 +9,19 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from datasets.frame_pool import Batch
-from datasets.settings import load_settings
-from train.agent import Agent
-from train.agent_settings import AgentSettings, Weights
-from train.encoder import EncoderSettings
-from train.settings import TrainSettings
+from semore.datasets.frame_pool import Batch
+from semore.datasets.settings import load_settings
+from semore.train.agent import Agent
+from semore.train.agent_settings import AgentSettings, LossWeights
+from semore.train.encoder import EncoderSettings
+from semore.train.settings import TrainSettings
 
 SIZE, GRID = 32, 8
 ENCODER = EncoderSettings(size=SIZE, channels=(4, 8, 8, 8), heads=2, latent=8)
 TINY = AgentSettings(
     ENCODER, hidden=16, model_hidden=16, lr=1e-3, gamma=0.9, tau=0.3, encoder_tau=0.1, actor_every=2, clip=math.inf
 )
-QUIET = Weights(cloning=0.0, cloning_shapes_encoder=False, student_share=0.5)
+QUIET = LossWeights(cloning=0.0, cloning_shapes_encoder=False, student_share=0.5)
 METHODS = ("semore", "sac", "deepmdp", "drq", "curl", "sac-segmentation", "cloning")
 
 
@@ -72,7 +72,7 @@ def make_batch(count: int = 6, seed: int = 0) -> Batch:
     )
 
 
-def gradients(agent: Agent, batch: Batch, weights: Weights = QUIET, seed: int = 7) -> dict[str, Tensor]:
+def gradients(agent: Agent, batch: Batch, weights: LossWeights = QUIET, seed: int = 7) -> dict[str, Tensor]:
     """The gradient each parameter of the critic side had when `update` stepped its optimiser; None becomes zeros."""
     found: dict[str, Tensor] = {}
     step, names = agent.critic_optimizer.step, {id(value): name for name, value in agent.named_parameters()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluate.moments import Moment
+from semore.evaluate.film.moments import Moment
 
 
 def moment(place: int, crash: float = 0.0, student: bool = True, ending: str = "") -> Moment:

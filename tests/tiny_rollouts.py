@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.action_words import action_words
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set
-from datasets.knowledge_records import Status, Text, note, record_keys
-from datasets.rollouts import Rollouts, row_digests
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, STEP_ARRAYS, split_of
+from semore.datasets.action_text import action_words
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set
+from semore.datasets.knowledge.records import Status, Text, note, record_keys
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, STEP_ARRAYS, split_of
+from semore.datasets.rollouts.store import Rollouts, row_digests
 
 SIDE = 16
 WHO, JUDGE = {"kind": "tiny"}, {"kind": "tiny judge"}

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from annotate.engine import annotate_rollouts
-from annotate.producers import PRIVILEGED, make_producers
-from collect.behaviour import make_policy
-from collect.driving import DrivingEnv
-from collect.recorder import record
-from datasets.knowledge import KnowledgeCache
-from datasets.rollouts import Rollouts
-from datasets.schema import SEED_SPLITS
-from train import online
-from train.agent_settings import AgentSettings
-from train.encoder import EncoderSettings
-from train.replay import ReplaySettings
-from train.run import train
-from train.settings import ScheduleSettings, TrainSettings
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import make_policy
+from semore.collect.recorder import record
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.rollouts.schema import SEED_SPLITS
+from semore.datasets.rollouts.store import Rollouts
+from semore.train import online
+from semore.train.agent_settings import AgentSettings
+from semore.train.encoder import EncoderSettings
+from semore.train.replay import ReplaySettings
+from semore.train.run import train
+from semore.train.settings import ScheduleSettings, TrainSettings
 
 STEPS = 40
 TINY = TrainSettings(

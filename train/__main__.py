@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datasets.errors import SemoreError
-from datasets.settings import load_settings, run_command
-from train.run import train
-from train.seeds import train_seeds
-from train.settings import TrainSettings
-from train.stopping import only_task_trains
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import load_settings, run_command
+from semore.train.launch import train_seeds
+from semore.train.run import train
+from semore.train.settings import TrainSettings
+from semore.train.stopping import only_task_trains
 
 
 def main() -> None:

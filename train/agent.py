@@ -11,11 +11,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from datasets.frame_pool import Batch
-from train import losses
-from train.agent_settings import AgentSettings, Weights, check
-from train.augment import random_shift
-from train.encoder import Features, Neck, make_backbone, make_neck, orthogonal
+from semore.datasets.frame_pool import Batch
+from semore.train import losses
+from semore.train.agent_settings import AgentSettings, LossWeights, check
+from semore.train.augment import random_shift
+from semore.train.encoder import Features, Neck, make_backbone, make_neck, orthogonal
 
 ACTIONS = 2
 
@@ -63,11 +63,11 @@ class Agent(nn.Module):
         """Whether any loss shapes the student's mask."""
         return self.settings.teaches_mask
 
-    def student_share(self, weights: Weights) -> float:
+    def student_share(self, weights: LossWeights) -> float:
         """Probability that the student's mask replaces a cached one: the schedule's, where it is mixed in at all."""
         return weights.student_share if self.settings.encoder.mask == "student" else 0.0
 
-    def update(self, batch: Batch, weights: Weights, watch: bool = False) -> dict[str, Tensor]:
+    def update(self, batch: Batch, weights: LossWeights, watch: bool = False) -> dict[str, Tensor]:
         """One step of method.md §4 on a batch; returns detached scalars, with `watch` also each part's gradient norm.
         Losses share the passes online(s), online(s'), target(s')."""
         s = self.settings
@@ -190,7 +190,7 @@ class Agent(nn.Module):
         return {"cloning": loss.detach()} | norms
 
     def _update_actor(
-        self, features: Features, z: Tensor, batch: Batch, weights: Weights, watch: bool
+        self, features: Features, z: Tensor, batch: Batch, weights: LossWeights, watch: bool
     ) -> dict[str, Tensor]:
         """L_π (+ λ_bc·L_BC) on the detached maps and z of before the critic step trains the actor's neck and MLP alone;
         then α."""

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from datasets.errors import SemoreError
-from train import losses
-from train.encoder import EncoderSettings, check_encoder
+from semore.datasets.errors import SemoreError
+from semore.train import losses
+from semore.train.encoder import EncoderSettings, check_encoder
 
 LOSSES: Final = ("semantic", "transition", "reward", "contrast")
 """What is added to SAC's, each with a weight."""
@@ -68,7 +68,7 @@ class AgentSettings:
 
 
 @dataclass(frozen=True)
-class Weights:
+class LossWeights:
     """What the schedule says for one update."""
 
     cloning: float = 0.0

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotate.annotator import Annotator, nobody
-from annotate.crew import Crew, open_crew
-from annotate.plan import decision_frames
-from annotate.priority import frame_order
-from annotate.settings import CrewSettings
-from annotate.shares import Deal
-from annotate.summary import Summary
-from datasets.files import fsync, write_text
-from datasets.rollouts import Episode
-from datasets.space import room_for
+from semore.annotate.annotator import Annotator, nobody
+from semore.annotate.scheduling.chunks import ChunkQueue
+from semore.annotate.scheduling.executor import Executor, open_executor
+from semore.annotate.scheduling.plan import decision_frames
+from semore.annotate.scheduling.priority import frame_order
+from semore.annotate.settings import ExecutorSettings
+from semore.annotate.summary import Summary
+from semore.datasets.atomic_io import fsync, write_text
+from semore.datasets.disk_space import room_for
+from semore.datasets.rollouts.store import Episode
 
 
 class Group(NamedTuple):
@@ -44,16 +44,18 @@ def grouped(number: int, episodes: Sequence[Episode], frames: int) -> Group:
     return Group(number, tuple(episodes), tuple(wanted))
 
 
-class Backlog:
+class AsyncAnnotation:
     """Groups handed in come out, annotated, when they are `due`."""
 
-    def __init__(self, make_annotator: Callable[[], Annotator], crew: CrewSettings, journal: Path, waits: bool) -> None:
+    def __init__(
+        self, make_annotator: Callable[[], Annotator], crew: ExecutorSettings, journal: Path, waits: bool
+    ) -> None:
         """`make_annotator`: an annotator with a cache of its own, for it works in another thread. With `waits` a group
         is annotated while it is submitted, and due at once; without, it is due when its annotation is found finished,
         and `journal` keeps at which update that was."""
         self._make_annotator, self._crew_settings, self._journal, self._waits = make_annotator, crew, journal, waits
         self._annotator: Annotator | None = None
-        self._crew: Crew | None = None
+        self._crew: Executor | None = None
         self._stack = ExitStack()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="annotate")
         self._working: dict[int, tuple[Group, Future[None]]] = {}
@@ -100,10 +102,10 @@ class Backlog:
     def _annotate(self, group: Group) -> None:
         if self._annotator is None or self._crew is None:
             self._annotator = self._make_annotator()
-            self._crew = self._stack.enter_context(open_crew(self._crew_settings, print))
+            self._crew = self._stack.enter_context(open_executor(self._crew_settings, print))
         rows = {episode.path: own for episode, own in zip(group.episodes, group.rows, strict=True)}
         plan = self._annotator.plan(group.episodes, lambda episode: rows[episode.path])
-        deal = Deal(plan, self._annotator.batch, self._crew_settings.commit_seconds)
+        deal = ChunkQueue(plan, self._annotator.batch, self._crew_settings.commit_seconds)
         Summary.of(plan).merge(self._crew.work(self._annotator, deal, nobody)).require_answers()
 
     def _note(self, update: int, numbers: Sequence[int]) -> None:

@@ -14,9 +14,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import SemoreError
-from datasets.files import write_bytes
-from train.agent import Agent
+from semore.datasets.atomic_io import write_bytes
+from semore.datasets.errors import SemoreError
+from semore.train.agent import Agent
 
 CHECKPOINT_VERSION = 3
 """1: before rivals and re-judging; its replay state says too little to go on from. 2: without averaged weights."""
@@ -79,7 +79,7 @@ class _Acting(nn.Module):
 
 
 def export_policy(agent: Agent, path: Path, view: Mapping[str, Any]) -> None:
-    """Write the acting network as a `torch.export` program with its view; `collect.behaviour.load_policy` reads it."""
+    """Write the acting network as a `torch.export` program with its view; `collect.policies.load_policy` reads it."""
     size = agent.settings.encoder.size
     example = torch.zeros(2, 9, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from datasets.errors import SemoreError
-from train.attention import CrossAttention, JointAttention
+from semore.datasets.errors import SemoreError
+from semore.train.attention import CrossAttention, JointAttention
 
 
 @dataclass(frozen=True)

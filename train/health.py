@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from datasets.frame_pool import FramePool
-from train.agent import Agent
-from train.attention import CrossAttention
+from semore.datasets.frame_pool import FramePool
+from semore.train.agent import Agent
+from semore.train.attention import CrossAttention
 
 CONSTANT_MASK: Final = 0.01
 DEAD_STREAM: Final = 0.05

@@ -18,14 +18,14 @@ from typing import Any, Final
 
 import torch
 
-from datasets.cores import cores
-from datasets.errors import SemoreError, Stopped
-from datasets.files import missing_folders, remove_empty
-from datasets.space import room_for
-from train.apart import apart
-from train.log import LOG
-from train.settings import TrainSettings
-from train.stopping import held_back, polite_end
+from semore.datasets.atomic_io import missing_folders, remove_empty
+from semore.datasets.cores import cores
+from semore.datasets.disk_space import room_for
+from semore.datasets.errors import SemoreError, Stopped
+from semore.train.log import LOG
+from semore.train.own_process import apart
+from semore.train.settings import TrainSettings
+from semore.train.stopping import held_back, polite_end
 
 SOCKET_ADDRESS: Final = 108
 """Bytes of a Unix socket's address, the last of them 0."""
@@ -97,7 +97,7 @@ def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task, at_once: 
     from distributed import Client
     from distributed import as_completed as as_finished
 
-    from annotate.cluster import LOST, local_options, scheduler_at
+    from semore.annotate.scheduling.dask_executor import LOST, local_options, scheduler_at
 
     local = scheduler == "local"
     here = {"n_workers": min(at_once, len(runs)), "threads_per_worker": 1}
@@ -134,7 +134,7 @@ class _Processes:
 
     def __init__(self, then: Then | None) -> None:
         self._context = get_context("forkserver" if _sockets_fit() else "spawn")
-        self._context.set_forkserver_preload(["train.run", *([then.__module__] if then else [])])
+        self._context.set_forkserver_preload(["semore.train.run", *([then.__module__] if then else [])])
         self._working: set[int] = set()
         self._ending = Event()
         if self._context.get_start_method() == "forkserver":
@@ -191,7 +191,7 @@ def _name_of(gpu: int) -> str:
 
 def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> dict[str, Any] | str:
     """Train one run, and what is `then`; their output goes to <run>/train.log."""
-    from train.run import train
+    from semore.train.run import train
 
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = _name_of(gpu)

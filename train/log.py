@@ -14,8 +14,8 @@ import torch
 from psutil import Process
 from pytorch_lightning.loggers.logger import Logger
 
-from datasets.files import write_text
-from datasets.space import room_for
+from semore.datasets.atomic_io import write_text
+from semore.datasets.disk_space import room_for
 
 LOG = "train.log"
 """What a run says that is one of several at once."""

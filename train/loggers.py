@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from datasets.errors import SemoreError
-from datasets.files import write_text
-from datasets.settings import as_dict
-from train.log import MetricsFile
-from train.settings import TrainSettings
+from semore.datasets.atomic_io import write_text
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import as_dict
+from semore.train.log import MetricsFile
+from semore.train.settings import TrainSettings
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 MASK_LOSSES = ("balanced_bce", "balanced_l1", "plain_l1")
 """Semantic losses in mask space: they teach the student's mask,"""

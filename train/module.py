@@ -12,18 +12,18 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from datasets.frame_pool import FramePool
-from datasets.knowledge_records import Digests
-from datasets.progress import Meter
-from datasets.space import room_for
-from train.agent import Agent
-from train.diagnosis import MaskQuality, complaints, driving_signs, vital_signs
-from train.log import Speed
-from train.online import Refresh, Validation
-from train.pictures import draw, save
-from train.replay import SelectiveReplay
-from train.settings import TrainSettings
-from train.stopping import Stop
+from semore.datasets.disk_space import room_for
+from semore.datasets.frame_pool import FramePool
+from semore.datasets.knowledge.records import Digests
+from semore.datasets.progress import Meter
+from semore.train.agent import Agent
+from semore.train.health import MaskQuality, complaints, driving_signs, vital_signs
+from semore.train.log import Speed
+from semore.train.online import Refresh, Validation
+from semore.train.replay import SelectiveReplay
+from semore.train.settings import TrainSettings
+from semore.train.stopping import Stop
+from semore.train.visualize import draw, save
 
 CHECKED = 256
 """Newest transitions on which the network's vital signs are taken."""
@@ -64,7 +64,7 @@ class Semore(lightning.LightningModule):
         """None for Lightning: the agent owns its three optimisers and steps them in its update."""
 
 
-class Course(lightning.Callback):
+class TrainLoop(lightning.Callback):
     """Everything between updates, in a fixed order: average, refresh, log, validate, draw, save."""
 
     def __init__(

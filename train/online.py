@@ -10,24 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotate.audit.truth import true_grids
-from collect.behaviour import NetworkPolicy
-from collect.driving import DrivingEnv
-from collect.episodes import drive
-from collect.recorder import record
-from collect.simulator import at_once, make_simulator, simulator_identity
-from datasets.action_words import action_words
-from datasets.frame_pool import FramePool, rows_of
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_records import Digests
-from datasets.rollouts import Episode, Rollouts
-from datasets.rollouts_remedy import REFRESH
-from datasets.schema import RECORDING_SIZE, SEED_SPLITS
-from train.agent import Agent
-from train.backlog import Backlog, Group, grouped
-from train.diagnosis import MaskQuality, mask_quality
-from train.replay import SelectiveReplay
-from train.settings import TrainSettings
+from semore.annotate.audit.truth import true_grids
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import NetworkPolicy
+from semore.collect.recorder import record
+from semore.collect.rollout import drive
+from semore.collect.simulator import at_once, make_simulator, simulator_identity
+from semore.datasets.action_text import action_words
+from semore.datasets.frame_pool import FramePool, rows_of
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.records import Digests
+from semore.datasets.rollouts.remedy import REFRESH
+from semore.datasets.rollouts.schema import RECORDING_SIZE, SEED_SPLITS
+from semore.datasets.rollouts.store import Episode, Rollouts
+from semore.train.agent import Agent
+from semore.train.async_annotation import AsyncAnnotation, Group, grouped
+from semore.train.health import MaskQuality, mask_quality
+from semore.train.replay import SelectiveReplay
+from semore.train.settings import TrainSettings
 
 REFRESH_SEEDS: Final = SEED_SPLITS["train"].start + 500_000
 """Refresh episodes start here, beyond what `collect` records."""
@@ -46,7 +46,7 @@ def make_envs(settings: TrainSettings, count: int) -> list[DrivingEnv]:
     ]  # fmt: skip
 
 
-class Fleet:
+class EnvPool:
     """The environments of a run, made when they are first needed; refresh and validation take turns with them."""
 
     def __init__(self, settings: TrainSettings) -> None:
@@ -88,7 +88,9 @@ def policy_view(settings: TrainSettings) -> dict[str, object]:
 class Refresh:
     """Every so often the current policy drives; its episodes enter the pool, and their knowledge when it is there."""
 
-    def __init__(self, settings: TrainSettings, fleet: Fleet, backlog: Backlog, knowledge: KnowledgeSet) -> None:
+    def __init__(
+        self, settings: TrainSettings, fleet: EnvPool, backlog: AsyncAnnotation, knowledge: KnowledgeSet
+    ) -> None:
         self._settings, self._fleet, self._knowledge = settings, fleet, knowledge
         self.backlog = backlog
         self.rollouts = Rollouts(settings.folder / REFRESH)
@@ -182,7 +184,7 @@ class HeldOut(NamedTuple):
 class Validation:
     """Deterministic drives on validation seeds, and the student's mask on recorded validation episodes."""
 
-    def __init__(self, settings: TrainSettings, fleet: Fleet, held_out: HeldOut) -> None:
+    def __init__(self, settings: TrainSettings, fleet: EnvPool, held_out: HeldOut) -> None:
         self._settings, self._fleet, self._held_out = settings, fleet, held_out
 
     def drive(self, agent: Agent) -> dict[str, float]:

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
-from datasets.orphans import die_with_parent
+from semore.datasets.subprocesses import die_with_parent
 
 
 def apart(call: Callable[..., Any], *arguments: Any) -> Any:
     """What `call(*arguments)` returns in a process of its own, or in words what it raised or how the process died. The
     process ends with the thread that waits here."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from train.apart import answer; answer()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from semore.train.own_process import answer; answer()"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     said, _ = process.communicate(pickle.dumps((call, arguments)))
     if process.returncode or not said:

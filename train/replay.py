@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.errors import SemoreError
-from datasets.files import digest16
-from datasets.frame_pool import UNJUDGED, Batch, FramePool, Transitions, frames_of
-from datasets.knowledge import KnowledgeSet
-from datasets.rollouts import Episode
+from semore.datasets.atomic_io import digest16
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import UNJUDGED, Batch, FramePool, Transitions, frames_of
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.rollouts.store import Episode
 
 Advise = Callable[[Episode], NDArray[np.float32]]
 

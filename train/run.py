@@ -15,32 +15,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotate.engine import annotator_for
-from annotate.settings import CrewSettings
-from collect.scenarios import scenario_and_weather
-from datasets.device import torch_device
-from datasets.errors import SemoreError
-from datasets.files import digest16, digest_json, exclusive_lock, read_json, taken_back, write_bytes, write_json
-from datasets.frame_pool import FramePool, forecast_bytes, rows_of
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, read_pins
-from datasets.knowledge_records import Digests
-from datasets.progress import meter
-from datasets.provenance import environment
-from datasets.rollouts import Episode, Rollouts, rollouts_path
-from datasets.settings import as_dict, flat
-from train.advice import advice
-from train.agent import Agent
-from train.backlog import Backlog
-from train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
-from train.diagnosis import complaints
-from train.log import LOG
-from train.loggers import open_loggers
-from train.module import Course, Semore
-from train.online import Fleet, HeldOut, Refresh, Validation, policy_view, records_used
-from train.replay import SelectiveReplay
-from train.settings import TrainSettings
-from train.stopping import Stop, polite_end
-from train.trainer import fit
+from semore.annotate.pipeline import annotator_for
+from semore.annotate.settings import ExecutorSettings
+from semore.collect.scenarios import scenario_and_weather
+from semore.datasets.atomic_io import (
+    digest16,
+    digest_json,
+    exclusive_lock,
+    read_json,
+    taken_back,
+    write_bytes,
+    write_json,
+)
+from semore.datasets.device import torch_device
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import FramePool, forecast_bytes, rows_of
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
+from semore.datasets.knowledge.records import Digests
+from semore.datasets.progress import meter
+from semore.datasets.provenance import environment
+from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.settings import as_dict, flat
+from semore.train.agent import Agent
+from semore.train.async_annotation import AsyncAnnotation
+from semore.train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
+from semore.train.dagger import expert_actions
+from semore.train.health import complaints
+from semore.train.lightning_trainer import fit
+from semore.train.log import LOG
+from semore.train.loggers import open_loggers
+from semore.train.module import Semore, TrainLoop
+from semore.train.online import EnvPool, HeldOut, Refresh, Validation, policy_view, records_used
+from semore.train.replay import SelectiveReplay
+from semore.train.settings import TrainSettings
+from semore.train.stopping import Stop, polite_end
 
 FREE_TO_CHANGE = (
     "preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb", "carla",
@@ -59,7 +67,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
     episodes = list(rollouts.episodes())
     fingerprint = rollouts.fingerprint()
-    with polite_end() as stop, closing(Fleet(settings)) as fleet:
+    with polite_end() as stop, closing(EnvPool(settings)) as fleet:
         if not (folder / "summary.json").exists():
             _check_world(episodes, settings, fleet.world())
         with exclusive_lock(folder / ".lock", f"training of {folder}"), taken_back(folder / "settings.json", LOG):
@@ -68,14 +76,14 @@ def train(settings: TrainSettings) -> dict[str, Any]:
                 print(f"train: {folder} is finished; nothing to do (another one: --run NAME)")
                 summary: dict[str, Any] = read_json(folder / "summary.json")
                 return summary
-            return _Run(settings, fleet, episodes, fingerprint, stop).finish()
+            return Trainer(settings, fleet, episodes, fingerprint, stop).finish()
 
 
-class _Run:
+class Trainer:
     """The objects of a run, wired together."""
 
     def __init__(
-        self, settings: TrainSettings, fleet: Fleet, episodes: Sequence[Episode], fingerprint: str, stop: Stop
+        self, settings: TrainSettings, fleet: EnvPool, episodes: Sequence[Episode], fingerprint: str, stop: Stop
     ) -> None:
         self.settings, self.fingerprint, self.folder, self._stop = settings, fingerprint, settings.folder, stop
         self.device = torch_device(settings.device)
@@ -96,8 +104,8 @@ class _Run:
         cache = KnowledgeCache(root, self.used if self.state else None)
         knowledge = open_set(cache, settings.knowledge)
         annotator_for(knowledge)  # refused now rather than at the first refresh
-        crew = CrewSettings(settings.scheduler)
-        backlog = Backlog(
+        crew = ExecutorSettings(settings.scheduler)
+        backlog = AsyncAnnotation(
             lambda: annotator_for(open_set(root, settings.knowledge)),
             crew, journal, settings.schedule.refresh_waits,
         )  # fmt: skip
@@ -131,7 +139,7 @@ class _Run:
         label = f"train {self.folder.name}"
         done = self._done
         with meter(label, schedule.updates, "updates", done) as progress:
-            course = Course(
+            course = TrainLoop(
                 self.settings, agent, self.refresh, self.validation, lambda: self._save(course), progress, self.keep,
                 self._stop,
             )  # fmt: skip
@@ -168,7 +176,7 @@ class _Run:
         pool = FramePool(settings.view, settings.replay.pool_frames)
         size = forecast_bytes(pool.view, pool.capacity) / 2**30
         print(f"train: frame pool of {pool.capacity:,} frames, {size:.2f} GiB; reading {len(episodes)} episodes")
-        advise = partial(advice, frame_skip=settings.frame_skip) if settings.asks_driver else None
+        advise = partial(expert_actions, frame_skip=settings.frame_skip) if settings.asks_driver else None
         replay = SelectiveReplay(pool, settings.replay, settings.seed, advise)
         for episode, visible in episodes:
             self._stop.check(self._done, saved=False)
@@ -183,11 +191,11 @@ class _Run:
             raise SemoreError(f"no frame has knowledge in set {settings.knowledge!r}; run `make annotate` first")
         return replay
 
-    def _fit(self, course: Course, done: int) -> None:
+    def _fit(self, course: TrainLoop, done: int) -> None:
         with open_loggers(self.settings, done) as loggers:
             fit(self.module, range(done, self.settings.schedule.updates), self.device, loggers, course)
 
-    def _save(self, course: Course) -> None:
+    def _save(self, course: TrainLoop) -> None:
         agent = self.agent
         if course.best_update == agent.updates:
             best = {"weights": course.best_weights, "updates": agent.updates, "reward": course.best_reward}
@@ -212,7 +220,7 @@ class _Run:
         """Time spent on the run, in earlier processes too."""
         return self._earlier + time.monotonic() - self._started
 
-    def _restore(self, state: dict[str, Any], course: Course) -> None:
+    def _restore(self, state: dict[str, Any], course: TrainLoop) -> None:
         agent = self.agent
         agent.load_state_dict(state["agent"]["weights"])
         agent.updates = int(state["agent"]["updates"])
@@ -238,7 +246,7 @@ def _check_world(episodes: Sequence[Episode], settings: TrainSettings, world: di
                 )
 
 
-def telling(settings: TrainSettings) -> dict[str, Any]:
+def hyperparameters(settings: TrainSettings) -> dict[str, Any]:
     """The settings that tell one result from another, by dotted name."""
     return {key: value for key, value in flat(as_dict(settings)) if key.partition(".")[0] not in FREE_TO_CHANGE}
 
@@ -251,11 +259,11 @@ def _claim(settings: TrainSettings, fingerprint: str) -> None:
     """
     path = settings.folder / "settings.json"
     begun = any((settings.folder / name).exists() for name in ("last.ckpt", "summary.json"))
-    wanted = telling(settings) | {"rollouts_fingerprint": fingerprint}
+    wanted = hyperparameters(settings) | {"rollouts_fingerprint": fingerprint}
     if not (begun and path.exists()):
         write_json(path, {"settings": as_dict(settings), "identity": wanted, "environment": environment()})
         return
-    found = telling(TrainSettings()) | read_json(path)["identity"]
+    found = hyperparameters(TrainSettings()) | read_json(path)["identity"]
     if digest_json(found) != digest_json(wanted):
         changed = ", ".join(
             f"{key} {found.get(key)!r} → {wanted.get(key)!r}"

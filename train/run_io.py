@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from collect.behaviour import NetworkPolicy
-from datasets.files import read_json
-from datasets.settings import from_record
-from train.agent import Agent
-from train.online import acting
-from train.settings import TrainSettings
+from semore.collect.policies import NetworkPolicy
+from semore.datasets.atomic_io import read_json
+from semore.datasets.settings import from_record
+from semore.train.agent import Agent
+from semore.train.online import acting
+from semore.train.settings import TrainSettings
 
 
 def run_settings(run: Path) -> TrainSettings:

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from collect.carla.settings import CarlaSettings
-from collect.scenarios import scenario_and_weather
-from datasets.default_set import set_name
-from datasets.errors import SemoreError
-from datasets.frame_pool import View
-from datasets.mask_variants import MASKS
-from datasets.reward import IMPULSE_WEIGHT
-from train.agent_settings import AgentSettings, Weights, check
-from train.encoder import geometry
-from train.replay import ADMISSIONS, ReplaySettings
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.scenarios import scenario_and_weather
+from semore.datasets.default_set import set_name
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import View
+from semore.datasets.mask_variants import MASKS
+from semore.datasets.reward import IMPULSE_WEIGHT
+from semore.train.agent_settings import AgentSettings, LossWeights, check
+from semore.train.encoder import geometry
+from semore.train.replay import ADMISSIONS, ReplaySettings
 
 IMITATED: Final = ("recorded", "advised")
 
@@ -62,12 +62,12 @@ class ScheduleSettings:
     picture_every: int = 500
     """Updates between pictures of what the network sees (0 switches them off)."""
 
-    def weights(self, update: int) -> Weights:
+    def weights(self, update: int) -> LossWeights:
         """The weights of update number `update` (0-based)."""
         offline = update < self.offline_updates
         left = 1.0 if offline else max(0.0, 1.0 - (update - self.offline_updates) / max(self.cloning_decay, 1))
         share = self.student_start + (self.student_end - self.student_start) * update / max(self.updates - 1, 1)
-        return Weights(self.cloning * left, offline, share)
+        return LossWeights(self.cloning * left, offline, share)
 
     def refreshes(self, update: int) -> bool:
         """Whether the policy drives anew after `update` updates."""

@@ -15,7 +15,7 @@ from multiprocessing import parent_process
 from types import FrameType
 from typing import Final
 
-from datasets.errors import Stopped
+from semore.datasets.errors import Stopped
 
 ASKING: Final = (signal.SIGTERM, signal.SIGUSR1)
 

@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.files import atomic_file
-from train.agent import Agent
-from train.attention import CrossAttention
-from train.encoder import DualStream
-from train.replay import SelectiveReplay
+from semore.datasets.atomic_io import atomic_file
+from semore.train.agent import Agent
+from semore.train.attention import CrossAttention
+from semore.train.encoder import DualStream
+from semore.train.replay import SelectiveReplay
 
 SHOWN: Final = 4
 """Frames in a picture,"""

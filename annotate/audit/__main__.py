@@ -1,6 +1,6 @@
 """Measure a knowledge set against the simulator's truth: how good H_ka is, where it fails, and whether it looks broken.
 
-`python -m annotate.audit` prints tables, and writes audit.json and a contact sheet."""
+`semore audit` prints tables, and writes audit.json and a contact sheet."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
-from annotate.audit.knowledge import audit_knowledge, write_audit
-from annotate.audit.report import show
-from annotate.settings import ProducerSettings, default_knowledge
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, open_set
-from datasets.rollouts import Rollouts, rollouts_path
-from datasets.settings import run_command
+from semore.annotate.audit.knowledge import audit_knowledge, write_audit
+from semore.annotate.audit.report import show
+from semore.annotate.settings import ProducerSettings, default_knowledge
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.datasets.rollouts.store import Rollouts, rollouts_path
+from semore.datasets.settings import run_command
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class AuditSettings:
 
 def main() -> None:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: AuditSettings = auto_cli(
-        AuditSettings, as_positional=False, prog="python -m annotate.audit", description=__doc__
-    )
+    settings: AuditSettings = auto_cli(AuditSettings, as_positional=False, prog="semore audit", description=__doc__)
     if settings.frames < 0 or settings.rows < 1:
         raise SemoreError(f"frames {settings.frames} must be at least 0 and rows {settings.rows} at least 1")
     cache = KnowledgeCache(Path(settings.data) / "knowledge")

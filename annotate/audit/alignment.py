@@ -9,8 +9,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from annotate.audit.tallies import Masks, share
-from datasets.errors import SemoreError
+from semore.annotate.audit.metrics import Masks, share
+from semore.datasets.errors import SemoreError
 
 REACH: Final = 0.25
 """Shifts up to this share of the picture's side are tried, all of them."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.files import atomic_file
+from semore.datasets.atomic_io import atomic_file
 
 PICTURE: Final = 256
 """Side of every picture in pixels."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from annotate.audit.tallies import share
+from semore.annotate.audit.metrics import share
 
 if TYPE_CHECKING:
-    from annotate.audit.measure import Audit
+    from semore.annotate.audit.measure import Audit
 
 ENOUGH: Final = 20
 """Frames a signature needs before it says anything."""
@@ -26,7 +26,7 @@ NO_KNOWLEDGE: Final = 0.1
 """Share of the described frames that failed, gave no usable answer or miss a mask."""
 
 
-class Signature(NamedTuple):
+class FailedCheck(NamedTuple):
     """A failure's name, what was seen, and what to do."""
 
     name: str
@@ -34,27 +34,27 @@ class Signature(NamedTuple):
     advice: str
 
 
-def signatures(audit: Audit) -> list[Signature]:
+def failed_checks(audit: Audit) -> list[FailedCheck]:
     """The signatures that an audit shows; none for healthy knowledge."""
     found = (_misaligned(audit), _empty(audit), _bright(audit), _constant(audit), _no_knowledge(audit))
     return [signature for signature in found if signature is not None]
 
 
-def _misaligned(audit: Audit) -> Signature | None:
+def _misaligned(audit: Audit) -> FailedCheck | None:
     fit, iou = audit.alignment.best(), audit.overall.iou
     if audit.shown < ENOUGH or not fit.iou >= iou + MISALIGNED_GAIN:
         return None
-    return Signature(
+    return FailedCheck(
         "masks misaligned",
         f"IoU would be {fit.iou:.2f} instead of {iou:.2f} if the masks were {fit.change}",
         "look at the segmenter's pre- and post-processing: letterbox, resize, (x, y) order, flips",
     )
 
 
-def _empty(audit: Audit) -> Signature | None:
+def _empty(audit: Audit) -> FailedCheck | None:
     if audit.shown_named < ENOUGH or audit.empty_named <= EMPTY * audit.shown_named:
         return None
-    return Signature(
+    return FailedCheck(
         "masks empty",
         f"in {audit.empty_named:,} of {audit.shown_named:,} frames with key objects and phrases nothing reaches the "
         f"threshold {audit.threshold:g}; the masks' mean peak is {audit.peak:.2f}",
@@ -62,11 +62,11 @@ def _empty(audit: Audit) -> Signature | None:
     )
 
 
-def _bright(audit: Audit) -> Signature | None:
+def _bright(audit: Audit) -> FailedCheck | None:
     bright, truth = max(audit.brightness, audit.overall.coverage), audit.overall.truth_coverage
     if audit.overall.frames < ENOUGH or not (bright >= BRIGHT and bright >= BRIGHT_RATIO * truth):
         return None
-    return Signature(
+    return FailedCheck(
         "everything bright",
         f"H_ka covers {audit.overall.coverage:.0%} of the picture, mean value {audit.brightness:.2f}, while key "
         f"objects cover {truth:.1%}",
@@ -74,14 +74,14 @@ def _bright(audit: Audit) -> Signature | None:
     )
 
 
-def _constant(audit: Audit) -> Signature | None:
+def _constant(audit: Audit) -> FailedCheck | None:
     ((phrases, count),) = audit.phrase_sets.most_common(1) or [((), 0)]
     frames = audit.phrase_sets.total()
     truth = max(audit.truth_sets.values(), default=0)
     often, natural = share(count, frames), share(truth, audit.truth_sets.total())
     if frames < ENOUGH or not (often >= CONSTANT and often >= natural + CONSTANT_EXCESS):
         return None
-    return Signature(
+    return FailedCheck(
         "phrases constant",
         f"{often:.0%} of the frames are described by the same phrases ({', '.join(phrases)}); the truth's commonest "
         f"set stands on {natural:.0%}",
@@ -89,11 +89,11 @@ def _constant(audit: Audit) -> Signature | None:
     )
 
 
-def _no_knowledge(audit: Audit) -> Signature | None:
+def _no_knowledge(audit: Audit) -> FailedCheck | None:
     if audit.frames < ENOUGH or audit.without <= NO_KNOWLEDGE * audit.frames:
         return None
     common = "; ".join(f"{count:,} x {reason}" for reason, count in audit.reasons.most_common(2))
-    return Signature(
+    return FailedCheck(
         "no knowledge",
         f"{audit.without:,} of {audit.frames:,} frames are of no use to training: {common}",
         "mend the cause, then run `make annotate` again: it retries what failed",

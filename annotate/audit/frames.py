@@ -11,13 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.audit.truth import Truth, truth_of
-from annotate.seams import FrameBatch
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_merge import merge_masks
-from datasets.knowledge_records import Digests, Status, Text, record_keys
-from datasets.rollouts import Episode
+from semore.annotate.audit.truth import Truth, truth_of
+from semore.annotate.interfaces import FrameBatch
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.merge import merge_masks
+from semore.datasets.knowledge.records import Digests, Status, Text, record_keys
+from semore.datasets.rollouts.store import Episode
 
 BATCH: Final = 64
 """Frames held at once beside the episode they come from."""

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from annotate.audit.contact_sheet import draw_contact_sheet
-from annotate.audit.frames import read_frames, spread, survey
-from annotate.audit.measure import Audit, count
-from annotate.audit.report import to_json
-from annotate.audit.sheet import sheet_rows
-from datasets.errors import SemoreError
-from datasets.files import write_json
-from datasets.knowledge import KnowledgeSet
-from datasets.progress import meter
-from datasets.rollouts import Episode
+from semore.annotate.audit.contact_sheet import draw_contact_sheet
+from semore.annotate.audit.frames import read_frames, spread, survey
+from semore.annotate.audit.measure import Audit, count
+from semore.annotate.audit.report import to_json
+from semore.annotate.audit.sheet import sheet_rows
+from semore.datasets.atomic_io import write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.store import Episode
 
 
 def audit_knowledge(

@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.audit.alignment import Alignment
-from annotate.audit.frames import Frames
-from annotate.audit.signatures import Signature, signatures
-from annotate.audit.tallies import OBJECT_SHARE, Actors, Change, Masks, Overlap, Phrases, share
-from annotate.audit.truth import CLASSES, noun_of
-from annotate.rules import MIN_PIXELS, pixels
+from semore.annotate.audit.alignment import Alignment
+from semore.annotate.audit.failure_checks import FailedCheck, failed_checks
+from semore.annotate.audit.frames import Frames
+from semore.annotate.audit.metrics import OBJECT_SHARE, Actors, Change, Masks, Overlap, Phrases, share
+from semore.annotate.audit.truth import CLASSES, noun_of
+from semore.annotate.oracle.rules import MIN_PIXELS, pixels
 
 DISTANCES: Final = (10.0, 20.0, 40.0, 60.0)
 """Bounds (m) of the distance bands."""
@@ -116,9 +116,9 @@ class Audit:
         return share(self.without, self.frames)
 
     @property
-    def signatures(self) -> list[Signature]:
+    def failed_checks(self) -> list[FailedCheck]:
         """The failures it looks like."""
-        return signatures(self)
+        return failed_checks(self)
 
     def phrases_of_class(self, name: str) -> Phrases:
         """All phrases that count for a class, or for OTHER, together."""

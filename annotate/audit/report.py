@@ -10,9 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from annotate.audit.measure import Audit
-from annotate.audit.tallies import Actors, Overlap, Phrases
-from annotate.audit.truth import CLASSES, OTHER
+from semore.annotate.audit.measure import Audit
+from semore.annotate.audit.metrics import Actors, Overlap, Phrases
+from semore.annotate.audit.truth import CLASSES, OTHER
 
 SHOWN_PHRASES: Final = 10
 SHOWN_REASONS: Final = 3

@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from annotate.audit.contact_sheet import SheetRow
-from annotate.audit.frames import Frames, read_frames
-from annotate.audit.measure import Audit, Score
-from annotate.rules import MIN_PIXELS
-from datasets.knowledge import KnowledgeSet
-from datasets.rollouts import Episode
+from semore.annotate.audit.contact_sheet import SheetRow
+from semore.annotate.audit.frames import Frames, read_frames
+from semore.annotate.audit.measure import Audit, Score
+from semore.annotate.oracle.rules import MIN_PIXELS
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.rollouts.store import Episode
 
 GAPS: Final = (1_000_000, 100, 20, 0)
 """Frames of one episode are chosen so far apart, as long as there are enough: first from different episodes."""

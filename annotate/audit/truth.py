@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.presence import missing_state
-from annotate.rules import PHRASES, look
-from annotate.seams import FrameBatch
-from datasets.knowledge_merge import max_pool
-from datasets.rollouts import Episode
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.presence import missing_state
+from semore.annotate.oracle.rules import PHRASES, look
+from semore.datasets.knowledge.merge import max_pool
+from semore.datasets.rollouts.store import Episode
 
 CLASSES: Final = ("pedestrian", "cyclist", "car", "police car", "fire truck", "ambulance")
 """Classes of key actors; a car is any of the passenger cars that is no police car."""
@@ -84,7 +84,7 @@ class Truth:
 
 
 def truth_of(batch: FrameBatch) -> Truth:
-    """The truth about a batch (annotate.rules): of the actors that matter, those whose phrase is among the frame's."""
+    """The truth about a batch (annotate.oracle.rules): of the actors that matter, those whose phrase is among the frame's."""
     scene = look(batch)
     phrases = [scene.phrases(frame) for frame in range(len(batch))]
     said = np.zeros((len(batch), len(PHRASES)), np.bool_)

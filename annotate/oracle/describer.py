@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from annotate.presence import missing_state, without_state
-from annotate.rules import RULES_VERSION, look
-from annotate.seams import FrameBatch
-from datasets.knowledge_records import Identity, Status, Text
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.presence import missing_state, without_state
+from semore.annotate.oracle.rules import RULES_VERSION, look
+from semore.datasets.knowledge.records import Identity, Status, Text
 
 
 class PrivilegedDescriber:
-    """Names the actors that matter and are in view (annotate.rules), nearest first.
+    """Names the actors that matter and are in view (annotate.oracle.rules), nearest first.
 
     A frame in which nothing relevant is visible is a known empty scene: status OK, no phrases. A frame without recorded
     state is none: FAILED."""
@@ -23,7 +23,7 @@ class PrivilegedDescriber:
         """Nothing to load."""
 
     def describe(self, batch: FrameBatch) -> list[Text]:
-        """One Text per frame; FAILED only where the recorded state is missing (annotate.presence)."""
+        """One Text per frame; FAILED only where the recorded state is missing (annotate.oracle.presence)."""
         missing = missing_state(batch)
         if all(missing):
             return [_failed(lack) for lack in missing]

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.presence import missing_state, without_state
-from annotate.rules import LaneView, lane_view
-from annotate.seams import FrameBatch, Verdict
-from datasets.action_words import PEDALS, parse_words
-from datasets.knowledge_records import Identity, Status
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, KINDS
+from semore.annotate.interfaces import FrameBatch, Verdict
+from semore.annotate.oracle.presence import missing_state, without_state
+from semore.annotate.oracle.rules import LaneView, lane_view
+from semore.datasets.action_text import PEDALS, parse_words
+from semore.datasets.knowledge.records import Identity, Status
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_FIELDS, KINDS
 
 JUDGE_VERSION: Final = 1
 

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.rules import pixels
-from annotate.seams import FrameBatch
-from datasets.schema import ACTOR_COLUMN, EGO_COLUMN
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.rules import pixels
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, EGO_COLUMN
 
 MOTION: Final = [EGO_COLUMN[name] for name in ("x", "y", "yaw", "vx", "vy")]
 """What every rule starts from."""

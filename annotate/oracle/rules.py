@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.seams import MAX_PHRASES, FrameBatch
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, KINDS
+from semore.annotate.interfaces import MAX_PHRASES, FrameBatch
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_FIELDS, KINDS
 
 RULES_VERSION: Final = 1
 """Part of the privileged producers' identity: raise it with every change of a rule below."""

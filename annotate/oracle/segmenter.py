@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.presence import StateMissing, missing_state, without_state
-from annotate.rules import RULES_VERSION, look
-from annotate.seams import FrameBatch
-from datasets.knowledge_records import Identity
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.presence import StateMissing, missing_state, without_state
+from semore.annotate.oracle.rules import RULES_VERSION, look
+from semore.datasets.knowledge.records import Identity
 
 
 class PrivilegedSegmenter:
@@ -26,7 +26,7 @@ class PrivilegedSegmenter:
 
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
         """(M, H, W) uint8, 255 on the actors named; ValueError for a phrase the rules never say, and for one asked of a
-        frame without recorded state (annotate.presence)."""
+        frame without recorded state (annotate.oracle.presence)."""
         for lack, named in zip(missing_state(batch), phrases, strict=True):
             if lack and named:
                 raise StateMissing(without_state(lack, "segmenter", "cris-tiny, cris or clipseg"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from datasets.files import digest16
+from semore.datasets.atomic_io import digest16
 
 FOLDER: Final = Path(__file__).parent
 

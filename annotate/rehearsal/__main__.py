@@ -14,17 +14,17 @@ from typing import Final
 import numpy as np
 from jsonargparse import auto_cli
 
-from annotate.engine import annotate_rollouts
-from annotate.rehearsal.check import finished, problems
-from annotate.rehearsal.fake import fake_producers
-from annotate.rehearsal.faults import POISON, Faults, Kind
-from annotate.rehearsal.rollouts import random_rollouts
-from annotate.settings import CrewSettings
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_records import LevelName
-from datasets.rollouts import Rollouts
-from datasets.settings import run_command
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.rehearsal.check import finished, problems
+from semore.annotate.rehearsal.fake import fake_producers
+from semore.annotate.rehearsal.faults import POISON, Faults, Kind
+from semore.annotate.rehearsal.rollouts import random_rollouts
+from semore.annotate.settings import ExecutorSettings
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.records import LevelName
+from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.settings import run_command
 
 NAME: Final = "rehearsal"
 PASSES: Final = 8
@@ -73,7 +73,7 @@ def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]
     log.mkdir()
     faults = Faults(log, cache, _chosen(rollouts))
     producers = fake_producers(settings.seconds, faults)
-    crew = CrewSettings("local", settings.workers, commit_seconds=settings.commit_seconds)
+    crew = ExecutorSettings("local", settings.workers, commit_seconds=settings.commit_seconds)
     outcome = Outcome(frames=settings.episodes * settings.frames)
     trouble: list[str] = []
     poison = {frame for frame, kind in faults.at.items() if kind in POISON}

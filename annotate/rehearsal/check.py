@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from annotate.plan import phrases_of
-from datasets.action_words import action_words
-from datasets.knowledge import KnowledgeCache, open_set, set_names
-from datasets.knowledge_level import Level
-from datasets.knowledge_records import LEVELS, Digests, LevelName, Status, record_keys
-from datasets.rollouts import Rollouts
+from semore.annotate.scheduling.plan import phrases_of
+from semore.datasets.action_text import action_words
+from semore.datasets.knowledge.cache import KnowledgeCache, open_set, set_names
+from semore.datasets.knowledge.level import Level
+from semore.datasets.knowledge.records import LEVELS, Digests, LevelName, Status, record_keys
+from semore.datasets.rollouts.store import Rollouts
 
 
 def all_keys(root: Path, name: str, rollouts: Rollouts) -> dict[LevelName, tuple[Digests, list[str]]]:

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.rehearsal.faults import NO_FAULTS, Faults
-from annotate.seams import FrameBatch, Producers, Verdict
-from datasets.knowledge_records import Identity, Text
+from semore.annotate.interfaces import FrameBatch, Producers, Verdict
+from semore.annotate.rehearsal.faults import NO_FAULTS, Faults
+from semore.datasets.knowledge.records import Identity, Text
 
 NOUNS: Final = ("car ahead", "oncoming car", "pedestrian crossing the road", "cyclist ahead")
 

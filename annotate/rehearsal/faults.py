@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from annotate.seams import FrameBatch
-from datasets import knowledge_shards
+from semore.annotate.interfaces import FrameBatch
+from semore.datasets.knowledge import shards as knowledge_shards
 
 Kind = Literal["kill", "poison_kill", "poison", "timeout", "garbage", "kill_mid_write", "torn_shard", "full_disk"]
 ONCE: Final[tuple[Kind, ...]] = ("kill", "kill_mid_write", "torn_shard", "full_disk", "garbage")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.rollouts import Rollouts, row_digests
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.rollouts.store import Rollouts, row_digests
 
 
 def random_rollouts(path: Path, episodes: int, frames: int, side: int = 32, seed: int = 0) -> Rollouts:

@@ -9,17 +9,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.plan import Plan
-from annotate.priority import frame_order
-from annotate.settings import Extent
-from datasets.rollouts import Episode
+from semore.annotate.scheduling.plan import Plan
+from semore.annotate.scheduling.priority import frame_order
+from semore.annotate.settings import Budget
+from semore.datasets.rollouts.store import Episode
 
 SPENT_AT_ONCE: Final = 0.5
 """Share of the minutes left that a round plans for: the speed is measured anew before the rest is."""
 
 
 def rounds(
-    extent: Extent,
+    extent: Budget,
     plan: Plan,
     episodes: Sequence[Episode],
     rows: Sequence[NDArray[np.int64]],

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from annotate.plan import Part, Plan
+from semore.annotate.scheduling.plan import Part, Plan
 
 DEATHS: Final = 3
 """Workers that may die over a single frame before it is recorded as failed: one death may be an accident."""
@@ -20,7 +20,7 @@ SHORTEST: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkChunk:
     """Frames that are annotated together and committed together. `deaths` counts the workers that died over it."""
 
     parts: tuple[Part, ...]
@@ -33,19 +33,19 @@ class Share:
         """The frames in groups of `size` (the last one smaller), across episodes."""
         yield from _grouped(deque(self.parts), size)
 
-    def halves(self) -> tuple[Share, Share]:
+    def halves(self) -> tuple[WorkChunk, WorkChunk]:
         """Two shares of half the frames each; ValueError for a single frame."""
         if len(self) < 2:
             raise ValueError("a share of one frame cannot be halved")
         first, *rest = self.batches(len(self) // 2)
-        return Share(first, self.deaths), Share(tuple(part for group in rest for part in group), self.deaths)
+        return WorkChunk(first, self.deaths), WorkChunk(tuple(part for group in rest for part in group), self.deaths)
 
 
 class WorkerDied(Exception):
     """Frames that took their worker with them; its name begins the reason of their failed records."""
 
 
-class Deal:
+class ChunkQueue:
     """Deals a plan's frames in order. How many go into a share follows from the speed seen so far.
 
     batch: frames a producer gets at once; a share is a multiple of it, and the first ones are one batch each. longest:
@@ -54,25 +54,25 @@ class Deal:
 
     def __init__(self, plan: Plan, batch: int, longest: float) -> None:
         self._left: deque[Part] = deque()
-        self._deadly: list[Share] = []
+        self._deadly: list[WorkChunk] = []
         for part in plan.parts:
             deadly = np.array([text is not None and text.reason.startswith(WorkerDied.__name__) for text in part.texts])
-            self._deadly += [Share((part.take(np.array([at])),), DEATHS - 1) for at in np.flatnonzero(deadly)]
+            self._deadly += [WorkChunk((part.take(np.array([at])),), DEATHS - 1) for at in np.flatnonzero(deadly)]
             if not deadly.all():
                 self._left.append(part.take(np.flatnonzero(~deadly)))
         self._batch, self._longest = batch, longest
         self._frames, self._seconds = 0, 0.0
-        self._returned: list[Share] = []
+        self._returned: list[WorkChunk] = []
 
-    def next(self) -> Share | None:
+    def next(self) -> WorkChunk | None:
         """The next share, None when all are dealt."""
         if self._returned:
             return self._returned.pop()
         if (group := next(_grouped(self._left, self._size()), None)) is not None:
-            return Share(group)
+            return WorkChunk(group)
         return self._deadly.pop() if self._deadly else None
 
-    def give_back(self, *shares: Share) -> None:
+    def give_back(self, *shares: WorkChunk) -> None:
         """Deal these again."""
         self._returned += shares
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from annotate.plan import Plan
-from datasets.knowledge import KnowledgeCache, SetManifest
-from datasets.knowledge_level import COMMIT_RECORDS
-from datasets.knowledge_rates import seconds_per_frame
+from semore.annotate.scheduling.plan import Plan
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest
+from semore.datasets.knowledge.level import COMMIT_RECORDS
+from semore.datasets.knowledge.rates import seconds_per_frame
 
 GUESSED_SECONDS: Final = 0.003
 """Per frame, before anything was measured: about right for the small producers."""

@@ -25,15 +25,15 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from psutil import Process
 
-from annotate.annotator import Annotator
-from annotate.seams import Producers
-from annotate.settings import CrewSettings
-from annotate.shares import DEATHS, Deal, Share
-from annotate.summary import Summary
-from datasets.errors import SemoreError
-from datasets.files import digest_json
-from datasets.knowledge import KnowledgeCache, SetManifest, claim_set
-from datasets.lock_files import has_locks
+from semore.annotate.annotator import Annotator
+from semore.annotate.interfaces import Producers
+from semore.annotate.scheduling.chunks import DEATHS, ChunkQueue, WorkChunk
+from semore.annotate.settings import ExecutorSettings
+from semore.annotate.summary import Summary
+from semore.datasets.atomic_io import digest_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, claim_set
+from semore.datasets.lock_files import has_locks
 
 AHEAD: Final = 2
 """Shares in flight per worker: one being worked on, one waiting beside it."""
@@ -64,7 +64,7 @@ class AnnotatorPlugin(WorkerPlugin):
         self._lock = threading.Lock()  # an annotator is for one thread
         self._annotator: Annotator | None = None
 
-    def work(self, share: Share) -> Summary:
+    def work(self, share: WorkChunk) -> Summary:
         """Annotate a share and commit it."""
         with self._lock:
             if self._annotator is None:
@@ -81,14 +81,14 @@ class AnnotatorPlugin(WorkerPlugin):
             return self._annotator.work(share)
 
 
-def _work(plugin: str, share: Share) -> Summary:
+def _work(plugin: str, share: WorkChunk) -> Summary:
     """The task: only counts go back to the client."""
     own = get_worker().plugins[plugin]
     assert isinstance(own, AnnotatorPlugin)
     return own.work(share)
 
 
-class ShareFailed(Exception):
+class ChunkFailed(Exception):
     """A worker met something that is neither a frame's fault nor the user's: a defect."""
 
 
@@ -119,16 +119,16 @@ def local_options() -> dict[str, Any]:
     return {"distributed.worker.use-file-locking": has_locks(Path(folder))}
 
 
-class DaskCrew(AbstractContextManager["DaskCrew"]):
+class DaskExecutor(AbstractContextManager["DaskCrew"]):
     """The workers of a Dask cluster."""
 
-    def __init__(self, settings: CrewSettings, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: ExecutorSettings, say: Callable[[str], None]) -> None:
         self._settings, self._say = settings, say
         self._stack = ExitStack()
         self._local: LocalCluster | None = None
         self._client: Client | None = None
 
-    def __enter__(self) -> DaskCrew:
+    def __enter__(self) -> DaskExecutor:
         # Zero failures allowed: shares of a dead worker come back at once, to be halved here.
         # No sampling profiler: a hundred times a second it stops the thread that does the work.
         options = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.profile.enabled": False}
@@ -150,7 +150,7 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
         gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in workers)
         return gpus or sum(int(worker["nthreads"]) for worker in workers)
 
-    def work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None]) -> Summary:
+    def work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None]) -> Summary:
         """As Crew.work. Shares of a worker that died are halved and dealt again until the frames that kill stand alone;
         those are recorded as failed. While the scheduler is away, it is waited for."""
         summary = Summary()
@@ -164,8 +164,8 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
                 self._connect()
                 self._say(f"the cluster is back with {self.workers} workers; going on")
 
-    def _work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None], summary: Summary) -> None:
-        flying: dict[Future[Summary], Share] = {}
+    def _work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None], summary: Summary) -> None:
+        flying: dict[Future[Summary], WorkChunk] = {}
         try:
             plugin = AnnotatorPlugin(annotator)
             self._connected.register_plugin(plugin, name=plugin.name)
@@ -189,9 +189,9 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
     def _settle(
         self,
         future: Future[Summary],
-        share: Share,
+        share: WorkChunk,
         annotator: Annotator,
-        deal: Deal,
+        deal: ChunkQueue,
         advance: Callable[[int], None],
         summary: Summary,
     ) -> None:
@@ -213,7 +213,7 @@ class DaskCrew(AbstractContextManager["DaskCrew"]):
         elif isinstance(error, SemoreError):
             raise error
         else:
-            raise ShareFailed(f"a share of {len(share)} frames failed on its worker") from error
+            raise ChunkFailed(f"a share of {len(share)} frames failed on its worker") from error
         summary.merge(done)
         advance(done.done)
 

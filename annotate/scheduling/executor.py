@@ -1,4 +1,4 @@
-"""Who does the work of a pass: this process, or the workers of a Dask cluster (annotate.cluster)."""
+"""Who does the work of a pass: this process, or the workers of a Dask cluster (annotate.scheduling.dask_executor)."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from annotate.annotator import Annotator
-from annotate.settings import CrewSettings
-from annotate.shares import Deal
-from annotate.summary import Summary
+from semore.annotate.annotator import Annotator
+from semore.annotate.scheduling.chunks import ChunkQueue
+from semore.annotate.settings import ExecutorSettings
+from semore.annotate.summary import Summary
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Works off shares until none is left."""
 
     @property
     def workers(self) -> int:
         """Shares that are worked on at once."""
 
-    def work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None]) -> Summary:
+    def work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None]) -> Summary:
         """Annotate everything that is dealt, calling `advance(frames)` on the way. `seconds` of the summary are the
         workers' own. SemoreError for what the user must mend; what was committed before stays."""
 
 
-class Alone:
+class SerialExecutor:
     """This process."""
 
     workers = 1
 
-    def work(self, annotator: Annotator, deal: Deal, advance: Callable[[int], None]) -> Summary:
+    def work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None]) -> Summary:
         """As Crew.work."""
         summary = Summary()
         while (share := deal.next()) is not None:
@@ -40,13 +40,13 @@ class Alone:
 
 
 @contextmanager
-def open_crew(settings: CrewSettings, say: Callable[[str], None]) -> Iterator[Crew]:
+def open_executor(settings: ExecutorSettings, say: Callable[[str], None]) -> Iterator[Executor]:
     """The crew of the settings, ended at the end; `say` gets lines such as a dashboard's address. SemoreError when the
     scheduler cannot be reached."""
     if settings.scheduler in ("", "none"):
-        yield Alone()
+        yield SerialExecutor()
         return
-    from annotate.cluster import DaskCrew
+    from semore.annotate.scheduling.dask_executor import DaskExecutor
 
-    with DaskCrew(settings, say) as crew:
+    with DaskExecutor(settings, say) as crew:
         yield crew

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.action_words import action_words
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_records import Digests, Status, Text, record_keys
-from datasets.rollouts import Episode
+from semore.datasets.action_text import action_words
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.records import Digests, Status, Text, record_keys
+from semore.datasets.rollouts.store import Episode
 
 Wanted = Callable[[Episode], NDArray[np.int64]]
 """The rows of an episode that knowledge is wanted for, ascending."""

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.plan import Plan
-from datasets.rollouts import Episode
+from semore.annotate.scheduling.plan import Plan
+from semore.datasets.rollouts.store import Episode
 
 THUMBNAIL: Final = 16
 """Side of the grey pictures whose change is measured."""

@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPSegForImageSegmentation
 
-from annotate.checkpoint import Checkpoint, find_checkpoint
-from annotate.seams import FrameBatch
-from annotate.segment.batching import PhraseMemory, groups
-from annotate.segment.cris.picture import soft_mask
-from annotate.settings import ClipSegSettings
-from datasets.device import torch_device
-from datasets.errors import SemoreError
-from datasets.knowledge_records import Identity
+from semore.annotate.checkpoint import Checkpoint, find_checkpoint
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.segment.batching import PhraseMemory, groups
+from semore.annotate.segment.cris.picture import soft_mask
+from semore.annotate.settings import ClipSegSettings
+from semore.datasets.device import torch_device
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Identity
 
 PROCESSING_VERSION: Final = 1
 """Part of the identity: raise it with every change in this file that changes a mask."""

@@ -1,1 +1,1 @@
-"""Describers: frames to noun phrases."""
+"""Vision-language models as describer and judge: in this process, or behind a server."""

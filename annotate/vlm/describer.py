@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from annotate.answers import PARSER_VERSION, parse_phrases
-from annotate.prompts import load_prompt
-from annotate.seams import FrameBatch
-from annotate.vision_language import Answer, VisionLanguage
-from datasets.knowledge_records import Identity, Status, Text
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.prompts import load_prompt
+from semore.annotate.vlm.engine import Answer, VisionLanguage
+from semore.annotate.vlm.parse_vlm import PARSER_VERSION, parse_phrases
+from semore.datasets.knowledge.records import Identity, Status, Text
 
 PROMPT: Final = load_prompt("describe-1")
 

@@ -15,11 +15,11 @@ import numpy as np
 import openai
 from numpy.typing import NDArray
 
-from annotate.describe.pictures import picture, preprocessing
-from annotate.settings import EndpointSettings
-from annotate.vision_language import Answer
-from datasets.errors import SemoreError
-from datasets.knowledge_records import Identity
+from semore.annotate.settings import EndpointSettings
+from semore.annotate.vlm.engine import Answer
+from semore.annotate.vlm.pictures import picture, preprocessing
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Identity
 
 PNG_LEVEL: Final = 1
 """Lossless at any level; more would cost time."""
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Endpoint:
-    """The VisionLanguage engine behind a server (seam: annotate.vision_language)."""
+    """The VisionLanguage engine behind a server (seam: annotate.vlm.engine)."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings

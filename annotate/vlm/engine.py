@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.knowledge_records import Identity
+from semore.datasets.knowledge.records import Identity
 
 
 class Answer(NamedTuple):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from annotate.answers import PARSER_VERSION, parse_verdict
-from annotate.prompts import load_prompt
-from annotate.seams import FrameBatch, Verdict
-from annotate.vision_language import VisionLanguage
-from datasets.knowledge_records import Identity, Status
+from semore.annotate.interfaces import FrameBatch, Verdict
+from semore.annotate.prompts import load_prompt
+from semore.annotate.vlm.engine import VisionLanguage
+from semore.annotate.vlm.parse_vlm import PARSER_VERSION, parse_verdict
+from semore.datasets.knowledge.records import Identity, Status
 
 PROMPT: Final = load_prompt("judge-1")
 CAP: Final = 4

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from instant_clip_tokenizer import Tokenizer
 
-from annotate.seams import MAX_PHRASES, Verdict
-from datasets.knowledge_records import Status, Text
+from semore.annotate.interfaces import MAX_PHRASES, Verdict
+from semore.datasets.knowledge.records import Status, Text
 
 PARSER_VERSION: Final = 1
 """Belongs to the identity of whoever uses this parser."""

@@ -14,13 +14,13 @@ import transformers
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from annotate.checkpoint import Checkpoint, find_checkpoint
-from annotate.describe.pictures import picture, preprocessing
-from annotate.settings import QwenSettings
-from annotate.vision_language import Answer
-from datasets.device import torch_device
-from datasets.errors import SemoreError
-from datasets.knowledge_records import Identity
+from semore.annotate.checkpoint import Checkpoint, find_checkpoint
+from semore.annotate.settings import QwenSettings
+from semore.annotate.vlm.engine import Answer
+from semore.annotate.vlm.pictures import picture, preprocessing
+from semore.datasets.device import torch_device
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Identity
 
 MODEL_TYPE: Final = "qwen2_vl"
 IMAGE: Final = "<|image_pad|>"
@@ -34,7 +34,7 @@ class _Loaded(NamedTuple):
 
 
 class Qwen2VL:
-    """The VisionLanguage engine of this process (seam: annotate.vision_language).
+    """The VisionLanguage engine of this process (seam: annotate.vlm.engine).
 
     Answers are pure greedy: the sampling and penalties of the checkpoint's generation settings are left out.
     """

@@ -9,11 +9,11 @@ import carla
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.crossing import Axis, Crossing, Order, Walking
-from collect.carla.session import Session
-from collect.scenarios import Scenario
-from collect.starts import EgoPlace, Start, VehiclePlace, WalkerPlace
-from datasets.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS
+from semore.collect.carla.pedestrians import Axis, Order, PedestrianRules, Walking
+from semore.collect.carla.session import Session
+from semore.collect.scenarios import Scenario
+from semore.collect.spawns import EgoPlace, InitialState, VehiclePlace, WalkerPlace
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS
 
 FALL: Final = 4.0
 """m/s of velocity that a hit must give a walker to knock it over; Unreal tells of no fall."""
@@ -28,13 +28,13 @@ _X, _Y, _Z, _YAW, _VX, _VY, _DOWN, _BRAKE = (
 )
 
 
-class Company:
+class EpisodeActors:
     """Everybody in an episode, at rest until `set_off`; the rows of the table are vehicles, then walkers, ids from 1.
 
     z of the table counts from the road's surface where the ego starts, since maps have hills."""
 
     def __init__(
-        self, session: Session, scenario: Scenario, start: Start, low_beams: bool, rng: np.random.Generator
+        self, session: Session, scenario: Scenario, start: InitialState, low_beams: bool, rng: np.random.Generator
     ) -> None:
         lanes, place = session.lanes, start.ego
         self._session, self._start = session, start
@@ -49,7 +49,7 @@ class Company:
             self._spawn_walker(walker, paint, axis)
             for walker, paint, axis in zip(start.walkers, start.paints[count:], axes, strict=True)
         ]
-        self._crossing = Crossing(axes, scenario.walker_band, start.walk_left, start.walk_right, rng)
+        self._crossing = PedestrianRules(axes, scenario.walker_band, start.walk_left, start.walk_right, rng)
         self._told: list[Order | None] = [None] * len(self._walkers)
         self._everybody = [*self._vehicles, *self._walkers]
         self._number = {actor.id: row + 1 for row, actor in enumerate(self._everybody)}
@@ -115,7 +115,7 @@ class Company:
         return number, kind.name
 
     def table(self) -> NDArray[np.float32]:
-        """What the last look saw, a fresh (A, 14) float32 as datasets.schema.ACTOR_FIELDS."""
+        """What the last look saw, a fresh (A, 14) float32 as datasets.rollouts.schema.ACTOR_FIELDS."""
         return self._table.copy()
 
     def _spawn_ego(self, place: EgoPlace, low_beams: bool) -> Any:

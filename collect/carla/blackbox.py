@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from collect.carla.server import Sample, Server
-from datasets.files import write_json
+from semore.collect.carla.server import Sample, Server
+from semore.datasets.atomic_io import write_json
 
 
 def write_black_box(folder: Path, server: Server, about: dict[str, Any], trace: Sequence[str]) -> Path:

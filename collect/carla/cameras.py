@@ -10,10 +10,10 @@ import carla
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.pictures import FIELD_OF_VIEW
-from collect.carla.session import Session
-from collect.simulator import EpisodeLost
-from datasets.errors import SemoreError
+from semore.collect.carla.pictures import FIELD_OF_VIEW
+from semore.collect.carla.session import Session
+from semore.collect.simulator import EpisodeLost
+from semore.datasets.errors import SemoreError
 
 PLACE: Final = (1.0, 0.0, 1.5)
 """m ahead of the ego's origin, to its right, above it (method.md §2.3)."""

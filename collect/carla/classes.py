@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.schema import SemanticClass
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import SemanticClass
 
 CLASS_OF: Final[dict[str, SemanticClass]] = {
     "Sky": SemanticClass.SKY,

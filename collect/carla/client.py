@@ -14,16 +14,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla import fitness
-from collect.carla.child import FAREWELL, Address, live
-from collect.carla.moment import CAMERAS, Moment
-from collect.carla.pictures import decode
-from collect.carla.ping import identity
-from collect.carla.settings import CARLA_VERSION, check_client
-from collect.carla.trace import Trace
-from collect.scenarios import Scenario, Weather
-from collect.simulator import Control, EpisodeLost, Snapshot
-from datasets.errors import SemoreError
+from semore.collect.carla import fitness
+from semore.collect.carla.client_process import FAREWELL, Address, live
+from semore.collect.carla.messages import CAMERAS, StepMessage
+from semore.collect.carla.pictures import decode
+from semore.collect.carla.ping import identity
+from semore.collect.carla.settings import CARLA_VERSION, check_client
+from semore.collect.carla.trace import Trace
+from semore.collect.scenarios import Scenario, Weather
+from semore.collect.simulator import Control, EpisodeLost, Snapshot
+from semore.datasets.errors import SemoreError
 
 _RESET_PATIENCE: Final = 6.0  # times the server's time-out that a reset, with the loading of a map, may take
 _STEP_PATIENCE: Final = 2.5  # the same of a step: a tick and the cameras
@@ -114,9 +114,9 @@ class CarlaSimulator:
         """The client's last calls and ticks, oldest first; also of one that has died."""
         return self._trace if self._child is None else self._child.trace.read()
 
-    def _ask(self, child: _Child, request: str, arguments: tuple[Any, ...], patience: float) -> Moment:
+    def _ask(self, child: _Child, request: str, arguments: tuple[Any, ...], patience: float) -> StepMessage:
         try:
-            moment: Moment = child.ask(request, arguments, patience * self._address.timeout)
+            moment: StepMessage = child.ask(request, arguments, patience * self._address.timeout)
         except (EpisodeLost, KeyboardInterrupt):  # after Ctrl-C an answer would come that nobody asked for
             self._end()
             raise
@@ -128,7 +128,7 @@ class CarlaSimulator:
             child.end()
             self._trace = child.trace.read()
 
-    def _snapshot(self, moment: Moment) -> Snapshot:
+    def _snapshot(self, moment: StepMessage) -> Snapshot:
         assert self._child is not None
         raw = self._child.pictures.copy()
         draw = partial(

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.classes import class_table
-from collect.carla.trace import Trace
-from collect.simulator import EpisodeLost
-from datasets.errors import SemoreError
+from semore.collect.carla.classes import class_table
+from semore.collect.carla.trace import Trace
+from semore.collect.simulator import EpisodeLost
+from semore.datasets.errors import SemoreError
 
 if TYPE_CHECKING:
-    from collect.carla.world import CarlaWorld
+    from semore.collect.carla.world import CarlaWorld
 
 FAREWELL: Final = 2.0
 """Seconds that one call may take while everything is put back."""
@@ -77,7 +77,7 @@ def live(address: Address, pipe: Connection, buffer: Any, trace: Trace) -> None:
 def _connect(address: Address, buffer: Any, trace: Trace) -> tuple[CarlaWorld, NDArray[np.uint8]]:
     import carla
 
-    from collect.carla.world import CarlaWorld
+    from semore.collect.carla.world import CarlaWorld
 
     pictures = np.ndarray(address.shape, np.uint8, buffer)
     table = class_table({name: int(label) for name, label in carla.CityObjectLabel.names.items()})

@@ -11,10 +11,10 @@ import carla
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.pictures import BOX, outside
-from collect.carla.session import Session
-from collect.simulator import Ego
-from datasets.schema import DT, KIND_INDEX, KINDS
+from semore.collect.carla.pictures import BOX, outside
+from semore.collect.carla.session import Session
+from semore.collect.simulator import Ego
+from semore.datasets.rollouts.schema import DT, KIND_INDEX, KINDS
 
 _SURE: Final = 0.1  # s to wait for the event of a hit that must have been
 _MAYBE: Final = 0.02  # s for that of one that may have been
@@ -23,7 +23,7 @@ _TYRES: Final = 12.0  # m/s² that engine, brakes and tyres can do; more is a hi
 _EGO: Final = KINDS[KIND_INDEX["sedan"]]
 
 
-class Bumper:
+class CollisionSensor:
     """A collision detector on the actor `ego`, from its spawning on."""
 
     def __init__(self, session: Session, ego: carla.Actor) -> None:
@@ -35,7 +35,7 @@ class Bumper:
 
     def take(self, frame: int, ego: Ego, actors: NDArray[np.float32]) -> list[Any]:
         """Every event since the last call; when one of `frame` is likely, it is waited for a moment. One that is later
-        still counts in the next step; none is lost. `actors` (A, 14) as datasets.schema.ACTOR_FIELDS."""
+        still counts in the next step; none is lost. `actors` (A, 14) as datasets.rollouts.schema.ACTOR_FIELDS."""
         events: list[Any] = []
         deadline = time.monotonic() + self._patience(ego, actors)
         while True:

@@ -6,8 +6,8 @@ import re
 from importlib import metadata
 from typing import Final, NamedTuple
 
-from collect.carla.ping import Identity
-from collect.carla.settings import CARLA_VERSION
+from semore.collect.carla.ping import Identity
+from semore.collect.carla.settings import CARLA_VERSION
 
 _NUMBER: Final = re.compile(r"v?(\d+(?:\.\d+)+)")
 

@@ -7,8 +7,8 @@ from typing import Final
 
 import carla
 
-from collect.simulator import Lane
-from datasets.errors import SemoreError
+from semore.collect.simulator import Lane
+from semore.datasets.errors import SemoreError
 
 _GOAL: Final = 0.1  # m ahead lies the waypoint that gives a lane's direction (method.md §2.4)
 _RETRY: Final = (0.0, 0.02, -0.02)  # m along the road where a lane is looked for (method.md §2.5)
@@ -32,7 +32,7 @@ class Lanes:
         return found
 
     def where(self, road: int, lane: int, s: float, offset: float = 0.0) -> tuple[float, float, float]:
-        """See collect.starts.Where."""
+        """See collect.spawns.Where."""
         middle = self.waypoint(road, lane, s).transform
         x, y, yaw = middle.location.x, middle.location.y, math.radians(middle.rotation.yaw)
         return x - offset * math.sin(yaw), y + offset * math.cos(yaw), yaw

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.simulator import Collision, Ego, Lane
+from semore.collect.simulator import Collision, Ego, Lane
 
 CAMERAS: Final = ("rgb", "semantic", "instance", "depth")
 """The cameras at the ego's windscreen, in the order of their pictures in the shared memory."""
@@ -22,7 +22,7 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Moment:
+class StepMessage:
     """The world after one step; fields as in collect.simulator.Snapshot.
 
     `eye` (4, 4) float64 carries points of the cameras' frame (x ahead, y right, z up; m) into the world's."""

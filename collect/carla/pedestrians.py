@@ -36,7 +36,7 @@ class Order(NamedTuple):
     speed: float
 
 
-class Crossing:
+class PedestrianRules:
     """The orders of an episode's walkers.
 
     Beyond `band` m from the reference line a walker does as last told; every DECISION_STEPS steps a coin below 0.5

@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.classes import ACTOR_CLASSES
-from collect.carla.moment import CAMERAS
-from collect.simulator import Ego, Images
-from datasets.errors import SemoreError
-from datasets.schema import ACTOR_COLUMN, KIND_INDEX, KINDS, SemanticClass
+from semore.collect.carla.classes import ACTOR_CLASSES
+from semore.collect.carla.messages import CAMERAS
+from semore.collect.simulator import Ego, Images
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, KIND_INDEX, KINDS, SemanticClass
 
 Floats = NDArray[np.float64]
 

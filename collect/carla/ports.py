@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, TextIO
 
-from collect.carla.settings import CarlaSettings
-from datasets.errors import SemoreError
+from semore.collect.carla.settings import CarlaSettings
+from semore.datasets.errors import SemoreError
 
 MEMORY: Final = Path("/dev/shm")
 """Where leases lie when the temporary folder has no locks."""

@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from collect.carla import fitness, keeper
-from collect.carla.ping import Identity, identity
-from collect.carla.ports import Lease
-from collect.carla.settings import CarlaSettings
-from datasets.errors import SemoreError
-from datasets.files import missing_folders, remove_empty
+from semore.collect.carla import fitness
+from semore.collect.carla import watchdog as keeper
+from semore.collect.carla.ping import Identity, identity
+from semore.collect.carla.ports import Lease
+from semore.collect.carla.settings import CarlaSettings
+from semore.datasets.atomic_io import missing_folders, remove_empty
+from semore.datasets.errors import SemoreError
 
 TAIL: Final = 60
 """Lines of a server's output worth showing."""

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import carla
 
-from collect.carla import fitness
-from collect.carla.lanes import Lanes
-from collect.scenarios import Weather
-from collect.simulator import EpisodeLost
-from datasets.errors import SemoreError
-from datasets.schema import DT
+from semore.collect.carla import fitness
+from semore.collect.carla.lanes import Lanes
+from semore.collect.scenarios import Weather
+from semore.collect.simulator import EpisodeLost
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import DT
 
 ROLE: Final = "semore"
 """`role_name` of every actor spawned here: what a client that was killed has left behind is known by it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 CARLA_VERSION: Final = "0.9.16"
 """Of client and server alike: another server's answers may not even decode."""

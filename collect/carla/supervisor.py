@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from collect.carla.blackbox import write_black_box
-from collect.carla.ping import Identity
-from collect.carla.ports import Lease, lease
-from collect.carla.server import Server
-from collect.carla.settings import CarlaSettings
-from collect.scenarios import Scenario, Weather
-from collect.simulator import Control, EpisodeLost, Images, Simulator, Snapshot
-from datasets.errors import SemoreError
+from semore.collect.carla.blackbox import write_black_box
+from semore.collect.carla.ping import Identity
+from semore.collect.carla.ports import Lease, lease
+from semore.collect.carla.server import Server
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.scenarios import Scenario, Weather
+from semore.collect.simulator import Control, EpisodeLost, Images, Simulator, Snapshot
+from semore.datasets.errors import SemoreError
 
 MEASURE_EVERY: Final = 100
 """Steps between looks at the server's memory."""
@@ -45,7 +45,7 @@ Connect = Callable[[CarlaSettings, int, Server], Client]
 
 def connect(settings: CarlaSettings, size: int, server: Server) -> Client:
     """The real client, on that server."""
-    from collect.carla.client import CarlaSimulator
+    from semore.collect.carla.client import CarlaSimulator
 
     return CarlaSimulator(settings.host, server.port, size, settings.timeout, lives=lambda: server.exit_code is None)
 

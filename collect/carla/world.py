@@ -13,15 +13,15 @@ import carla
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.bumper import Bumper
-from collect.carla.cameras import Camera
-from collect.carla.company import Company
-from collect.carla.moment import Cost, Moment
-from collect.carla.session import Session
-from collect.scenarios import Scenario, Weather
-from collect.simulator import Collision, Control, Ego, EpisodeLost
-from collect.starts import draw_start, episode_generator
-from datasets.errors import SemoreError
+from semore.collect.carla.actors import EpisodeActors
+from semore.collect.carla.cameras import Camera
+from semore.collect.carla.collision_sensor import CollisionSensor
+from semore.collect.carla.messages import Cost, StepMessage
+from semore.collect.carla.session import Session
+from semore.collect.scenarios import Scenario, Weather
+from semore.collect.simulator import Collision, Control, Ego, EpisodeLost
+from semore.collect.spawns import draw_initial_state, episode_generator
+from semore.datasets.errors import SemoreError
 
 _NOUNS: Final = {"guardrail": "guard rail", "poles": "pole", "buildings": "building"}
 _FIRST_WAIT: Final = 0.1  # s for a new camera's picture; a camera still being set up sends none
@@ -43,7 +43,7 @@ class CarlaWorld:
         self._traffic: Any = None
         self._episode: _Episode | None = None
 
-    def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Moment:
+    def reset(self, scenario: Scenario, weather: Weather, seed: int) -> StepMessage:
         """Start an episode: everybody placed and at rest. SemoreError when the map lacks a place or room for it.
 
         The server stays in synchronous mode meanwhile (the public code lets it run): nobody moves before the start."""
@@ -52,9 +52,9 @@ class CarlaWorld:
         session.clear()
         session.open(scenario.map)
         rng = episode_generator(scenario, seed)
-        start = draw_start(scenario, session.lanes.where, rng)
-        company = Company(session, scenario, start, weather.headlights, rng)
-        bumper = Bumper(session, company.ego)
+        start = draw_initial_state(scenario, session.lanes.where, rng)
+        company = EpisodeActors(session, scenario, start, weather.headlights, rng)
+        bumper = CollisionSensor(session, company.ego)
         size = self._pictures.shape[1]
         cameras = [Camera(name, size, session, company.ego) for name in self._names]
         episode = _Episode(session, company, bumper, cameras, self._pictures, self._timeout)
@@ -65,7 +65,7 @@ class CarlaWorld:
         self._episode = episode
         return replace(moment, collisions=())
 
-    def step(self, control: Control) -> Moment:
+    def step(self, control: Control) -> StepMessage:
         """Advance 0.05 s; out-of-range controls are clipped. SemoreError before the first reset."""
         if self._episode is None:
             raise SemoreError("the simulator has no episode; call reset first")
@@ -90,7 +90,7 @@ class _Episode:
     """One episode, everybody placed; only the world above holds it."""
 
     def __init__(
-        self, session: Session, company: Company, bumper: Bumper, cameras: list[Camera],
+        self, session: Session, company: EpisodeActors, bumper: CollisionSensor, cameras: list[Camera],
         pictures: NDArray[np.uint8], timeout: float,
     ) -> None:  # fmt: skip
         self._session, self._company, self._bumper, self._timeout = session, company, bumper, timeout
@@ -112,14 +112,14 @@ class _Episode:
                     raise
                 wait *= _LONGER
 
-    def step(self, control: Control) -> Moment:
+    def step(self, control: Control) -> StepMessage:
         self._control = asked = control.clipped()
         self._company.ego.apply_control(carla.VehicleControl(asked.throttle, asked.steer, asked.brake))
         self._company.walk(self._tick)
         self._tick += 1
         return self.advance()
 
-    def advance(self) -> Moment:
+    def advance(self) -> StepMessage:
         """Tick, and wait for everything that belongs to the tick."""
         company, clock = self._company, time.perf_counter
         began = clock()
@@ -138,7 +138,7 @@ class _Episode:
         cost = Cost(ticked - began, seen - ticked + clock() - waiting)
         hits = tuple(self._collision(event) for event in events)
         lane, ends = self._session.lanes.under(carla.Location(ego.x, ego.y, ego.z + company.ground), ego.yaw)
-        return Moment(self._tick, ego, lane, ends, hits, company.table(), eye, cost)
+        return StepMessage(self._tick, ego, lane, ends, hits, company.table(), eye, cost)
 
     def _ego(self, snapshot: carla.WorldSnapshot) -> Ego:
         company = self._company

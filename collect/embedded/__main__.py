@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, weather
-from collect.simulator import Control
-from datasets.schema import RECORDING_SIZE
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.scenarios import SCENARIOS, weather
+from semore.collect.simulator import Control
+from semore.datasets.rollouts.schema import RECORDING_SIZE
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from collect.machine_code import folder_for
-from datasets import schema
+from semore.collect.embedded.kernel_cache import folder_for
+from semore.datasets.rollouts import schema
 
 Function = TypeVar("Function")
 

@@ -1,4 +1,4 @@
-"""Puts a scenario's actors on the road, as collect.starts draws them from the episode's generator."""
+"""Puts a scenario's actors on the road, as collect.spawns draws them from the episode's generator."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.dynamics import EgoState
-from collect.embedded.road import Road, travel
-from collect.embedded.shapes import PALETTE
-from collect.embedded.vehicles import VEHICLE_COLUMNS, vehicle_row
-from collect.embedded.walkers import WALKER_COLUMNS, walker_row
-from collect.scenarios import Scenario
-from collect.starts import draw_start
-from datasets.errors import SemoreError
-from datasets.schema import ACTOR_FIELDS, KIND_INDEX, KINDS
+from semore.collect.embedded.maps.road import Road, travel
+from semore.collect.embedded.physics.dynamics import EgoState
+from semore.collect.embedded.physics.vehicles import VEHICLE_COLUMNS, vehicle_row
+from semore.collect.embedded.physics.walkers import WALKER_COLUMNS, walker_row
+from semore.collect.embedded.render.shapes import PALETTE
+from semore.collect.scenarios import Scenario
+from semore.collect.spawns import draw_initial_state
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, KIND_INDEX, KINDS
 
 Floats = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ def place(scenario: Scenario, on: Road, rng: np.random.Generator) -> Cast:
         x, y, heading = on.pose(s, on.lane_centre(lane) + travel(lane) * offset)
         return x, y, heading + (0.0 if travel(lane) > 0 else math.pi)
 
-    start = draw_start(scenario, where, rng)
+    start = draw_initial_state(scenario, where, rng)
     ego = start.ego
     x, y, yaw = where(ego.road, ego.lane, ego.s, ego.offset)
     vehicles = [

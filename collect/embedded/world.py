@@ -11,21 +11,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded import vehicles, walkers
-from collect.embedded.contact import build, collide, lean
-from collect.embedded.dynamics import EGO_KIND, EgoState, advance
-from collect.embedded.placement import Cast, place
-from collect.embedded.raycast import RENDERER_VERSION
-from collect.embedded.road import travel
-from collect.embedded.sky import atmosphere
-from collect.embedded.town import Town, town
-from collect.embedded.view import draw
-from collect.embedded.walkers import DECISION_STEPS
-from collect.scenarios import Scenario, Weather
-from collect.simulator import Collision, Control, Ego, Lane, Snapshot
-from collect.starts import episode_generator
-from datasets.errors import SemoreError
-from datasets.schema import ACTOR_COLUMN, DT, KINDS, SemanticClass
+from semore.collect.embedded.maps.road import travel
+from semore.collect.embedded.maps.town import Town, town
+from semore.collect.embedded.physics import vehicles, walkers
+from semore.collect.embedded.physics.contact import build, collide, lean
+from semore.collect.embedded.physics.dynamics import EGO_KIND, EgoState, advance
+from semore.collect.embedded.physics.walkers import DECISION_STEPS
+from semore.collect.embedded.placement import Cast, place
+from semore.collect.embedded.render.raycast import RENDERER_VERSION
+from semore.collect.embedded.render.sky import atmosphere
+from semore.collect.embedded.render.view import draw
+from semore.collect.scenarios import Scenario, Weather
+from semore.collect.simulator import Collision, Control, Ego, Lane, Snapshot
+from semore.collect.spawns import episode_generator
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, DT, KINDS, SemanticClass
 
 Floats = NDArray[np.float64]
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from datasets.files import write_text
-from datasets.inventory import Inventory, folders, knowledge_sets, take_inventory
-from datasets.ledger import MANY, CacheCommand
-from datasets.provenance import code_version
-from datasets.rollouts_list import counts, percent
-from datasets.schema import DT, SCHEMA_VERSION
+from semore.datasets.atomic_io import write_text
+from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.provenance import code_version
+from semore.datasets.rollouts.inventory import Inventory, folders, knowledge_sets, take_inventory
+from semore.datasets.rollouts.listing import counts, percent
+from semore.datasets.rollouts.schema import DT, SCHEMA_VERSION
 
 CARD: Final = "README.md"
 SIZES: Final = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """The hub's names for numbers of rows."""
-MARK: Final = "Written by `python -m datasets card`."
+MARK: Final = "Written by `semore datasets card`."
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Card(CacheCommand):
         found = [take_inventory(folder, sets) for folder in folders(self.data, self.rollouts)]
         path = Path(self.data) / CARD
         write_text(path, card(found, self.title, self.license))
-        self.show({"written": str(path)}, [f"{path} written", "next: `python -m datasets push OWNER/NAME` to share it"])
+        self.show({"written": str(path)}, [f"{path} written", "next: `semore datasets push OWNER/NAME` to share it"])
         return 0
 
 
@@ -112,6 +112,6 @@ def _layout() -> list[str]:
         "| reward, speed, progress, impulse | T | float32 |",
         "| terminated, truncated | T | bool |",
         "",
-        "`knowledge/` holds phrases, masks and verdicts by frame digest. `python -m datasets validate` checks every",
+        "`knowledge/` holds phrases, masks and verdicts by frame digest. `semore datasets validate` checks every",
         f"byte. Written with Semore {code_version()}.",
     ]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datasets.errors import SemoreError
-from datasets.inventory import choose_set, folders
-from datasets.knowledge import KnowledgeSet
-from datasets.ledger import CacheCommand
-from datasets.rollouts import Episode, Rollouts, rollouts_path
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.needs import CacheCommand
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.rollouts.inventory import choose_set, folders
+from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Export(CacheCommand):
     def _write(self, folder: Path, episodes: list[Episode], knowledge: KnowledgeSet | None) -> tuple[Path, str]:
         exports = Path(self.data) / "exports"
         if self.format == "minari":
-            from datasets.minari_bridge import export_minari
+            from semore.datasets.interop.minari import export_minari
 
             name = self.to or f"semore/{folder.stem.lower()}-v0"
             about = f"Driving rollouts {folder.stem}, fingerprint {Rollouts(folder).fingerprint()}, recorded by Semore"
             return export_minari(episodes, name, about, knowledge), f'minari.load_dataset("{name}") in Python'
         if self.format == "lerobot":
-            from datasets.lerobot_export import export_lerobot
+            from semore.datasets.interop.lerobot import export_lerobot
 
             target = Path(self.to) if self.to else exports / f"{folder.stem}-lerobot"
             export_lerobot(episodes, target, knowledge)
             return target, f'LeRobotDataset("semore/{folder.stem}", root="{target}") where lerobot is installed'
-        from datasets.rerun_export import export_rerun
+        from semore.datasets.interop.rerun import export_rerun
 
         target = Path(self.to) if self.to else exports / f"{episodes[0].name}.rrd"
         export_rerun(episodes[0], target, knowledge)
@@ -81,7 +81,7 @@ class Import(CacheCommand):
 
     def execute(self) -> int:
         """Read it."""
-        from datasets.minari_bridge import import_minari
+        from semore.datasets.interop.minari import import_minari
 
         target = rollouts_path(self.data, self.rollouts, "", "")
         number = import_minari(self.dataset, target)

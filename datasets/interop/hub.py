@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from datasets.dataset_card import CARD
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, read_json, write_json
-from datasets.inventory import folders
-from datasets.knowledge import read_manifest, set_names
-from datasets.knowledge_differences import differences
-from datasets.knowledge_level import shard_names
-from datasets.knowledge_records import LEVELS
-from datasets.ledger import MANY, CacheCommand
-from datasets.ledger_verify import problem_of
-from datasets.progress import meter
-from datasets.rollouts import Rollouts
-from datasets.rollouts_merge import gather, link_or_copy
+from semore.datasets.atomic_io import atomic_file, read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.interop.card import CARD
+from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.knowledge.admin.verify import problem_of
+from semore.datasets.knowledge.cache import read_manifest, set_names
+from semore.datasets.knowledge.differences import differences
+from semore.datasets.knowledge.level import shard_names
+from semore.datasets.knowledge.records import LEVELS
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.inventory import folders
+from semore.datasets.rollouts.merge import gather, link_or_copy
+from semore.datasets.rollouts.store import Rollouts
 
 KNOWLEDGE: Final = ("knowledge/*/*.h5", "knowledge/sets/*.json")
 """What of the cache is shared: its answers and what the sets are. Indices are made again, pins belong to runs."""
@@ -43,7 +43,7 @@ class Push(CacheCommand):
     def execute(self) -> int:
         """Upload, in one commit."""
         if not (Path(self.data) / CARD).exists():
-            raise SemoreError(f"{self.data}/{CARD} does not exist; run `python -m datasets card` first")
+            raise SemoreError(f"{self.data}/{CARD} does not exist; run `semore datasets card` first")
         chosen = folders(self.data, self.rollouts)
         shared = Path(self.data).resolve() / "rollouts"
         stray = [folder for folder in chosen if folder.resolve().parent != shared]
@@ -66,7 +66,7 @@ class Push(CacheCommand):
         names = ", ".join(folder.stem for folder in chosen)
         lines = [
             f"{names}: pushed to {self.repository}",
-            f"next: `python -m datasets pull {self.repository}` elsewhere",
+            f"next: `semore datasets pull {self.repository}` elsewhere",
         ]
         self.show({"repository": self.repository, "commit": str(commit), "rollouts": names}, lines)
         return 0
@@ -110,7 +110,7 @@ class Pull(CacheCommand):
             report["knowledge"] = take_knowledge(staging / "knowledge", Path(self.data) / "knowledge")
             lines.append(f"knowledge: {report['knowledge']} shards are new")
         first = next(iter(report))
-        self.show(report, [*lines, f"the downloads stay in {staging}", f"next: `python -m datasets show {first}`"])
+        self.show(report, [*lines, f"the downloads stay in {staging}", f"next: `semore datasets show {first}`"])
         return 0
 
     def _take(self, folder: Path) -> int:

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets.annotations import read_annotations
-from datasets.errors import SemoreError
-from datasets.files import fsync_folder, write_json
-from datasets.knowledge import KnowledgeSet
-from datasets.progress import meter
-from datasets.rollouts import Episode
-from datasets.schema import DT, EGO_COLUMN
+from semore.datasets.atomic_io import fsync_folder, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.annotations import read_annotations
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import DT, EGO_COLUMN
+from semore.datasets.rollouts.store import Episode
 
 VERSION: Final = "v3.0"
 CHUNK_FILES: Final = 1000

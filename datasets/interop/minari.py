@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeSet
-from datasets.progress import meter
-from datasets.rollouts import Episode, Rollouts, checksum
-from datasets.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.rollouts.store import Episode, Rollouts, checksum
 
 STANDARD: Final = {"action": "actions", "reward": "rewards", "terminated": "terminations", "truncated": "truncations"}
 """Our step arrays that Minari has a field of its own for; the others are infos."""

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.annotations import read_annotations
-from datasets.errors import SemoreError
-from datasets.files import atomic_file
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_records import INVALID
-from datasets.rollouts import Episode
-from datasets.schema import DT, SemanticClass
+from semore.datasets.atomic_io import atomic_file
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.annotations import read_annotations
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.records import INVALID
+from semore.datasets.rollouts.schema import DT, SemanticClass
+from semore.datasets.rollouts.store import Episode
 
 QUALITY = 90
 """JPEG quality of the pictures; the rollouts keep the exact ones."""

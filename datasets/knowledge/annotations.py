@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.action_words import action_words
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_records import INVALID, Text
-from datasets.rollouts import Episode
+from semore.datasets.action_text import action_words
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.records import INVALID, Text
+from semore.datasets.rollouts.store import Episode
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, digest16, read_json, write_json
-from datasets.knowledge_differences import differences
-from datasets.knowledge_level import Level
-from datasets.knowledge_merge import MERGES, Merge, pooled
-from datasets.knowledge_records import INVALID, Digests, Identity, Status, Text, record_keys
-from datasets.provenance import code_version
-from datasets.schema import RECORDING_SIZE
+from semore.datasets.atomic_io import atomic_file, digest16, read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.differences import differences
+from semore.datasets.knowledge.level import Level
+from semore.datasets.knowledge.merge import MERGES, Merge, pooled
+from semore.datasets.knowledge.records import INVALID, Digests, Identity, Status, Text, record_keys
+from semore.datasets.provenance import code_version
+from semore.datasets.rollouts.schema import RECORDING_SIZE
 
 SET_VERSION: Final = 1
 OTHER_NAME: Final = (

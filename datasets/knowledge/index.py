@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import atomic_file
-from datasets.knowledge_records import Digests
-from datasets.knowledge_shards import Entries
+from semore.datasets.atomic_io import atomic_file
+from semore.datasets.knowledge.records import Digests
+from semore.datasets.knowledge.shards import Entries
 
 INDEX_VERSION: Final = 2
 RANK_BITS: Final = 61

@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.files import digest_json
-from datasets.knowledge_index import Hits, Index
-from datasets.knowledge_records import INVALID, Digests, Identity, LevelName, Status
-from datasets.knowledge_shards import (
+from semore.datasets.atomic_io import digest_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.index import Hits, Index
+from semore.datasets.knowledge.records import INVALID, Digests, Identity, LevelName, Status
+from semore.datasets.knowledge.shards import (
     Batch,
     DamagedShard,
     Entries,

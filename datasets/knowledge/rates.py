@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.errors import SemoreError
-from datasets.files import read_json, write_json
-from datasets.knowledge import SetManifest
+from semore.datasets.atomic_io import read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import SetManifest
 
 
 def seconds_per_frame(root: Path, manifest: SetManifest) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import digest16, digest_json
+from semore.datasets.atomic_io import digest16, digest_json
 
 LevelName = Literal["texts", "masks", "verdicts"]
 LEVELS: Final[tuple[LevelName, ...]] = ("texts", "masks", "verdicts")

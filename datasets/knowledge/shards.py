@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, digest16, digest_json
-from datasets.knowledge_records import Digests, Identity, LevelName, record_digests
+from semore.datasets.atomic_io import atomic_file, digest16, digest_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Digests, Identity, LevelName, record_digests
 
 SHARD_FORMAT: Final = "semore-knowledge"
 SHARD_VERSION: Final = 1

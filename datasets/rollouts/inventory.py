@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.default_set import default_set
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, set_names
-from datasets.knowledge_records import INVALID
-from datasets.ledger import Footage
-from datasets.rollouts import Episode, Rollouts, rollouts_path
+from semore.datasets.default_set import default_set
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.needs import FrameKeys
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, set_names
+from semore.datasets.knowledge.records import INVALID
+from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def choose_set(data: str, name: str, episodes: Sequence[Episode], preset: str = 
     if name:
         return open_set(Path(data) / "knowledge", name)
     sets = knowledge_sets(data)
-    footage = [Footage.of(episodes)] if sets else []
+    footage = [FrameKeys.of(episodes)] if sets else []
     covering = {each.name: each for each in sets if coverage(each, footage).masks > 0}
     default = default_set(preset)
     if len(covering) > 1 and default not in covering:
@@ -98,12 +98,12 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
     rollouts = Rollouts(folder)
     rollouts.episodes()  # SemoreError when the folder is foreign or of another version
     episodes: list[Episode] = []
-    footage: list[Footage] = []
+    footage: list[FrameKeys] = []
     unreadable = []
     for name in rollouts.names():
         try:
             episode = rollouts.episode(name)
-            footage += [Footage.of([episode])] if sets else []
+            footage += [FrameKeys.of([episode])] if sets else []
             episodes.append(episode)
         except SemoreError:
             unreadable.append(name)
@@ -135,7 +135,7 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
     )
 
 
-def coverage(knowledge: KnowledgeSet, footage: Sequence[Footage]) -> Coverage:
+def coverage(knowledge: KnowledgeSet, footage: Sequence[FrameKeys]) -> Coverage:
     """How much of the footage a set covers."""
     frames = np.concatenate([np.zeros((0, 16), np.uint8), *(each.frames for each in footage)])
     states = np.concatenate([np.zeros((0, 16), np.uint8), *(each.states for each in footage)])

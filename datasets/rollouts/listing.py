@@ -9,9 +9,16 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from datasets.inventory import Inventory, coverage, folder_bytes, folders, knowledge_sets, take_inventory
-from datasets.ledger import OPTIONAL, CacheCommand, Footage
-from datasets.rollouts import Episode, Rollouts
+from semore.datasets.knowledge.admin.needs import OPTIONAL, CacheCommand, FrameKeys
+from semore.datasets.rollouts.inventory import (
+    Inventory,
+    coverage,
+    folder_bytes,
+    folders,
+    knowledge_sets,
+    take_inventory,
+)
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Show(CacheCommand):
         rows = []
         for name in [name for name in Rollouts(folder).names() if name not in inventory.unreadable]:
             episode = Rollouts(folder).episode(name)
-            covered = {each.name: asdict(coverage(each, [Footage.of([episode])])) for each in sets}
+            covered = {each.name: asdict(coverage(each, [FrameKeys.of([episode])])) for each in sets}
             rows.append(
                 {"episode": name, "bytes": folder_bytes(episode.path), **episode.attributes, "coverage": covered}
             )
@@ -97,13 +104,13 @@ def _list_lines(found: list[Inventory]) -> Iterator[str | Table]:
         yield "no knowledge set yet: run `make annotate`"
     for each in found:
         yield from _unreadable(each)
-    yield "next: `python -m datasets show NAME` for its episodes, `validate` to check every byte"
+    yield "next: `semore datasets show NAME` for its episodes, `validate` to check every byte"
 
 
 def _unreadable(each: Inventory) -> Iterator[str]:
     if each.unreadable:
         number = len(each.unreadable)
-        yield f"{each.name}: {number} more cannot be read; `python -m datasets validate {each.name}` tells why"
+        yield f"{each.name}: {number} more cannot be read; `semore datasets validate {each.name}` tells why"
 
 
 def _show_lines(inventory: Inventory, rows: list[dict[str, Any]]) -> Iterator[str | Table]:
@@ -121,4 +128,4 @@ def _show_lines(inventory: Inventory, rows: list[dict[str, Any]]) -> Iterator[st
     yield table
     yield from _unreadable(inventory)
     if inventory.episodes:
-        yield f"next: `python -m datasets show {inventory.name} {rows[0]['episode']}` for the arrays of one"
+        yield f"next: `semore datasets show {inventory.name} {rows[0]['episode']}` for the arrays of one"

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets.errors import SemoreError
-from datasets.files import digest16, fsync_folder
-from datasets.inventory import folders
-from datasets.ledger import MANY, CacheCommand
-from datasets.rollouts import Episode, Rollouts, rollouts_path
-from datasets.rollouts_validate import ALIKE
+from semore.datasets.atomic_io import digest16, fsync_folder
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.rollouts.inventory import folders
+from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.rollouts.validate import ALIKE
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Merge(CacheCommand):
     def execute(self) -> int:
         """Do it."""
         if not self.sources:
-            raise SemoreError("name the folders to join: `python -m datasets merge TARGET SOURCE [SOURCE …]`")
+            raise SemoreError("name the folders to join: `semore datasets merge TARGET SOURCE [SOURCE …]`")
         target = rollouts_path(self.data, self.target, "", "")
         episodes = [each for folder in folders(self.data, self.sources) for each in Rollouts(folder).episodes()]
         added = gather(target, episodes, self.copy)

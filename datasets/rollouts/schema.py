@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 SCHEMA_VERSION: Final = 2
 """Version of the rollout layout below; a reader refuses any other by name."""

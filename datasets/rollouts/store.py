@@ -19,10 +19,18 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 from zarr.core.sync import sync
 
-from datasets.errors import SemoreError, did_you_mean
-from datasets.files import digest16, digest_json, exclusive_lock, fsync, fsync_folder, sweep_temporary, write_json
-from datasets.rollouts_remedy import remedy_for
-from datasets.schema import FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
+from semore.datasets.atomic_io import (
+    digest16,
+    digest_json,
+    exclusive_lock,
+    fsync,
+    fsync_folder,
+    sweep_temporary,
+    write_json,
+)
+from semore.datasets.errors import SemoreError, did_you_mean
+from semore.datasets.rollouts.remedy import remedy_for
+from semore.datasets.rollouts.schema import FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
 
 CHUNK_FRAMES = 128
 ROOT_ATTRIBUTES = {"format": "semore-rollouts", "schema_version": SCHEMA_VERSION}
@@ -41,7 +49,7 @@ class Attributes(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         raise SemoreError(
             f"{self._path} has no attribute {key!r}, which this needs; add it to the attributes in its zarr.json "
-            "(docs/formats.md; `python -m datasets validate` names every one that is missing)"
+            "(docs/formats.md; `semore datasets validate` names every one that is missing)"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -67,7 +75,7 @@ class Episode:
         return np.append(np.arange(0, self.steps, int(self.attributes.get("action_repeat", 1))), self.steps)
 
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
-        """The named arrays whole and in order (layouts: datasets.schema); SemoreError when one is torn or missing."""
+        """The named arrays whole and in order (layouts: datasets.rollouts.schema); SemoreError when one is torn or missing."""
         try:
             group = zarr.open_group(self.path, mode="r", zarr_format=3)
             return {name: _whole(group, name) for name in names}

@@ -12,14 +12,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from datasets.cores import cores
-from datasets.errors import SemoreError
-from datasets.inventory import folders
-from datasets.ledger import MANY, CacheCommand
-from datasets.progress import meter
-from datasets.rollouts import Episode, Rollouts, checksum, row_digests
-from datasets.rollouts_remedy import recorded_here, remedy_for
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS, split_of
+from semore.datasets.cores import cores
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.inventory import folders
+from semore.datasets.rollouts.remedy import recorded_here, remedy_for
+from semore.datasets.rollouts.schema import (
+    ACTOR_FIELDS,
+    EGO_FIELDS,
+    FRAME_ARRAYS,
+    SCHEMA_VERSION,
+    STEP_ARRAYS,
+    split_of,
+)
+from semore.datasets.rollouts.store import Episode, Rollouts, checksum, row_digests
 
 REQUIRED: Final = (
     "scenario", "weather", "seed", "split", "policy", "action_repeat", "reward", "camera", "ending", "total_reward",

@@ -13,19 +13,19 @@ from typing import Final
 
 from rich.console import Console
 
-from collect.behaviour import load_view
-from collect.simulator import worker_count
-from datasets.errors import SemoreError
-from datasets.knowledge import read_manifest, set_names
-from datasets.settings import run_command
-from evaluate.counterfactual_policies import PLAIN, VARIANTS, CounterfactualCourse, attention_gates, refuse
-from evaluate.episodes import evaluate_policies
-from evaluate.sweep import FIRST_SEED, ManyRuns, command_settings, run_points
-from evaluate.sweep_points import Point, settings_of
-from evaluate.table import differences, failures, results
-from train.settings import TrainSettings, run_folder
-from train.stopping import only_task_trains
-from train.untrained import run_settings
+from semore.collect.policies import load_view
+from semore.collect.simulator import worker_count
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import read_manifest, set_names
+from semore.datasets.settings import run_command
+from semore.evaluate.counterfactual.policies import PLAIN, VARIANTS, CounterfactualCourse, attention_gates, refuse
+from semore.evaluate.episodes import evaluate_policies
+from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, command_settings, run_points
+from semore.evaluate.sweep.points import Point, settings_of
+from semore.evaluate.table import differences, failures, results
+from semore.train.run_io import run_settings
+from semore.train.settings import TrainSettings, run_folder
+from semore.train.stopping import only_task_trains
 
 TRAINED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "plain": (),
@@ -118,7 +118,7 @@ def _check_knowledge(base: TrainSettings, chosen: list[str]) -> None:
 
 
 def main() -> None:
-    settings = command_settings(CounterfactualSettings, "evaluate.counterfactual")
+    settings = command_settings(CounterfactualSettings, "semore.evaluate.counterfactual")
     only_task_trains()
     settings.validate()
     if settings.train:

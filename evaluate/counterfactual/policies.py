@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from annotate.audit.truth import truth_of
-from annotate.seams import FrameBatch
-from collect.behaviour import Action, Info, Policy, load_policy, load_view
-from datasets.errors import SemoreError
-from datasets.knowledge_merge import max_pool
-from datasets.mask_variants import replaced
-from datasets.views import GREY
-from evaluate.episodes import RunCourse
-from train.agent import Agent
-from train.encoder import DualStream, EncoderSettings
-from train.untrained import run_settings
+from semore.annotate.audit.truth import truth_of
+from semore.annotate.interfaces import FrameBatch
+from semore.collect.policies import Action, Info, Policy, load_policy, load_view
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.merge import max_pool
+from semore.datasets.mask_variants import replaced
+from semore.datasets.resize import GREY
+from semore.evaluate.episodes import RunCourse
+from semore.train.agent import Agent
+from semore.train.encoder import DualStream, EncoderSettings
+from semore.train.run_io import run_settings
 
 TRUTH: Final = "truth"
 """The mask that is the simulator's own H_ka, as privileged annotation would give it."""

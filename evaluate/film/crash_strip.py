@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datasets.files import atomic_file
-from evaluate.moments import Moment
-from evaluate.overlay import GROUND, HURT, INK, camera, label, with_student
+from semore.datasets.atomic_io import atomic_file
+from semore.evaluate.film.moments import Moment
+from semore.evaluate.film.overlay import GROUND, HURT, INK, camera, label, with_student
 
 FRAMES: Final = 8
 BEFORE: Final = 2.0
@@ -42,7 +42,7 @@ def frames_of(moments: Sequence[Moment], hit: int) -> list[int]:
     return picked
 
 
-def strip(moments: Sequence[Moment]) -> Image.Image | None:
+def crash_strip(moments: Sequence[Moment]) -> Image.Image | None:
     """Camera frames from BEFORE seconds ahead of the hardest impact, timed from it; below them the same frames under
     the student's mask where one is taught. None when nothing was hit."""
     hit = impact(moments)

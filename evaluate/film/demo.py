@@ -14,17 +14,17 @@ from jsonargparse import auto_cli, set_parsing_settings
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets.errors import SemoreError
-from datasets.files import atomic_file
-from datasets.progress import meter
-from datasets.schema import SEED_SPLITS
-from datasets.settings import run_command
-from evaluate.checkpoints import FOLDER, Shipped, open_shipped, shipped_scenarios
-from evaluate.episodes import RunCourse
-from evaluate.moments import Enlarged, Moment, record
-from evaluate.overlay import GO, HALT, KNOWN, STUDENT, TURN
-from evaluate.showcase import LARGE, Showcase
-from evaluate.video import frame_rate, save
+from semore.datasets.atomic_io import atomic_file
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import SEED_SPLITS
+from semore.datasets.settings import run_command
+from semore.evaluate.checkpoints import FOLDER, Shipped, open_shipped, shipped_scenarios
+from semore.evaluate.episodes import RunCourse
+from semore.evaluate.film.moments import Enlarged, Moment, record
+from semore.evaluate.film.overlay import GO, HALT, KNOWN, STUDENT, TURN
+from semore.evaluate.film.showcase import LARGE, Showcase
+from semore.evaluate.film.video import frame_rate, save
 
 HELD: Final = 1.5
 """Seconds that a film stays on its last picture."""
@@ -141,7 +141,7 @@ def main() -> None:
     folder = Path(settings.folder)
     scenarios = settings.scenarios or tuple(shipped_scenarios(folder))
     if not scenarios:
-        raise SemoreError(f"{folder} holds no checkpoint; `python -m evaluate.ship --run runs/<run>` makes one")
+        raise SemoreError(f"{folder} holds no checkpoint; `python -m study.publish --run runs/<run>` makes one")
     every = [open_shipped(folder, scenario) for scenario in scenarios]
     lines = []
     with meter("demo", len(every), "films") as progress:

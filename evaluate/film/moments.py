@@ -11,17 +11,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.describe.privileged import PrivilegedDescriber
-from annotate.seams import FrameBatch
-from annotate.segment.privileged import PrivilegedSegmenter
-from collect.behaviour import Action, load_policy
-from collect.driving import DrivingEnv, Info
-from collect.embedded.world import EmbeddedSimulator
-from collect.episodes import drive
-from collect.simulator import Restorable
-from datasets.files import read_json
-from datasets.schema import DT, EGO_COLUMN
-from evaluate.episodes import RunCourse
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.describer import PrivilegedDescriber
+from semore.annotate.oracle.segmenter import PrivilegedSegmenter
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import DrivingEnv, Info
+from semore.collect.policies import Action, load_policy
+from semore.collect.rollout import drive
+from semore.collect.simulator import Restorable
+from semore.datasets.atomic_io import read_json
+from semore.datasets.rollouts.schema import DT, EGO_COLUMN
+from semore.evaluate.episodes import RunCourse
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.schema import DT, MAX_EPISODE_STEPS
-from evaluate.moments import Moment
+from semore.datasets.rollouts.schema import DT, MAX_EPISODE_STEPS
+from semore.evaluate.film.moments import Moment
 
 SIDE: Final = 256
 """Pixels of a panel; a picture is two by two of them."""

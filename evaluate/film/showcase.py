@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from datasets.schema import DT, MAX_EPISODE_STEPS
-from evaluate.checkpoints import Card
-from evaluate.moments import Moment
-from evaluate.overlay import (
+from semore.datasets.rollouts.schema import DT, MAX_EPISODE_STEPS
+from semore.evaluate.checkpoints import Card
+from semore.evaluate.film.moments import Moment
+from semore.evaluate.film.overlay import (
     FAINT,
     GO,
     GROUND,

@@ -10,12 +10,12 @@ import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, read_json, write_json
-from datasets.schema import DT
-from evaluate.episodes import RunCourse
-from evaluate.moments import Moment, record, teaches_mask
-from evaluate.overlay import compose
+from semore.datasets.atomic_io import atomic_file, read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import DT
+from semore.evaluate.episodes import RunCourse
+from semore.evaluate.film.moments import Moment, record, teaches_mask
+from semore.evaluate.film.overlay import compose
 
 QUALITY: Final = "32"
 """libx264's constant rate factor: a 25 s episode takes about 600 kB."""

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from jsonargparse import auto_cli, set_parsing_settings
 
-from datasets.errors import SemoreError
-from datasets.files import write_text
-from datasets.settings import run_command
-from evaluate.report.media import Clip, clips
-from evaluate.report.page import LIMIT, render
-from evaluate.report.runs import contenders, courses, read_run
+from semore.datasets.atomic_io import write_text
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import run_command
+from semore.evaluate.report.media import Clip, clips
+from semore.evaluate.report.page import LIMIT, render
+from semore.evaluate.report.runs import contenders, courses, read_run
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from evaluate.report.figures import number
+from semore.evaluate.report.figures import number
 
 WIDTH: Final = 520
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 24, 38

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from evaluate.statistics import Estimate
+from semore.evaluate.statistics import Estimate
 
 
 def number(value: float, digits: int | None = None, sign: bool = False) -> str:

@@ -14,13 +14,14 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
-from collect.behaviour import load_view
-from datasets.progress import meter
-from evaluate import strip, video
-from evaluate.episodes import Row, RunCourse, driven
-from evaluate.moments import record, teaches_mask
-from evaluate.overlay import compose
-from evaluate.report.runs import Course, Run
+from semore.collect.policies import load_view
+from semore.datasets.progress import meter
+from semore.evaluate.episodes import Row, RunCourse, driven
+from semore.evaluate.film import crash_strip as strip
+from semore.evaluate.film import video
+from semore.evaluate.film.moments import record, teaches_mask
+from semore.evaluate.film.overlay import compose
+from semore.evaluate.report.runs import Course, Run
 
 CRASHES: Final = 6
 """Strips per run: the hardest crashes."""

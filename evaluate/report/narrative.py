@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from evaluate.claims import NONE, TEST_SEEDS, TRAINING_SEEDS
-from evaluate.report.figures import interval, number
-from evaluate.report.results import Duel, Line
-from evaluate.report.runs import Course, Run
+from semore.evaluate.claims import NONE, TEST_SEEDS, TRAINING_SEEDS
+from semore.evaluate.report.figures import interval, number
+from semore.evaluate.report.results import Duel, Line
+from semore.evaluate.report.runs import Course, Run
 
 REFERENCES: Final = {
     "driver": (

@@ -12,15 +12,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from datasets.provenance import code_version
-from evaluate.claims import TEST_SEEDS, TRAINING_SEEDS
-from evaluate.report import charts, figures
-from evaluate.report.charts import Dots, Series
-from evaluate.report.media import Album, Clip, attention_pictures
-from evaluate.report.provenance import source_of
-from evaluate.report.results import Duel, Line, duels, lines
-from evaluate.report.runs import Contender, Course, Run, contenders, courses, differing
-from evaluate.report.words import Finding, doubts, findings, headline
+from semore.datasets.provenance import code_version
+from semore.evaluate.claims import TEST_SEEDS, TRAINING_SEEDS
+from semore.evaluate.report import charts, figures
+from semore.evaluate.report.charts import Dots, Series
+from semore.evaluate.report.media import Album, Clip, attention_pictures
+from semore.evaluate.report.narrative import Finding, doubts, findings, headline
+from semore.evaluate.report.provenance import source_of
+from semore.evaluate.report.results import Duel, Line, duels, lines
+from semore.evaluate.report.runs import Contender, Course, Run, contenders, courses, differing
 
 LIMIT: Final = 15_000_000
 """Bytes of the whole file at most."""
@@ -76,7 +76,7 @@ def render(runs: Sequence[Run], clips: dict[str, list[Clip]], watts: float, miss
     album = Album(LIMIT - TEXT)
     films, strips = _shown(group, clips, album)
     environment = Environment(
-        loader=PackageLoader("evaluate.report", "page"), autoescape=True,
+        loader=PackageLoader("semore.evaluate.report", "page"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluate.claims import Trained, lacking, verdict
-from evaluate.episodes import Row, driven
-from evaluate.report.runs import Contender, Course, Run, seeds_of, table_of
-from evaluate.statistics import (
+from semore.evaluate.claims import Trained, lacking, verdict
+from semore.evaluate.episodes import Row, driven
+from semore.evaluate.report.runs import Contender, Course, Run, seeds_of, table_of
+from semore.evaluate.statistics import (
     Estimate,
     across_runs,
     difference_across_runs,

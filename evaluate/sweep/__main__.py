@@ -1,5 +1,5 @@
 """Train a run for every combination of settings and seeds, drive the same episodes with all, print how they differ:
-`python -m evaluate.sweep --vary agent.lr=3e-4,1e-3 --seeds [1,2,3]`. The same command goes on after a stop."""
+`semore sweep --vary agent.lr=3e-4,1e-3 --seeds [1,2,3]`. The same command goes on after a stop."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Final, TypeVar
 from jsonargparse import ArgumentParser, set_parsing_settings
 from rich.console import Console
 
-from collect.behaviour import load_view
-from collect.simulator import worker_count
-from datasets.errors import SemoreError
-from datasets.files import read_json
-from datasets.progress import meter
-from datasets.schema import SEED_SPLITS
-from datasets.settings import run_command
-from evaluate.episodes import Row, RunCourse, evaluate_policies
-from evaluate.sweep_points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
-from evaluate.sweep_results import Result, draw, table, write_tables
-from train.seeds import train_runs
-from train.stopping import only_task_trains
+from semore.collect.policies import load_view
+from semore.collect.simulator import worker_count
+from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import SEED_SPLITS
+from semore.datasets.settings import run_command
+from semore.evaluate.episodes import Row, RunCourse, evaluate_policies
+from semore.evaluate.sweep.points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
+from semore.evaluate.sweep.results import Result, draw, table, write_tables
+from semore.train.launch import train_runs
+from semore.train.stopping import only_task_trains
 
 FIRST_SEED: Final = {"validation": SEED_SPLITS["validation"].start + 2_000, "test": SEED_SPLITS["test"].start}
 """Validation episodes are none of those that training chooses its checkpoint on."""
@@ -171,7 +171,7 @@ def _summary(run: PlannedRun) -> dict[str, object]:
 
 
 def main() -> None:
-    settings = command_settings(SweepSettings, "evaluate.sweep")
+    settings = command_settings(SweepSettings, "semore.evaluate.sweep")
     only_task_trains()
     settings.validate()
     if not settings.vary:

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import yaml
 
-from datasets.errors import SemoreError
-from datasets.files import digest_json
-from datasets.settings import load_settings
-from train.run import telling
-from train.settings import TrainSettings
-from train.untrained import run_settings
+from semore.datasets.atomic_io import digest_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import load_settings
+from semore.train.run import hyperparameters
+from semore.train.run_io import run_settings
+from semore.train.settings import TrainSettings
 
 DESIGNS: Final = ("grid", "single")
 OWN: Final = ("seed", "seeds")
@@ -74,7 +74,7 @@ def settings_of(preset: str, scenario: str, base: Sequence[str], point: Point) -
 
 def base_values(settings: TrainSettings) -> dict[str, str]:
     """What can be varied, by dotted name: all that tells one result from another. Values as points have them."""
-    return {name: _text(value) for name, value in telling(settings).items() if name not in OWN}
+    return {name: _text(value) for name, value in hyperparameters(settings).items() if name not in OWN}
 
 
 def plan(
@@ -97,7 +97,7 @@ def plan(
 
 def identity(settings: TrainSettings) -> bytes:
     """A digest of all settings that tell one result from another."""
-    return digest_json(telling(settings))
+    return digest_json(hyperparameters(settings))
 
 
 def with_finished(runs: Sequence[PlannedRun], folder: Path) -> tuple[list[PlannedRun], list[PlannedRun]]:
@@ -133,7 +133,7 @@ def _axis(text: str, base: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         raise SemoreError(f"--vary {text!r}: write NAME=VALUE,VALUE, such as agent.lr=3e-4,1e-3")
     if name not in base:
         near = get_close_matches(name, base, 3, 0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "`python -m train --help` names them all"
+        hint = f"did you mean {', '.join(near)}?" if near else "`semore train --help` names them all"
         raise SemoreError(f"--vary {text!r}: {name} is no setting of a training run that can be varied; {hint}")
     yield from ((name, _text(value)) for value in found)
 

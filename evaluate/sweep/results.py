@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from datasets.files import atomic_file, write_csv
-from evaluate.claims import Trained, in_words, lacking, trained
-from evaluate.episodes import Row, driven
-from evaluate.statistics import Values, across_runs, difference_across_runs, iqm, mean, std_of_runs
-from evaluate.sweep_points import Point
+from semore.datasets.atomic_io import atomic_file, write_csv
+from semore.evaluate.claims import Trained, in_words, lacking, trained
+from semore.evaluate.episodes import Row, driven
+from semore.evaluate.statistics import Values, across_runs, difference_across_runs, iqm, mean, std_of_runs
+from semore.evaluate.sweep.points import Point
 
 matplotlib.use("agg")
 METRICS: Final = ("reward", "distance", "crash_intensity", "steer", "throttle", "brake")

@@ -12,12 +12,12 @@ from typing import Any
 from jinja2 import Environment
 from jsonargparse import auto_cli, set_parsing_settings
 
-from datasets.errors import SemoreError
-from datasets.files import write_text
-from datasets.inventory import choose_set
-from datasets.rollouts import Rollouts, rollouts_path
-from datasets.settings import run_command
-from evaluate.view.scene import coverage_line, scene
+from semore.datasets.atomic_io import write_text
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.inventory import choose_set
+from semore.datasets.rollouts.store import Rollouts, rollouts_path
+from semore.datasets.settings import run_command
+from semore.evaluate.view.scene import coverage_line, scene
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ViewSettings:
 
 def page(moments: dict[str, Any]) -> str:
     """The page, whole: styles, script, pictures and numbers inside."""
-    folder = files("evaluate.view")
+    folder = files("semore.evaluate.view")
     style, script, template = ((folder / name).read_text("utf-8") for name in ("view.css", "view.js", "page.html"))
     data = json.dumps(moments, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     return Environment(autoescape=True).from_string(template).render(style=style, script=script, data=data, **moments)

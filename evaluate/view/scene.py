@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets.annotations import Annotations, read_annotations
-from datasets.knowledge import KnowledgeSet
-from datasets.knowledge_records import INVALID, Status
-from datasets.rollouts import Episode
-from datasets.schema import DT, SemanticClass
+from semore.datasets.knowledge.annotations import Annotations, read_annotations
+from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.knowledge.records import INVALID, Status
+from semore.datasets.rollouts.schema import DT, SemanticClass
+from semore.datasets.rollouts.store import Episode
 
 ACROSS: Final = 12
 """Pictures side by side in a sheet, and one above the other: 144 to a sheet of 1,536 pixels at 128."""

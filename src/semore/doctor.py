@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import psutil
 from jsonargparse import auto_cli, set_parsing_settings
 
-from collect.carla import fitness
-from collect.carla.ping import identity
-from collect.carla.settings import CARLA_VERSION, CarlaSettings
-from datasets.cores import cores
-from datasets.settings import run_command
+from semore.collect.carla import fitness
+from semore.collect.carla.ping import identity
+from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
+from semore.datasets.cores import cores
+from semore.datasets.settings import run_command
 
 GIB: Final = 2**30
 MEMORY: Final = 4.0
@@ -194,7 +194,7 @@ def dask(scheduler: str) -> Finding:
     address = scheduler
     try:
         if Path(scheduler).is_file():
-            from annotate.cluster import scheduler_at
+            from semore.annotate.scheduling.dask_executor import scheduler_at
 
             address = scheduler_at(scheduler)["address"]
         parts = urlsplit(address)
@@ -221,7 +221,7 @@ def examine(settings: DoctorSettings) -> Iterator[Finding]:
 
 def main() -> None:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings = auto_cli(DoctorSettings, prog="python -m collect.doctor", description=__doc__)
+    settings = auto_cli(DoctorSettings, prog="semore doctor", description=__doc__)
     lacking = []
     for finding in examine(settings):
         print(finding.line(), flush=True)

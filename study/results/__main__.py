@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from datasets.files import write_text
-from datasets.settings import run_command
-from evaluate.results_collect import collect_results
-from evaluate.results_files import Results, read_results
-from evaluate.results_pages import fill, skeleton
-from evaluate.results_pictures import draw_curves, draw_overview
-from evaluate.results_tables import TABLES
-from evaluate.sweep import command_settings
+from semore.datasets.atomic_io import write_text
+from semore.datasets.settings import run_command
+from semore.evaluate.sweep.__main__ import command_settings
+from study.results.collect import collect_results
+from study.results.files import Results, read_results
+from study.results.pages import fill, skeleton
+from study.results.pictures import draw_curves, draw_overview
+from study.results.tables import TABLES
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def draw_all(results: Results, folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    settings = command_settings(ResultsSettings, "evaluate.results")
+    settings = command_settings(ResultsSettings, "study.results")
     folder, page = Path(settings.folder), Path(settings.page)
     if not settings.from_csv:
         for path in collect_results(Path(settings.runs) / settings.study).write(folder):

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.files import read_json
-from evaluate.episodes import Row, read_rows
-from evaluate.policies import UNTAUGHT
-from evaluate.results_files import WORLD, CurvePoint, Episode, Results, RunRecord
-from evaluate.runs import Run, read_run
-from evaluate.study import finished
-from evaluate.study_drive import Drive
-from evaluate.study_plan import SCENARIOS, Planned, plan
+from semore.datasets.atomic_io import read_json
+from semore.evaluate.episodes import Row, read_rows
+from semore.evaluate.policies import UNTAUGHT
+from semore.evaluate.runs import Run, read_run
+from study.__main__ import finished
+from study.drive import Drive
+from study.plan import SCENARIOS, Planned, plan
+from study.results.files import WORLD, CurvePoint, Episode, Results, RunRecord
 
 
 def collect_results(folder: Path) -> Results:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from datasets.files import read_csv, write_csv
+from semore.datasets.atomic_io import read_csv, write_csv
 
 WORLD: Final = "world"
 """The part that episodes of policies without a run are filed under."""
@@ -62,7 +62,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Episode:
-    """A test episode; units as in collect.driving.EpisodeMetrics."""
+    """A test episode; units as in collect.env.EpisodeMetrics."""
 
     part: str
     run: str

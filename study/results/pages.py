@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from datasets.errors import SemoreError
-from evaluate.results_files import Results
-from evaluate.results_summary import claim, cost, scores
-from evaluate.results_tables import TABLES, table
+from semore.datasets.errors import SemoreError
+from study.results.files import Results
+from study.results.summary import claim, cost, scores
+from study.results.tables import TABLES, table
 
 PLACE: Final = re.compile(r"<!-- table: (?:([\w.-]+) )?([\w.-]+) -->\n.*?<!-- end -->", re.DOTALL)
 WRITERS: Final[Mapping[str, Callable[[Results], str]]] = {

@@ -11,11 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from datasets.files import atomic_file
-from evaluate.episodes import FAILED
-from evaluate.results_files import WORLD, Results
-from evaluate.results_tables import TABLES, Group, episode_seeds, groups_of, rewards, train_seeds
-from evaluate.statistics import across_runs, mean
+from semore.datasets.atomic_io import atomic_file
+from semore.evaluate.episodes import FAILED
+from semore.evaluate.statistics import across_runs, mean
+from study.results.files import WORLD, Results
+from study.results.tables import TABLES, Group, episode_seeds, groups_of, rewards, train_seeds
 
 matplotlib.use("agg")
 COLOURS: Final[Mapping[str, str]] = {

@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from evaluate.claims import NONE, in_words, verdict
-from evaluate.results_files import Results, RunRecord
-from evaluate.results_tables import (
+from semore.evaluate.claims import NONE, in_words, verdict
+from semore.evaluate.statistics import Estimate, Values, across_scenarios, ahead
+from study.results.files import Results, RunRecord
+from study.results.tables import (
     EMPTY,
     NAMES,
     TABLES,
@@ -21,7 +22,6 @@ from evaluate.results_tables import (
     paired,
     world_groups,
 )
-from evaluate.statistics import Estimate, Values, across_scenarios, ahead
 
 SCENARIOS: Final = {name: about for name, about in TABLES.items() if about.parts[0] == "main"}
 """The tables of the methods, one for each scenario."""

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from evaluate.claims import Trained, in_words, lacking, trained
-from evaluate.episodes import FAILED
-from evaluate.results_files import WORLD, Episode, Results, RunRecord
-from evaluate.statistics import Estimate, Values, across_runs, difference_across_runs, mean
+from semore.evaluate.claims import Trained, in_words, lacking, trained
+from semore.evaluate.episodes import FAILED
+from semore.evaluate.statistics import Estimate, Values, across_runs, difference_across_runs, mean
+from study.results.files import WORLD, Episode, Results, RunRecord
 
 REFERENCES: Final = ("semore", "full", "cris-tiny")
 """What the row that others are compared with is called in the parts."""

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_annotate_scenes import write_rollouts
+from test_oracle_rules import write_rollouts
 
-from annotate.extent import rounds
-from annotate.plan import Part, Plan, all_frames, decision_frames
-from annotate.priority import change_clock, frame_order, visiting_order
-from annotate.settings import Extent
-from annotate.shares import AT_RISK, DEATHS, SHORTEST, Deal, Share, WorkerDied
-from datasets.errors import SemoreError
-from datasets.knowledge_records import Status, Text
-from datasets.rollouts import Episode, Rollouts
+from semore.annotate.scheduling.budget import rounds
+from semore.annotate.scheduling.chunks import AT_RISK, DEATHS, SHORTEST, ChunkQueue, WorkChunk, WorkerDied
+from semore.annotate.scheduling.plan import Part, Plan, all_frames, decision_frames
+from semore.annotate.scheduling.priority import change_clock, frame_order, visiting_order
+from semore.annotate.settings import Budget
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Status, Text
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 
 def part(number: int, frames: int) -> Part:
@@ -32,7 +32,7 @@ def part(number: int, frames: int) -> Part:
     )
 
 
-def frames_of(shares: list[Share]) -> list[tuple[str, int]]:
+def frames_of(shares: list[WorkChunk]) -> list[tuple[str, int]]:
     return [(own.episode.name, row) for share in shares for own in share.parts for row in own.rows.tolist()]
 
 
@@ -43,18 +43,18 @@ sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 @given(sizes, st.integers(1, 9), st.lists(st.floats(0.001, 50), max_size=8), st.randoms(use_true_random=False))
 def test_every_frame_is_dealt_once_whatever_the_speed_and_whoever_dies(lengths, batch, speeds, random):
     plan = Plan(tuple(part(number, length) for number, length in enumerate(lengths)))
-    deal, finished = Deal(plan, batch, 10.0), []
+    deal, finished = ChunkQueue(plan, batch, 10.0), []
     while (share := deal.next()) is not None:
         if random.random() < 0.2 and len(share) > 1:  # its worker died
             deal.give_back(*share.halves())
             continue
         finished.append(share)
         deal.learn(len(share), len(share) * (speeds[len(finished) % len(speeds)] if speeds else 0.1))
-    assert sorted(frames_of(finished)) == sorted(frames_of([Share(plan.parts)]))
+    assert sorted(frames_of(finished)) == sorted(frames_of([WorkChunk(plan.parts)]))
 
 
 def test_shares_begin_with_a_batch_and_grow_with_the_time_worked():
-    deal = Deal(Plan((part(0, 5000),)), 8, 20.0)
+    deal = ChunkQueue(Plan((part(0, 5000),)), 8, 20.0)
     first = deal.next()
     assert first is not None
     assert len(first) == 8
@@ -75,8 +75,8 @@ def test_shares_begin_with_a_batch_and_grow_with_the_time_worked():
 @settings(max_examples=50, deadline=None)
 @given(sizes, st.integers(1, 9))
 def test_batches_are_full_but_the_last_and_keep_the_order(lengths, size):
-    share = Share(tuple(part(number, length) for number, length in enumerate(lengths)))
-    groups = [Share(group) for group in share.batches(size)]
+    share = WorkChunk(tuple(part(number, length) for number, length in enumerate(lengths)))
+    groups = [WorkChunk(group) for group in share.batches(size)]
     assert frames_of(groups) == frames_of([share])
     assert [len(group) for group in groups[:-1]] == [size] * (len(groups) - 1)
     assert 0 < len(groups[-1]) <= size
@@ -84,7 +84,7 @@ def test_batches_are_full_but_the_last_and_keep_the_order(lengths, size):
 
 def test_one_frame_cannot_be_halved():
     with pytest.raises(ValueError, match="halved"):
-        Share((part(0, 1),)).halves()
+        WorkChunk((part(0, 1),)).halves()
 
 
 @settings(max_examples=50, deadline=None)
@@ -135,18 +135,18 @@ def whole_plan(episodes: list[Episode]) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("extent", "expected"), [(Extent(sample=7), 7), (Extent(frames=7), 7), (Extent(budget=10.0), 12), (Extent(), 120)]
+    ("extent", "expected"), [(Budget(sample=7), 7), (Budget(frames=7), 7), (Budget(budget=10.0), 12), (Budget(), 120)]
 )
 def test_every_extent_is_the_beginning_of_one_order(rollouts, monkeypatch, extent, expected):
     """Ten minutes at 0.02 frames per second are 12 frames: 5 at first, then as the time left allows."""
     clock = [0.0]
-    monkeypatch.setattr("annotate.extent.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("semore.annotate.scheduling.budget.time.monotonic", lambda: clock[0])
     episodes = list(rollouts.episodes())
     rows = [all_frames(episode) for episode in episodes]
     plan = whole_plan(episodes)
     done: list[tuple[str, int]] = []
     for cut in rounds(extent, plan, episodes, rows, 5, lambda: 0.02):
-        done += frames_of([Share(cut.parts)])
+        done += frames_of([WorkChunk(cut.parts)])
         clock[0] += cut.todo / 0.02
     assert len(set(done)) == len(done) == expected
     order = frame_order(episodes, rows, len(done))
@@ -155,9 +155,9 @@ def test_every_extent_is_the_beginning_of_one_order(rollouts, monkeypatch, exten
 
 def test_only_one_extent_at_a_time():
     with pytest.raises(SemoreError, match="only one"):
-        Extent(sample=5, budget=3)
+        Budget(sample=5, budget=3)
     with pytest.raises(SemoreError, match="negative"):
-        Extent(frames=-1)
+        Budget(frames=-1)
 
 
 def test_decision_frames_are_those_at_which_actions_are_chosen():
@@ -171,7 +171,7 @@ def test_frames_that_killed_workers_before_come_last_and_alone():
     texts = [None] * 10
     texts[3] = Text((), Status.FAILED, f"{WorkerDied.__name__}: 3 workers died over this frame")
     texts[6] = Text((), Status.FAILED, "TimeoutError: late")
-    deal = Deal(Plan((replace(whole, texts=tuple(texts)),)), 4, 10.0)
+    deal = ChunkQueue(Plan((replace(whole, texts=tuple(texts)),)), 4, 10.0)
     dealt = []
     while (share := deal.next()) is not None:
         dealt.append(share)

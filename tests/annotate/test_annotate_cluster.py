@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 import tiny_qwen2vl
 
-from annotate.cluster import DaskCrew
-from annotate.engine import annotate_rollouts
-from annotate.producers import make_producers
-from annotate.rehearsal.__main__ import KINDS, RehearsalSettings, rehearse
-from annotate.rehearsal.check import finished, problems
-from annotate.rehearsal.fake import fake_producers
-from annotate.rehearsal.faults import Faults
-from annotate.rehearsal.rollouts import random_rollouts
-from annotate.settings import CrewSettings, ProducerSettings, QwenSettings
-from annotate.summary import Summary
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, open_set
-from datasets.rollouts import Rollouts
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.registry import make_producers
+from semore.annotate.rehearsal.__main__ import KINDS, RehearsalSettings, rehearse
+from semore.annotate.rehearsal.check import finished, problems
+from semore.annotate.rehearsal.fake import fake_producers
+from semore.annotate.rehearsal.faults import Faults
+from semore.annotate.rehearsal.rollouts import random_rollouts
+from semore.annotate.scheduling.dask_executor import DaskExecutor
+from semore.annotate.settings import ExecutorSettings, ProducerSettings, QwenSettings
+from semore.annotate.summary import Summary
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.datasets.rollouts.store import Rollouts
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def rollouts(tmp_path_factory) -> Rollouts:
     return random_rollouts(tmp_path_factory.mktemp("rollouts") / "r.zarr", 3, 40, side=16)
 
 
-def annotate(rollouts: Rollouts, root: Path, crew: CrewSettings | None, producers=None) -> Summary:
+def annotate(rollouts: Rollouts, root: Path, crew: ExecutorSettings | None, producers=None) -> Summary:
     return annotate_rollouts(
         [rollouts.path],
         KnowledgeCache(root),
@@ -54,7 +54,7 @@ def served(rollouts: Rollouts, root: Path) -> list[tuple[bytes, bytes]]:
 
 def test_workers_make_what_one_process_makes_and_only_counts_come_back(rollouts, tmp_path):
     alone = annotate(rollouts, tmp_path / "alone", None)
-    together = annotate(rollouts, tmp_path / "together", CrewSettings("local", 2))
+    together = annotate(rollouts, tmp_path / "together", ExecutorSettings("local", 2))
     assert served(rollouts, tmp_path / "alone") == served(rollouts, tmp_path / "together")
     assert alone.statuses == together.statuses
     assert (alone.frames, alone.todo, alone.done) == (together.frames, together.todo, together.done) == (120,) * 3
@@ -66,7 +66,7 @@ def test_a_real_model_runs_on_a_worker(tmp_path):
     rollouts = random_rollouts(tmp_path / "r.zarr", 1, 8, side=16)
     model = str(tiny_qwen2vl.build(tmp_path / "qwen"))
     qwen = QwenSettings(model=model, upscale=56, max_new_tokens=6, device="cpu")
-    crews = {"alone": None, "together": CrewSettings("local", 1)}
+    crews = {"alone": None, "together": ExecutorSettings("local", 1)}
     found = {
         where: annotate(rollouts, tmp_path / where, crew, make_producers(ProducerSettings("qwen2-vl", qwen=qwen)))
         for where, crew in crews.items()
@@ -113,7 +113,7 @@ def test_a_lost_scheduler_is_awaited_and_nothing_finished_is_done_again(rollouts
     faults = Faults(tmp_path / "log", None, {})
     file = tmp_path / "scheduler.json"
     processes = cluster(file)
-    crew = CrewSettings(str(file), patience=60, commit_seconds=1.0)
+    crew = ExecutorSettings(str(file), patience=60, commit_seconds=1.0)
     results: list[Summary] = []
     thread = threading.Thread(
         target=lambda: results.append(annotate(rollouts, tmp_path / "k", crew, fake_producers(0.25, faults)))
@@ -142,6 +142,6 @@ def test_a_lost_scheduler_is_awaited_and_nothing_finished_is_done_again(rollouts
 def test_no_scheduler_is_one_clear_error(rollouts, tmp_path):
     with (
         pytest.raises(SemoreError, match=r"nowhere\.json: no answer or no worker within 1 s.*SCHEDULER=local"),
-        DaskCrew(CrewSettings(str(tmp_path / "nowhere.json"), patience=1.0), print),
+        DaskExecutor(ExecutorSettings(str(tmp_path / "nowhere.json"), patience=1.0), print),
     ):
         pass

@@ -16,20 +16,20 @@ import tiny_clipseg
 import tiny_qwen2vl
 import torch
 from loopback_openai import Loopback, say
-from test_annotate_scenes import SIZE, actor, scene, write_rollouts
 from test_cris_segmenter import LightNetwork
+from test_oracle_rules import SIZE, actor, scene, write_rollouts
 
-from annotate.annotator import Annotator
-from annotate.engine import make_annotator
-from annotate.producers import DESCRIBERS, JUDGES, SEGMENTERS, make_producers
-from annotate.seams import MAX_PHRASES, FrameBatch, Producers
-from annotate.segment.cris.segmenter import CrisSegmenter
-from annotate.settings import ClipSegSettings, CrisSettings, EndpointSettings, ProducerSettings, QwenSettings
-from annotate.summary import Summary
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_records import INVALID, Status
-from datasets.rollouts import Rollouts
+from semore.annotate.annotator import Annotator
+from semore.annotate.interfaces import MAX_PHRASES, FrameBatch, Producers
+from semore.annotate.pipeline import make_annotator
+from semore.annotate.registry import DESCRIBERS, JUDGES, SEGMENTERS, make_producers
+from semore.annotate.segment.cris.segmenter import CrisSegmenter
+from semore.annotate.settings import ClipSegSettings, CrisSettings, EndpointSettings, ProducerSettings, QwenSettings
+from semore.annotate.summary import Summary
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.records import INVALID, Status
+from semore.datasets.rollouts.store import Rollouts
 
 WORDS = ["straight, brake", "steer left, throttle"]
 TRAINED = ("privileged", "cris-tiny")

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_annotate_engine import Counting, DescriberPart, JudgePart, SegmenterPart, run
-from test_annotate_scenes import write_rollouts
+from test_annotate_pipeline import Counting, DescriberPart, JudgePart, SegmenterPart, run
+from test_oracle_rules import write_rollouts
 
-from annotate.engine import annotate_rollouts, make_annotator
-from annotate.seams import Producers, Verdict
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, open_set
-from datasets.knowledge_records import Status, Text
-from datasets.rollouts import Rollouts
+from semore.annotate.interfaces import Producers, Verdict
+from semore.annotate.pipeline import annotate_rollouts, make_annotator
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.datasets.knowledge.records import Status, Text
+from semore.datasets.rollouts.store import Rollouts
 
 
 @pytest.fixture(scope="module")

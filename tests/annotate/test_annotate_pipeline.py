@@ -12,18 +12,18 @@ from pathlib import Path
 
 import h5py
 import pytest
-from test_annotate_scenes import write_rollouts
+from test_oracle_rules import write_rollouts
 
-from annotate.__main__ import main
-from annotate.annotator import Annotator
-from annotate.engine import annotate_rollouts, annotator_for, make_annotator
-from annotate.producers import PRIVILEGED, make_producers
-from annotate.seams import FrameBatch, Producers
-from annotate.settings import AnnotateSettings
-from datasets import knowledge_level
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, open_set
-from datasets.rollouts import Rollouts
+from semore.annotate.__main__ import main
+from semore.annotate.annotator import Annotator
+from semore.annotate.interfaces import FrameBatch, Producers
+from semore.annotate.pipeline import annotate_rollouts, annotator_for, make_annotator
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.annotate.settings import AnnotateSettings
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge import level as knowledge_level
+from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.datasets.rollouts.store import Rollouts
 
 
 class Counting:
@@ -94,7 +94,7 @@ def run(rollouts: Rollouts, root: Path, counting: Counting, name: str = "k", bat
 
 def everything(rollouts: Rollouts, root: Path, name: str = "k"):
     """H_ka, validity, phrases and verdicts of all frames, and which records serve them."""
-    from datasets.action_words import action_words
+    from semore.datasets.action_text import action_words
 
     knowledge, found = open_set(root, name), []
     for episode in rollouts.episodes():
@@ -154,9 +154,9 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_annotate_engine import Counting, run
-from datasets import knowledge_level
-from datasets.rollouts import Rollouts
+from test_annotate_pipeline import Counting, run
+from semore.datasets.knowledge import level as knowledge_level
+from semore.datasets.rollouts.store import Rollouts
 knowledge_level.COMMIT_RECORDS = 16
 run(Rollouts(Path(sys.argv[1])), Path(sys.argv[2]), Counting(0.02), batch=4)
 """

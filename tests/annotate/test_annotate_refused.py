@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 import tiny_clipseg
 from loopback_openai import Loopback, Reply, say, trouble
-from test_annotate_engine import Counting, run
-from test_annotate_scenes import write_rollouts
+from test_annotate_pipeline import Counting, run
+from test_oracle_rules import write_rollouts
 
-from annotate import __main__ as annotating
-from annotate.audit import __main__ as auditing
-from annotate.cluster import AnnotatorPlugin
-from annotate.engine import annotate_rollouts, make_annotator
-from annotate.plan import decision_frames
-from annotate.producers import make_producers
-from annotate.settings import ClipSegSettings, CrewSettings, EndpointSettings, ProducerSettings
-from annotate.shares import Share
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set, set_names
-from datasets.rollouts import Rollouts
-from datasets.settings import run_command
-from train.backlog import Backlog, Group
+from semore.annotate import __main__ as annotating
+from semore.annotate.audit import __main__ as auditing
+from semore.annotate.pipeline import annotate_rollouts, make_annotator
+from semore.annotate.registry import make_producers
+from semore.annotate.scheduling.chunks import WorkChunk
+from semore.annotate.scheduling.dask_executor import AnnotatorPlugin
+from semore.annotate.scheduling.plan import decision_frames
+from semore.annotate.settings import ClipSegSettings, EndpointSettings, ExecutorSettings, ProducerSettings
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set, set_names
+from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.settings import run_command
+from semore.train.async_annotation import AsyncAnnotation, Group
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jsonargparse's own, from datasets.settings
 
@@ -130,7 +130,7 @@ def test_a_refused_refresh_ends_the_training_run(rollouts, tmp_path):
     sick.poison = {digest.tobytes() for digest in rollouts.episode("test-0000").read("digest")["digest"]}
     (episode,) = rollouts.episodes()
     annotator = make_annotator(KnowledgeCache(tmp_path / "k"), "k", sick.producers)
-    backlog = Backlog(lambda: annotator, CrewSettings(), tmp_path / "visible.csv", waits=True)
+    backlog = AsyncAnnotation(lambda: annotator, ExecutorSettings(), tmp_path / "visible.csv", waits=True)
     with pytest.raises(SemoreError, match="the describer answered none of 24 questions"):
         backlog.submit(Group(0, (episode,), (decision_frames(episode),)))
     sick.poison = set()
@@ -156,7 +156,7 @@ def test_a_cluster_is_refused_like_a_process_alone(rollouts, tmp_path, monkeypat
     with Loopback(lambda _: QUOTA) as server:
         endpoint = EndpointSettings(url=server.url, model="tiny", upscale=0, retries=0)
         producers = make_producers(ProducerSettings("endpoint", "privileged", endpoint=endpoint))
-        for number, crew in enumerate((None, CrewSettings("local", 1))):
+        for number, crew in enumerate((None, ExecutorSettings("local", 1))):
             cache = KnowledgeCache(tmp_path / str(number))
             summary = annotate_rollouts([rollouts.path], cache, "k", producers, quiet=True, crew=crew)
             assert "the describer answered none of 24 questions; 24 times: HTTP 429" in summary.refusal
@@ -187,7 +187,7 @@ def test_a_worker_with_another_checkpoint_is_refused_before_it_answers(rollouts,
     annotator = make_annotator(KnowledgeCache(tmp_path / "k"), "k", make_producers(settings), recipe=settings)
     packed = pickle.dumps(AnnotatorPlugin(annotator))
     plan = annotator.plan(list(rollouts.episodes()))
-    share = Share((plan.parts[0].take(np.arange(2)),))
+    share = WorkChunk((plan.parts[0].take(np.arange(2)),))
 
     def on_worker() -> AnnotatorPlugin:
         plugin = pickle.loads(packed)

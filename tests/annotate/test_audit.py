@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_annotate_scenes import SIZE, actor, scene, write_rollouts
+from test_oracle_rules import SIZE, actor, scene, write_rollouts
 
-from annotate.audit import audit_knowledge
-from annotate.audit.frames import read_frames, survey
-from annotate.audit.report import to_json
-from annotate.audit.tallies import Overlap
-from annotate.audit.truth import OTHER
-from annotate.engine import annotate_rollouts
-from annotate.producers import PRIVILEGED, make_producers
-from annotate.seams import FrameBatch
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set, open_set
-from datasets.knowledge_records import Status, Text, note, record_keys
-from datasets.rollouts import Episode, Rollouts, row_digests
+from semore.annotate.audit import audit_knowledge
+from semore.annotate.audit.frames import read_frames, survey
+from semore.annotate.audit.metrics import Overlap
+from semore.annotate.audit.report import to_json
+from semore.annotate.audit.truth import OTHER
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set, open_set
+from semore.datasets.knowledge.records import Status, Text, note, record_keys
+from semore.datasets.rollouts.store import Episode, Rollouts, row_digests
 
 DESCRIBER, SEGMENTER = {"kind": "hand-made describer"}, {"kind": "hand-made segmenter"}
 WALKER, CAR = "pedestrian standing on the road", "car ahead"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
-from test_annotate_scenes import SIZE, actor, scene
 from test_audit import know, record
+from test_oracle_rules import SIZE, actor, scene
 
-from annotate.audit import audit_knowledge
-from annotate.audit.alignment import Alignment
-from annotate.audit.measure import Audit
-from annotate.audit.truth import truth_of
-from annotate.seams import FrameBatch
-from datasets.errors import SemoreError
-from datasets.knowledge_records import Status, Text
+from semore.annotate.audit import audit_knowledge
+from semore.annotate.audit.alignment import Alignment
+from semore.annotate.audit.measure import Audit
+from semore.annotate.audit.truth import truth_of
+from semore.annotate.interfaces import FrameBatch
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Status, Text
 
 FRAMES = 30
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_annotate_scenes import actor, scene
+from test_oracle_rules import actor, scene
 
-from annotate.audit.frames import spread
-from annotate.audit.truth import CLASSES, OTHER, noun_of, truth_of
-from annotate.rules import PHRASES
+from semore.annotate.audit.frames import spread
+from semore.annotate.audit.truth import CLASSES, OTHER, noun_of, truth_of
+from semore.annotate.oracle.rules import PHRASES
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_annotate_scenes import actor, scene
+from test_oracle_rules import actor, scene
 from tiny_clipseg import build
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPSegForImageSegmentation
 
-from annotate.seams import FrameBatch
-from annotate.segment.clipseg import ClipSegSegmenter
-from annotate.settings import ClipSegSettings
-from datasets.errors import SemoreError
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.segment.clipseg import ClipSegSegmenter
+from semore.annotate.settings import ClipSegSettings
+from semore.datasets.errors import SemoreError
 
 PHRASES = ("car ahead", "pedestrian crossing the road", "oncoming car", "cyclist " * 20)
 

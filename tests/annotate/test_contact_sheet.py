@@ -8,18 +8,18 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from test_annotate_scenes import write_rollouts
 from test_audit import box, know, record, street
+from test_oracle_rules import write_rollouts
 
-from annotate.audit import __main__ as command
-from annotate.audit import audit_knowledge
-from annotate.audit.contact_sheet import HEADER, MARGIN, PICTURE, ROW, SheetRow, draw_contact_sheet, sheet_size
-from annotate.audit.sheet import pick_frames, sheet_rows
-from annotate.engine import annotate_rollouts
-from annotate.producers import PRIVILEGED, make_producers
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_records import Status, Text
+from semore.annotate.audit import __main__ as command
+from semore.annotate.audit import audit_knowledge
+from semore.annotate.audit.contact_sheet import HEADER, MARGIN, PICTURE, ROW, SheetRow, draw_contact_sheet, sheet_size
+from semore.annotate.audit.sheet import pick_frames, sheet_rows
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.records import Status, Text
 
 SIDE = 16
 

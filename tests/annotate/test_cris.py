@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from annotate.segment.cris import CRIS
-from annotate.segment.cris.network import TextFeatures
-from annotate.segment.cris.phrases import tokenize
-from annotate.segment.cris.picture import prepare, restore
-from datasets.errors import SemoreError
+from semore.annotate.segment.cris import CRIS
+from semore.annotate.segment.cris.network import TextFeatures
+from semore.annotate.segment.cris.phrases import tokenize
+from semore.annotate.segment.cris.picture import prepare, restore
+from semore.datasets.errors import SemoreError
 
 DATA = Path(__file__).parent / "data"
 

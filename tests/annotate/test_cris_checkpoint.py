@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from annotate.segment.cris import CRIS, load_checkpoint
-from annotate.segment.cris.segmenter import CrisSegmenter
-from annotate.settings import CrisSettings
-from datasets.errors import SemoreError
+from semore.annotate.segment.cris import CRIS, load_checkpoint
+from semore.annotate.segment.cris.segmenter import CrisSegmenter
+from semore.annotate.settings import CrisSettings
+from semore.datasets.errors import SemoreError
 
 
 def constant(key: str, like: Tensor) -> Tensor:

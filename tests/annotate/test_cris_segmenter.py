@@ -10,18 +10,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_annotate_scenes import actor, scene
+from test_oracle_rules import actor, scene
 from torch import Tensor, nn
 
-from annotate.seams import FrameBatch
-from annotate.segment.batching import PhraseMemory
-from annotate.segment.cris.neck import ImageFeatures
-from annotate.segment.cris.network import TextFeatures
-from annotate.segment.cris.phrases import tokenize
-from annotate.segment.cris.picture import BORDER, SIZE, letterbox, restore, soft_mask
-from annotate.segment.cris.segmenter import CrisSegmenter
-from annotate.settings import CrisSettings
-from datasets.errors import SemoreError
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.segment.batching import PhraseMemory
+from semore.annotate.segment.cris.neck import ImageFeatures
+from semore.annotate.segment.cris.network import TextFeatures
+from semore.annotate.segment.cris.phrases import tokenize
+from semore.annotate.segment.cris.picture import BORDER, SIZE, letterbox, restore, soft_mask
+from semore.annotate.segment.cris.segmenter import CrisSegmenter
+from semore.annotate.settings import CrisSettings
+from semore.datasets.errors import SemoreError
 
 PHRASES = ("car ahead", "pedestrian crossing the road", "oncoming car with headlights on", "cyclist")
 

@@ -10,18 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.rules import PHRASES
-from annotate.seams import FrameBatch
-from annotate.segment.cris_tiny import words
-from annotate.segment.cris_tiny.lessons import ASKED, Teacher
-from annotate.segment.cris_tiny.network import SIZE, TOP
-from annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes, scene_of
-from annotate.segment.privileged import PrivilegedSegmenter
-from collect.driving import ego_row
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, WEATHERS
-from collect.simulator import Control
-from datasets.errors import SemoreError
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.rules import PHRASES
+from semore.annotate.oracle.segmenter import PrivilegedSegmenter
+from semore.annotate.segment.cris_tiny import phrase_vocab as words
+from semore.annotate.segment.cris_tiny.network import SIZE, TOP
+from semore.annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes, scene_of
+from semore.annotate.segment.cris_tiny.training_batches import ASKED, Teacher
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import ego_row
+from semore.collect.scenarios import SCENARIOS, WEATHERS
+from semore.collect.simulator import Control
+from semore.datasets.errors import SemoreError
 
 
 @pytest.fixture(scope="module")

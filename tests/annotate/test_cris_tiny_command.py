@@ -1,4 +1,4 @@
-"""`python -m annotate.segment.cris_tiny`: the whole way on a minuscule configuration, with a kill -9 in between."""
+"""`semore cris-tiny`: the whole way on a minuscule configuration, with a kill -9 in between."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL = (
 
 def command(folder: Path, *more: str) -> list[str]:
     paths = ("--data", str(folder / "data"), "--weights", str(folder / "weights.safetensors"))
-    return [sys.executable, "-m", "annotate.segment.cris_tiny", *SMALL, *paths, *more]
+    return [sys.executable, "-m", "semore.annotate.segment.cris_tiny", *SMALL, *paths, *more]
 
 
 def run(folder: Path, *more: str) -> str:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from annotate.rules import PHRASES
-from annotate.seams import FrameBatch
-from annotate.segment.cris_tiny import words
-from annotate.segment.cris_tiny.evaluation import score
-from annotate.segment.cris_tiny.lessons import Teacher
-from annotate.segment.cris_tiny.network import (
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.rules import PHRASES
+from semore.annotate.segment.cris_tiny import phrase_vocab as words
+from semore.annotate.segment.cris_tiny.evaluation import score
+from semore.annotate.segment.cris_tiny.network import (
     COARSE,
     SIZE,
     TOP,
@@ -25,14 +24,15 @@ from annotate.segment.cris_tiny.network import (
     fold,
     meant,
 )
-from annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes
-from annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
-from annotate.segment.cris_tiny.tables import clean_share, groups, headline, tables, write_tables
-from annotate.segment.cris_tiny.training import Schedule, lesson_loss, mask_loss, train
-from annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
-from annotate.settings import CrisTinySettings
-from collect.embedded.world import EmbeddedSimulator
-from datasets.errors import SemoreError
+from semore.annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes
+from semore.annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
+from semore.annotate.segment.cris_tiny.tables import clean_share, groups, headline, tables, write_tables
+from semore.annotate.segment.cris_tiny.training import Schedule, lesson_loss, mask_loss, train
+from semore.annotate.segment.cris_tiny.training_batches import Teacher
+from semore.annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
+from semore.annotate.settings import CrisTinySettings
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.datasets.errors import SemoreError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -231,7 +231,7 @@ class TestTables:
         assert (columns["vehicles"] ^ columns["cyclists"] ^ columns["pedestrians"] == columns["all"]).all()
 
     def test_the_tables_take_their_place_in_the_card(self, scenes, tmp_path):
-        from annotate.segment.cris_tiny.tables import CARD
+        from semore.annotate.segment.cris_tiny.tables import CARD
 
         card = tmp_path / "card.md"
         card.write_text(CARD.read_text(encoding="utf-8"), encoding="utf-8")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from loopback_openai import DROP, Asked, Loopback, Reply, say, trouble
 
-from annotate.describe.endpoint import Endpoint
-from annotate.settings import EndpointSettings
-from datasets.errors import SemoreError
+from semore.annotate.settings import EndpointSettings
+from semore.annotate.vlm.endpoint import Endpoint
+from semore.datasets.errors import SemoreError
 
 KEY = "sk-very-secret-0123456789"
 SOON = {"retry_after_ms": "20"}

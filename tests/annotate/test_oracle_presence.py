@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_annotate_scenes import SIZE, actor, scene, write_rollouts
+from test_oracle_rules import SIZE, actor, scene, write_rollouts
 
-from annotate.annotator import Annotator
-from annotate.audit.truth import truth_of
-from annotate.describe.privileged import PrivilegedDescriber
-from annotate.engine import make_annotator
-from annotate.judge.privileged import PrivilegedJudge
-from annotate.presence import StateMissing, missing_state
-from annotate.producers import PRIVILEGED, make_producers
-from annotate.seams import FrameBatch
-from annotate.segment.privileged import PrivilegedSegmenter
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_records import INVALID, Status
-from datasets.rollouts import row_digests
+from semore.annotate.annotator import Annotator
+from semore.annotate.audit.truth import truth_of
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.describer import PrivilegedDescriber
+from semore.annotate.oracle.judge import PrivilegedJudge
+from semore.annotate.oracle.presence import StateMissing, missing_state
+from semore.annotate.oracle.segmenter import PrivilegedSegmenter
+from semore.annotate.pipeline import make_annotator
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.records import INVALID, Status
+from semore.datasets.rollouts.store import row_digests
 
 WHOLE = scene(actor(1, "pedestrian", 10, 0), vx=8)
 STATE = ("semantic", "instance", "actors", "ego")

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotate.describe.privileged import PrivilegedDescriber
-from annotate.judge.privileged import PrivilegedJudge
-from annotate.rules import PHRASES, look, pixels
-from annotate.seams import FrameBatch
-from annotate.segment.privileged import PrivilegedSegmenter
-from datasets.rollouts import Rollouts, row_digests
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, KIND_INDEX, KINDS
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.describer import PrivilegedDescriber
+from semore.annotate.oracle.judge import PrivilegedJudge
+from semore.annotate.oracle.rules import PHRASES, look, pixels
+from semore.annotate.oracle.segmenter import PrivilegedSegmenter
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_FIELDS, KIND_INDEX, KINDS
+from semore.datasets.rollouts.store import Rollouts, row_digests
 
 SIZE = 32
 EAST = {"x": 0.0, "y": 0.0, "yaw": 0.0, "lane_dx": 1.0, "lane_dy": 0.0, "lane_offset": 0.0, "lane_width": 4.0}

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from instant_clip_tokenizer import Tokenizer
 
-from annotate.answers import MAX_PIECES, parse_phrases, parse_verdict
-from annotate.seams import MAX_PHRASES
-from datasets.knowledge_records import INVALID, Status, Text
+from semore.annotate.interfaces import MAX_PHRASES
+from semore.annotate.vlm.parse_vlm import MAX_PIECES, parse_phrases, parse_verdict
+from semore.datasets.knowledge.records import INVALID, Status, Text
 
 TOKENIZER = Tokenizer()
 CARS = ("car", "white truck")

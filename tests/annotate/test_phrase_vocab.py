@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.action_words import PEDALS, STEERING, action_codes, action_words, parse_words
-from datasets.errors import SemoreError
+from semore.datasets.action_text import PEDALS, STEERING, action_codes, action_words, parse_words
+from semore.datasets.errors import SemoreError
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,22 @@ import json
 import numpy as np
 import pytest
 from loopback_openai import Asked, Loopback, Reply, say, trouble
-from test_annotate_scenes import write_rollouts
+from test_oracle_rules import write_rollouts
 from tiny_qwen2vl import build
 
-from annotate.describe import prompted as describing
-from annotate.describe.prompted import PromptedDescriber
-from annotate.engine import annotate_rollouts
-from annotate.judge import prompted as judging
-from annotate.judge.prompted import PromptedJudge
-from annotate.producers import make_producers
-from annotate.prompts import FOLDER, load_prompt
-from annotate.seams import MAX_PHRASES, FrameBatch, Verdict
-from annotate.settings import EndpointSettings, ProducerSettings, QwenSettings
-from annotate.vision_language import Answer
-from datasets.action_words import PEDALS, STEERING
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_records import INVALID, Status, Text, is_privileged
+from semore.annotate.interfaces import MAX_PHRASES, FrameBatch, Verdict
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.prompts import FOLDER, load_prompt
+from semore.annotate.registry import make_producers
+from semore.annotate.settings import EndpointSettings, ProducerSettings, QwenSettings
+from semore.annotate.vlm import describer as describing
+from semore.annotate.vlm import judge as judging
+from semore.annotate.vlm.describer import PromptedDescriber
+from semore.annotate.vlm.engine import Answer
+from semore.annotate.vlm.judge import PromptedJudge
+from semore.datasets.action_text import PEDALS, STEERING
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.records import INVALID, Status, Text, is_privileged
 
 
 class Scripted:
@@ -109,7 +109,7 @@ def test_exceptions_are_the_callers_to_bisect():
 def test_prompts_are_files_known_by_their_bytes(name, tmp_path, monkeypatch):
     prompt = load_prompt(name)
     assert prompt.text == (FOLDER / f"{name}.txt").read_text(encoding="utf-8").strip()
-    monkeypatch.setattr("annotate.prompts.FOLDER", tmp_path)
+    monkeypatch.setattr("semore.annotate.prompts.FOLDER", tmp_path)
     (tmp_path / f"{name}.txt").write_text(prompt.text + "!", encoding="utf-8")
     assert load_prompt(name).digest != prompt.digest
 

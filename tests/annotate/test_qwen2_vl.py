@@ -11,10 +11,10 @@ import pytest
 import torch
 from tiny_qwen2vl import build
 
-from annotate.describe import qwen2_vl
-from annotate.describe.qwen2_vl import Qwen2VL
-from annotate.settings import QwenSettings
-from datasets.errors import SemoreError
+from semore.annotate.settings import QwenSettings
+from semore.annotate.vlm import qwen2_vl
+from semore.annotate.vlm.qwen2_vl import Qwen2VL
+from semore.datasets.errors import SemoreError
 
 PROMPTS = ["list the objects" + " near the car" * (row % 4) for row in range(8)]
 

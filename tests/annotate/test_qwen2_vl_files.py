@@ -13,11 +13,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tiny_qwen2vl import build
 
-from annotate import checkpoint
-from annotate.checkpoint import find_checkpoint
-from annotate.describe.qwen2_vl import Qwen2VL
-from annotate.settings import QwenSettings
-from datasets.errors import SemoreError
+from semore.annotate import checkpoint
+from semore.annotate.checkpoint import find_checkpoint
+from semore.annotate.settings import QwenSettings
+from semore.annotate.vlm.qwen2_vl import Qwen2VL
+from semore.datasets.errors import SemoreError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

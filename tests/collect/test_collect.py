@@ -20,17 +20,17 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from collect.__main__ import main
-from collect.behaviour import BEHAVIOURS, make_policy
-from collect.driving import DrivingEnv
-from collect.embedded.world import EmbeddedSimulator
-from collect.plan import CollectSettings, identity, plan, policy_attributes
-from collect.recorder import episode_name, record
-from collect.workers import collect
-from datasets.errors import SemoreError
-from datasets.rollouts import Rollouts, row_digests
-from datasets.schema import EGO_COLUMN, FRAME_ARRAYS, SCHEMA_VERSION, SEED_SPLITS, STEP_ARRAYS, split_of
-from datasets.settings import run_command
+from semore.collect.__main__ import main
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import DrivingEnv
+from semore.collect.plan import CollectSettings, identity, plan, policy_attributes
+from semore.collect.policies import BEHAVIOURS, make_policy
+from semore.collect.recorder import episode_name, record
+from semore.collect.workers import collect
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import EGO_COLUMN, FRAME_ARRAYS, SCHEMA_VERSION, SEED_SPLITS, STEP_ARRAYS, split_of
+from semore.datasets.rollouts.store import Rollouts, row_digests
+from semore.datasets.settings import run_command
 
 SMALL = {"camera": 32, "max_episode_steps": 60, "action_repeat": 2, "rollouts": "r"}
 
@@ -186,7 +186,7 @@ KILLED = CollectSettings(**SMALL, episodes=14, validation_episodes=2, policies={
 
 def start(data: Path, log: Path) -> subprocess.Popen[bytes]:
     words = [f"--{name}={getattr(KILLED, name)}" for name in (*SMALL, "episodes", "validation_episodes")]
-    command = [sys.executable, "-m", "collect", "--preset=debug", *words, "--workers=2", f"--data={data}"]
+    command = [sys.executable, "-m", "semore.collect", "--preset=debug", *words, "--workers=2", f"--data={data}"]
     with log.open("wb") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
@@ -264,7 +264,7 @@ def no_workers(monkeypatch):
     def refuse(*_):
         raise AssertionError("there is nothing to record")
 
-    monkeypatch.setattr("collect.workers._record_parallel", refuse)
+    monkeypatch.setattr("semore.collect.workers._record_parallel", refuse)
 
 
 def test_a_second_run_does_nothing(finished, no_workers, capsys):
@@ -329,7 +329,7 @@ def test_a_second_collector_is_refused_by_name(finished, no_workers):
 
 
 def command(monkeypatch, capsys, *words: str) -> str:
-    """The error a failing `python -m collect` prints: its only line on stderr."""
+    """The error a failing `semore collect` prints: its only line on stderr."""
     monkeypatch.setattr(sys, "argv", ["collect", "--preset=debug", *words])
     with pytest.raises(SystemExit) as ended:
         run_command(main)
@@ -386,7 +386,9 @@ def test_a_foreign_or_newer_folder_is_one_line(monkeypatch, capsys, tmp_path):
 
 def test_the_real_command_prints_no_traceback(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "collect", "--scenario", "Jay", "--data", str(tmp_path)], capture_output=True, text=True
+        [sys.executable, "-m", "semore.collect", "--scenario", "Jay", "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert done.stderr == "error: unknown scenario 'Jay'; choose one of JayWalk, HighBeam, HighWay\n"

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collect.embedded.contact import overlap
-from collect.embedded.dynamics import EGO_KIND
-from collect.embedded.road import travel
-from collect.embedded.town import town
-from collect.embedded.vehicles import BRAKE, LANE_T, SPEED, TURN, S, T, drive, push, vehicle_poses
-from collect.embedded.walkers import DAZE, DOWN, FACING, RETREAT, VX, VY, knock, walk
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, WEATHERS, WalkerSpawn
-from collect.simulator import Control
-from datasets.errors import SemoreError
-from datasets.schema import DT, KIND_INDEX, KINDS
+from semore.collect.embedded.maps.road import travel
+from semore.collect.embedded.maps.town import town
+from semore.collect.embedded.physics.contact import overlap
+from semore.collect.embedded.physics.dynamics import EGO_KIND
+from semore.collect.embedded.physics.vehicles import BRAKE, LANE_T, SPEED, TURN, S, T, drive, push, vehicle_poses
+from semore.collect.embedded.physics.walkers import DAZE, DOWN, FACING, RETREAT, VX, VY, knock, walk
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.scenarios import SCENARIOS, WEATHERS, WalkerSpawn
+from semore.collect.simulator import Control
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import DT, KIND_INDEX, KINDS
 
 M = EGO_KIND.mass
 DAY = WEATHERS["hard_high_light"]

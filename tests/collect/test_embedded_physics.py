@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collect.embedded.contact import FRICTION, collide, lean, overlap, strike
-from collect.embedded.dynamics import (
+from semore.collect.embedded.maps.road import travel
+from semore.collect.embedded.maps.town import SPECS, town
+from semore.collect.embedded.physics.contact import FRICTION, collide, lean, overlap, strike
+from semore.collect.embedded.physics.dynamics import (
     BRAKING,
     DRAG,
     EGO_KIND,
@@ -24,12 +26,10 @@ from collect.embedded.dynamics import (
     advance,
     steering_limit,
 )
-from collect.embedded.road import travel
-from collect.embedded.town import SPECS, town
-from collect.scenarios import SCENARIOS
-from collect.simulator import Control
-from datasets.errors import SemoreError
-from datasets.schema import DT
+from semore.collect.scenarios import SCENARIOS
+from semore.collect.simulator import Control
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import DT
 
 M = EGO_KIND.mass
 angles = st.floats(-math.pi, math.pi)

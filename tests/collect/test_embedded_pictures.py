@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from collect.embedded.casting import GROUND, SKY, Eye, cast_parts, make_rays
-from collect.embedded.lens import add_glare
-from collect.embedded.shapes import ELLIPSOID, PART_FIELDS, TUBE, WEDGE
-from collect.embedded.sky import atmosphere
-from collect.embedded.town import town
-from collect.embedded.view import CAMERA_HEIGHT, CAMERA_TAN, draw
-from collect.scenarios import WEATHERS
-from collect.simulator import Images
-from datasets.errors import SemoreError
-from datasets.schema import ACTOR_FIELDS, KIND_INDEX, KINDS, SemanticClass
+from semore.collect.embedded.maps.town import town
+from semore.collect.embedded.render.lens_effects import add_glare
+from semore.collect.embedded.render.ray_intersect import GROUND, SKY, Eye, cast_parts, make_rays
+from semore.collect.embedded.render.shapes import ELLIPSOID, PART_FIELDS, TUBE, WEDGE
+from semore.collect.embedded.render.sky import atmosphere
+from semore.collect.embedded.render.view import CAMERA_HEIGHT, CAMERA_TAN, draw
+from semore.collect.scenarios import WEATHERS
+from semore.collect.simulator import Images
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, KIND_INDEX, KINDS, SemanticClass
 
 EYE = Eye(0.0, 0.0, 1.5, 1.0, 0.0, math.tan(math.radians(30.0)))
 CLASSES = {kind.name: {int(kind.semantic)} for kind in KINDS} | {"cyclist": {10, 11}}

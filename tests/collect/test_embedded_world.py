@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collect.embedded.dynamics import EGO_KIND, TOP_SPEED
-from collect.embedded.town import town
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, WEATHERS
-from collect.simulator import Control
-from datasets.errors import SemoreError
+from semore.collect.embedded.maps.town import town
+from semore.collect.embedded.physics.dynamics import EGO_KIND, TOP_SPEED
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.scenarios import SCENARIOS, WEATHERS
+from semore.collect.simulator import Control
+from semore.datasets.errors import SemoreError
 
 M = EGO_KIND.mass
 DAY = WEATHERS["hard_high_light"]

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from collect.driving import DrivingEnv, SimStep, control_of, lane_speed
-from collect.recording import EpisodeRecorder
-from collect.scenarios import Scenario, Weather
-from collect.simulator import Collision, Control, Ego, Images, Lane, Simulator, Snapshot
-from datasets.errors import SemoreError
-from datasets.reward import driving_reward
-from datasets.schema import ACTOR_FIELDS, EGO_COLUMN, SEED_SPLITS
-from datasets.views import shrink
+from semore.collect.env import DrivingEnv, SimStep, control_of, lane_speed
+from semore.collect.recording import EpisodeRecorder
+from semore.collect.scenarios import Scenario, Weather
+from semore.collect.simulator import Collision, Control, Ego, Images, Lane, Simulator, Snapshot
+from semore.datasets.errors import SemoreError
+from semore.datasets.resize import shrink
+from semore.datasets.reward import driving_reward
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_COLUMN, SEED_SPLITS
 
 SIZE = 8
 WARM_UP = 5
@@ -473,7 +473,7 @@ def test_same_seed_same_episode(name):
 
 
 def test_same_seed_same_episode_in_another_process():
-    code = "from test_driving import small, trace; print(trace(small('HighBeam'), 21))"
+    code = "from test_env import small, trace; print(trace(small('HighBeam'), 21))"
     folder = Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
     assert done.stdout.strip() == trace(small("HighBeam"), 21), done.stderr

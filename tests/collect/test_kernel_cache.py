@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from collect.machine_code import folder_for
+from semore.collect.embedded.kernel_cache import folder_for
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP = (
     "import gymnasium, collect, numba\n"
     "env = gymnasium.make('semore/JayWalk-v0', size=16, camera=16)\n"
     "env.reset(seed=1); env.step(env.action_space.sample())\n"
-    "from collect.embedded import jit\n"
+    "from semore.collect.embedded import jit\n"
     "print(jit._cache_folder(), numba.config.CACHE_DIR, sep='|')\n"
 )
 NOBODY = [

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from collect import episodes
-from collect.behaviour import make_policy
-from collect.driving import DrivingEnv
-from collect.embedded.world import EmbeddedSimulator
-from collect.episodes import drive
-from collect.recorder import record, record_into
-from collect.simulator import Control, EpisodeLost
-from collect.writer import EpisodeWriter
-from datasets.errors import SemoreError
-from datasets.rollouts import Rollouts
-from datasets.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.collect import rollout as episodes
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import make_policy
+from semore.collect.recorder import record, record_into
+from semore.collect.rollout import drive
+from semore.collect.simulator import Control, EpisodeLost
+from semore.collect.writer import EpisodeWriter
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.rollouts.store import Rollouts
 
 SEEDS = range(5)
 ABOUT = {"policy": "noisy_driver", "action_repeat": 1}

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from collect.embedded.opendrive import opendrive
-from collect.embedded.road import LaneSpec, Road, travel
-from collect.embedded.town import SPECS, WHITE, YELLOW, Marking, TownSpec
-from datasets.errors import SemoreError
+from semore.collect.embedded.maps.opendrive import opendrive
+from semore.collect.embedded.maps.road import LaneSpec, Road, travel
+from semore.collect.embedded.maps.town import SPECS, WHITE, YELLOW, Marking, TownSpec
+from semore.datasets.errors import SemoreError
 
 TOWNS = pytest.mark.parametrize("town", SPECS)
 ONLY_LEFT = TownSpec(
@@ -169,7 +169,7 @@ def test_paint_that_opendrive_cannot_say_is_refused() -> None:
 
 
 def test_command_prints_and_writes_the_same(tmp_path) -> None:
-    command = [sys.executable, "-m", "collect.embedded.opendrive", "Town04"]
+    command = [sys.executable, "-m", "semore.collect.embedded.maps.opendrive", "Town04"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert printed == opendrive(SPECS["Town04"], "Town04")
     subprocess.run([*command, "--out", str(tmp_path / "town.xodr")], check=True)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from collect.behaviour import BEHAVIOURS, NetworkPolicy, load_policy, make_policy
-from collect.driver import CRUISE, Driver
-from collect.driving import DrivingEnv
-from collect.episodes import drive
-from datasets.errors import SemoreError
-from datasets.schema import ACTOR_COLUMN, ACTOR_FIELDS, EGO_COLUMN, EGO_FIELDS, KIND_INDEX, KINDS
+from semore.collect.env import DrivingEnv
+from semore.collect.expert import CRUISE, Expert
+from semore.collect.policies import BEHAVIOURS, NetworkPolicy, load_policy, make_policy
+from semore.collect.rollout import drive
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, EGO_COLUMN, EGO_FIELDS, KIND_INDEX, KINDS
 
 NOTHING = np.zeros((1, 9, 8, 8), np.uint8)
 
@@ -41,7 +41,7 @@ def scene(*actors: list[float], speed: float = 10.0, **ego: float) -> dict[str, 
 
 def driven(info: dict[str, Any]) -> tuple[float, float]:
     """Steer and pedal of the noiseless driver."""
-    steer, pedal = Driver(np.random.default_rng(0))(info)
+    steer, pedal = Expert(np.random.default_rng(0))(info)
     return float(steer), float(pedal)
 
 
@@ -117,7 +117,7 @@ def test_it_swerves_to_the_free_side_of_its_lane():
 
 def test_a_careless_driver_minds_nobody():
     info = scene(across("ambulance", 15, 0))
-    assert tuple(Driver(np.random.default_rng(0), careful=False)(info)) == (0.0, 1.0)
+    assert tuple(Expert(np.random.default_rng(0), careful=False)(info)) == (0.0, 1.0)
 
 
 def test_the_order_of_the_actors_does_not_matter():
@@ -134,7 +134,7 @@ def test_the_driver_creeps_rather_than_count_as_stuck():
 
 def test_it_sees_round_a_bend():
     """On a bend to the right of 100 m radius a truck in the lane 25 m on stands 3 m to the right of straight on."""
-    driver = Driver(np.random.default_rng(0))
+    driver = Expert(np.random.default_rng(0))
     for k in range(30):
         angle = k * 0.4 / 100
         x, y = 100 * math.sin(angle), 100 * (1 - math.cos(angle))

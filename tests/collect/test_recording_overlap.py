@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from collect import workers
-from collect.behaviour import make_policy
-from collect.driving import DrivingEnv
-from collect.plan import CollectSettings, plan
-from collect.recorder import episode_name, record
-from collect.recording import EpisodeRecorder
-from collect.workers import collect
-from collect.writer import WAITING, EpisodeWriter
-from datasets.errors import SemoreError
-from datasets.rollouts import Rollouts
-from datasets.schema import MAX_EPISODE_STEPS
+from semore.collect import workers
+from semore.collect.env import DrivingEnv
+from semore.collect.plan import CollectSettings, plan
+from semore.collect.policies import make_policy
+from semore.collect.recorder import episode_name, record
+from semore.collect.recording import EpisodeRecorder
+from semore.collect.workers import collect
+from semore.collect.writer import WAITING, EpisodeWriter
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import MAX_EPISODE_STEPS
+from semore.datasets.rollouts.store import Rollouts
 
 SMALL: dict[str, Any] = {"camera": 16, "max_episode_steps": 30, "rollouts": "r", "policies": {"full_throttle": 1.0}}
 SOON = 20.0  # s; far longer than anything here takes

@@ -13,8 +13,6 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv
 
-import collect
-
 PATIENCE = 60.0
 SEEDS = [3, 4]
 

@@ -16,14 +16,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from datasets import ledger_repack
-from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set
-from datasets.knowledge_level import Level, shard_names
-from datasets.knowledge_records import Status, Text, note, record_digests, record_keys
-from datasets.ledger import find_roots
-from datasets.ledger_compact import compact_level
-from datasets.ledger_gc import collect
-from datasets.ledger_verify import verify_cache, verify_pins
+from semore.datasets.knowledge.admin import repack as ledger_repack
+from semore.datasets.knowledge.admin.compact import compact_level
+from semore.datasets.knowledge.admin.gc import collect
+from semore.datasets.knowledge.admin.needs import find_roots
+from semore.datasets.knowledge.admin.verify import verify_cache, verify_pins
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set
+from semore.datasets.knowledge.level import Level, shard_names
+from semore.datasets.knowledge.records import Status, Text, note, record_digests, record_keys
 
 NAMED, NAMELESS = {"kind": "in a set"}, {"kind": "in no set"}
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 16), np.uint8)

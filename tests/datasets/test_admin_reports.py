@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from test_rollouts import episode_arrays
 
-from datasets.__main__ import COMMANDS, command
-from datasets.action_words import action_words
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set
-from datasets.knowledge_rates import remember_rate, seconds_per_frame
-from datasets.knowledge_records import Identity, Status, Text, note, record_keys
-from datasets.ledger import changes, summary
-from datasets.ledger_diff import compare, stale
-from datasets.ledger_gc import Gc
-from datasets.ledger_stats import runs_by_set
-from datasets.ledger_why import explain, find_frame
-from datasets.rollouts import Rollouts
+from semore.datasets.__main__ import COMMANDS, command
+from semore.datasets.action_text import action_words
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.diff import compare, stale
+from semore.datasets.knowledge.admin.gc import Gc
+from semore.datasets.knowledge.admin.needs import changes, summary
+from semore.datasets.knowledge.admin.stats import runs_by_set
+from semore.datasets.knowledge.admin.why import explain, find_frame
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set
+from semore.datasets.knowledge.rates import remember_rate, seconds_per_frame
+from semore.datasets.knowledge.records import Identity, Status, Text, note, record_keys
+from semore.datasets.rollouts.store import Rollouts
 
 STEPS, SIDE = 9, 8
 DESCRIBER: Identity = {"kind": "d", "prompt": "one", "privileged": False}
@@ -247,11 +247,13 @@ def test_reports_as_json_and_for_people(world, capsys, monkeypatch):
 
 
 def test_the_command_line_explains_itself(world, tmp_path):
-    shown = subprocess.run([sys.executable, "-m", "datasets", "--help"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "semore.datasets", "--help"], capture_output=True, text=True, check=True
+    )
     for name in COMMANDS:
         assert name in shown.stdout
     wrong = subprocess.run(
-        [sys.executable, "-m", "datasets", "why", "episode-0:99", "--data", str(world.root)],
+        [sys.executable, "-m", "semore.datasets", "why", "episode-0:99", "--data", str(world.root)],
         capture_output=True,
         text=True,
     )

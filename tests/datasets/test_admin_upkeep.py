@@ -13,16 +13,17 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import knowledge_level, ledger_repack
-from datasets.errors import SemoreError
-from datasets.files import exclusive_lock
-from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set, open_set, pins_path
-from datasets.knowledge_level import Level, shard_names
-from datasets.knowledge_records import Status, Text, record_keys
-from datasets.ledger import find_roots
-from datasets.ledger_compact import Compact, compact_level
-from datasets.ledger_gc import Gc, collect, find_waste
-from datasets.ledger_verify import verify_cache, verify_pins
+from semore.datasets.atomic_io import exclusive_lock
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge import level as knowledge_level
+from semore.datasets.knowledge.admin import repack as ledger_repack
+from semore.datasets.knowledge.admin.compact import Compact, compact_level
+from semore.datasets.knowledge.admin.gc import Gc, collect, find_waste
+from semore.datasets.knowledge.admin.needs import find_roots
+from semore.datasets.knowledge.admin.verify import verify_cache, verify_pins
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set, open_set, pins_path
+from semore.datasets.knowledge.level import Level, shard_names
+from semore.datasets.knowledge.records import Status, Text, record_keys
 
 WHO, NAMELESS = {"kind": "a"}, {"kind": "b"}
 LATER = 1e12
@@ -267,7 +268,7 @@ ANNOTATOR = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_ledger_upkeep import add_texts, digests, phrases, np, KnowledgeCache
+from test_admin_upkeep import add_texts, digests, phrases, np, KnowledgeCache
 cache = KnowledgeCache(Path(sys.argv[1]))
 mine = int(sys.argv[2])
 done = []
@@ -285,7 +286,7 @@ KEEPER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_ledger_upkeep import LATER, KnowledgeCache, collect, compact_level
+from test_admin_upkeep import LATER, KnowledgeCache, collect, compact_level
 print("ready", flush=True)
 while True:
     compact_level(KnowledgeCache(Path(sys.argv[1])).texts)

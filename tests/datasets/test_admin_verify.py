@@ -8,13 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_ledger_upkeep import add_masks, add_texts, digests, phrases, pin, with_set
+from test_admin_upkeep import add_masks, add_texts, digests, phrases, pin, with_set
 
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_level import shard_names
-from datasets.ledger_compact import compact_level
-from datasets.ledger_verify import Verify, verify_cache
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.compact import compact_level
+from semore.datasets.knowledge.admin.verify import Verify, verify_cache
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.level import shard_names
 
 
 def damage(path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from collect.doctor import processor
-from datasets.cores import cores
-from datasets.provenance import environment
+from semore.datasets.cores import cores
+from semore.datasets.provenance import environment
+from semore.doctor import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 

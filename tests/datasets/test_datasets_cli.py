@@ -1,4 +1,4 @@
-"""python -m datasets list, show, validate, merge, split, card: what they tell, find, refuse and leave behind."""
+"""semore datasets list, show, validate, merge, split, card: what they tell, find, refuse and leave behind."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import yaml
 import zarr
 from tiny_rollouts import SIDE, tiny_arrays, tiny_data, tiny_episode, tiny_rollouts
 
-from datasets.__main__ import command
-from datasets.errors import SemoreError
-from datasets.rollouts import Rollouts
+from semore.datasets.__main__ import command
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.store import Rollouts
 
 
 def run(*arguments: str) -> int:
@@ -223,6 +223,6 @@ def test_the_card_says_what_there_is(data):
 def test_the_command_line_stays_light():
     """Nobody who asks for a list waits for the libraries of the exports."""
     heavy = ("minari", "pyarrow", "rerun", "huggingface_hub", "torch", "PIL")
-    code = f"import sys, datasets.__main__; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, semore.datasets.__main__; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 from tiny_rollouts import SIDE, WHO, tiny_data, tiny_knowledge, tiny_rollouts
 
-from datasets.__main__ import command
-from datasets.annotations import read_annotations
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set, open_set
-from datasets.rollouts import Episode, Rollouts
-from datasets.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.__main__ import command
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.annotations import read_annotations
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set, open_set
+from semore.datasets.rollouts.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 NAME = "semore/tiny-v0"
 
@@ -195,7 +195,7 @@ def test_lerobot_files_follow_version_3(data):
 
 def test_lerobot_starts_a_new_file_when_one_is_full(data, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra `export` (requirements-export.lock)")
-    from datasets import lerobot_export
+    from semore.datasets.interop import lerobot as lerobot_export
 
     monkeypatch.setattr(lerobot_export, "FILE_MB", 0)
     lerobot_export.export_lerobot(episodes(data), data / "many")
@@ -265,7 +265,7 @@ def hub(tmp_path, monkeypatch) -> Hub:
 
 
 def test_what_is_pushed_is_what_is_pulled(data, hub, tmp_path, capsys):
-    with pytest.raises(SemoreError, match="python -m datasets card"):
+    with pytest.raises(SemoreError, match="semore datasets card"):
         run("push", "me/roads", "--data", str(data))
     assert run("card", "--data", str(data)) == 0
     (data / "rollouts" / "a.zarr" / ".tmp-1-x").mkdir()

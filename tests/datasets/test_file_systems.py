@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from datasets.lock_files import named_lock
+from semore.datasets.lock_files import named_lock
 
 SOURCE = Path(__file__).with_name("refusing_files.c")
 HOLD = """
 import sys, time
 from pathlib import Path
-from datasets.errors import SemoreError
-from datasets.files import exclusive_lock
+from semore.datasets.errors import SemoreError
+from semore.datasets.atomic_io import exclusive_lock
 try:
     with exclusive_lock(Path(sys.argv[1]), "a test"):
         print("held", flush=True)
@@ -105,8 +105,8 @@ def test_rollouts_are_written_where_folders_cannot_be_synced_nor_locked(library,
     """The whole of a recording, from lock to rename; the shim alone would have ended it."""
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
-        "from tiny_rollouts import tiny_rollouts\nfrom datasets.rollouts import Rollouts\n"
-        "from datasets.knowledge import KnowledgeCache\nfrom tiny_rollouts import tiny_knowledge\n"
+        "from tiny_rollouts import tiny_rollouts\nfrom semore.datasets.rollouts.store import Rollouts\n"
+        "from semore.datasets.knowledge.cache import KnowledgeCache\nfrom tiny_rollouts import tiny_knowledge\n"
         "path = Path(sys.argv[1]) / 'a.zarr'\n"
         "with Rollouts(path).lock(): tiny_knowledge(Path(sys.argv[1]) / 'knowledge', tiny_rollouts(path, 0))\n"
         "Rollouts(path).episode('jaywalk-0000000').verify()"
@@ -122,7 +122,7 @@ def test_rollouts_are_written_where_folders_cannot_be_synced_nor_locked(library,
 
 def test_leases_on_carla_servers_go_where_there_are_locks(library, tmp_path):
     code = (
-        "from collect.carla.ports import lease; from collect.carla.settings import CarlaSettings\n"
+        "from semore.collect.carla.ports import lease; from semore.collect.carla.settings import CarlaSettings\n"
         "settings = CarlaSettings(host='lease-test', port=39123, servers=1)\n"
         "with lease(settings, 0.0):\n"
         "    try: lease(settings, 0.0)\n"

@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from annotate.engine import annotate_rollouts
-from annotate.producers import PRIVILEGED, make_producers
-from collect.behaviour import Constant, Info, PerSlot, Policy, make_policy
-from collect.driving import DrivingEnv
-from collect.recorder import record
-from datasets.action_words import action_words
-from datasets.errors import SemoreError
-from datasets.frame_pool import FramePool, Transitions, View, forecast_bytes, rows_of
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set
-from datasets.rollouts import Episode, Rollouts
-from datasets.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.annotate.pipeline import annotate_rollouts
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import Constant, Info, PerSlot, Policy, make_policy
+from semore.collect.recorder import record
+from semore.datasets.action_text import action_words
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import FramePool, Transitions, View, forecast_bytes, rows_of
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set
+from semore.datasets.rollouts.schema import FRAME_ARRAYS, STEP_ARRAYS
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 CAMERA, SIZE, GRID, LIMIT = 32, 16, 5, 21
 

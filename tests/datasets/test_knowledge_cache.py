@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import knowledge_level
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_index import Index
-from datasets.knowledge_level import Level
-from datasets.knowledge_records import Status, Text, note
-from datasets.knowledge_shards import DamagedShard, Entries, verify_shard
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge import level as knowledge_level
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.index import Index
+from semore.datasets.knowledge.level import Level
+from semore.datasets.knowledge.records import Status, Text, note
+from semore.datasets.knowledge.shards import DamagedShard, Entries, verify_shard
 
 WHO = {"kind": "test"}
 
@@ -278,7 +278,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_knowledge_cache import add_texts, add_masks, digests
-from datasets.knowledge import KnowledgeCache
+from semore.datasets.knowledge.cache import KnowledgeCache
 cache = KnowledgeCache(Path(sys.argv[1]))
 for step in range(5):
     shared, own = digests(30, step), digests(30, int(sys.argv[2]) * 100 + step)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.knowledge_records import Status, Text, record_keys
+from semore.datasets.knowledge.records import Status, Text, record_keys
 
 identities = st.dictionaries(
     st.sampled_from(["kind", "prompt", "dtype", "engine", "revision", "cap"]),

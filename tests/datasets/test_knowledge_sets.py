@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import knowledge
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set, open_set, set_names
-from datasets.knowledge_merge import max_pool, merge_masks
-from datasets.knowledge_records import Status, Text, note, record_keys
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge import cache as knowledge
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, ensure_set, open_set, set_names
+from semore.datasets.knowledge.merge import max_pool, merge_masks
+from semore.datasets.knowledge.records import Status, Text, note, record_keys
 
 DESCRIBER, SEGMENTER, JUDGE = {"kind": "d"}, {"kind": "s", "privileged": True}, {"kind": "j"}
 SIZE = 16

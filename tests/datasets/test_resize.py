@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from datasets.errors import SemoreError
-from datasets.views import shrink
+from semore.datasets.errors import SemoreError
+from semore.datasets.resize import shrink
 
 
 def test_shrinking_is_the_rounded_mean_of_each_block():

@@ -13,9 +13,9 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasets.errors import SemoreError
-from datasets.rollouts import CHUNK_FRAMES, Rollouts, checksum, rollouts_path, row_digests
-from datasets.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
+from semore.datasets.rollouts.store import CHUNK_FRAMES, Rollouts, checksum, rollouts_path, row_digests
 
 SIDE, ACTORS = 6, 3
 ALL = (*FRAME_ARRAYS, *STEP_ARRAYS)
@@ -23,7 +23,7 @@ DTYPES = {**FRAME_ARRAYS, **STEP_ARRAYS}
 
 
 def shapes(steps: int, actors: int = ACTORS) -> dict[str, tuple[int, ...]]:
-    """The layout of datasets.schema, written out."""
+    """The layout of datasets.rollouts.schema, written out."""
     frames = steps + 1
     return {
         "rgb": (frames, SIDE, SIDE, 3),

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tiny_rollouts import tiny_arrays, tiny_rollouts
 
-from datasets.errors import SemoreError
-from datasets.rollouts import Rollouts
-from datasets.rollouts_validate import validate
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.rollouts.validate import validate
 
 
 def advice(read: Callable[[], object]) -> str:

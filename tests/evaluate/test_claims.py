@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evaluate.claims import Trained, in_words, lacking, trained, verdict
-from evaluate.statistics import Estimate
+from semore.evaluate.claims import Trained, in_words, lacking, trained, verdict
+from semore.evaluate.statistics import Estimate
 
 LEAD, TRAIL, OPEN = Estimate(5.0, 1.0, 1.0, 9.0), Estimate(-5.0, 1.0, -9.0, -1.0), Estimate(1.0, 1.0, -1.0, 3.0)
 

@@ -11,12 +11,12 @@ import pytest
 from test_learning import make_run
 from verdict_words import said
 
-from datasets.errors import SemoreError
-from datasets.files import read_json, write_json
-from evaluate import compare, statistics
-from evaluate.compare import paper_form, significance
-from evaluate.episodes import SIMULATOR_FAILED, read_rows, write_rows
-from evaluate.runs import by_method, read_run, shared_cells, shared_seeds, values
+from semore.datasets.atomic_io import read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.evaluate import compare, statistics
+from semore.evaluate.compare import paper_form, significance
+from semore.evaluate.episodes import SIMULATOR_FAILED, read_rows, write_rows
+from semore.evaluate.runs import by_method, read_run, shared_cells, shared_seeds, values
 
 
 def change(folder: Path, **changes: object) -> Path:

@@ -11,18 +11,18 @@ import torch
 from tiny_agent import GRID, SIZE, make_agent
 from tiny_agent import TINY as TINY_AGENT
 
-from annotate.audit.truth import true_grids
-from collect.behaviour import load_policy, make_policy
-from collect.driving import DrivingEnv
-from collect.recorder import record
-from datasets.errors import SemoreError
-from datasets.files import write_json
-from datasets.frame_pool import rows_of
-from datasets.knowledge import KnowledgeCache, SetManifest, ensure_set
-from datasets.rollouts import Rollouts
-from datasets.settings import as_dict
-from evaluate.counterfactual import TRAINED, CounterfactualSettings, training
-from evaluate.counterfactual_policies import (
+from semore.annotate.audit.truth import true_grids
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import load_policy, make_policy
+from semore.collect.recorder import record
+from semore.datasets.atomic_io import write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import rows_of
+from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set
+from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.settings import as_dict
+from semore.evaluate.counterfactual.__main__ import TRAINED, CounterfactualSettings, training
+from semore.evaluate.counterfactual.policies import (
     VARIANTS,
     CounterfactualCourse,
     CounterfactualPolicy,
@@ -31,12 +31,12 @@ from evaluate.counterfactual_policies import (
     refuse,
     true_mask,
 )
-from evaluate.episodes import evaluate_policies
-from evaluate.sweep_points import Point, settings_of
-from train.agent import Agent
-from train.checkpoint import export_policy
-from train.online import policy_view
-from train.settings import TrainSettings
+from semore.evaluate.episodes import evaluate_policies
+from semore.evaluate.sweep.points import Point, settings_of
+from semore.train.agent import Agent
+from semore.train.checkpoint import export_policy
+from semore.train.online import policy_view
+from semore.train.settings import TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 SETTINGS = TrainSettings(run="run", agent=TINY_AGENT)

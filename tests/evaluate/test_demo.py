@@ -17,17 +17,18 @@ from report_runs import MASK, make_run
 from tiny_moments import moment
 from tiny_run import TINY
 
-from collect.behaviour import load_policy
-from datasets.errors import SemoreError
-from datasets.files import digest16, write_json
-from datasets.settings import as_dict
-from evaluate import demo, ship
-from evaluate.checkpoints import Card, installed_world, open_shipped
-from evaluate.episodes import read_rows, write_rows
-from evaluate.showcase import HEIGHT, LARGE, PANEL, WIDTH, Showcase
-from train.agent import Agent
-from train.checkpoint import export_policy, save_checkpoint
-from train.online import policy_view
+from semore.collect.policies import load_policy
+from semore.datasets.atomic_io import digest16, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import as_dict
+from semore.evaluate.checkpoints import Card, installed_world, open_shipped
+from semore.evaluate.episodes import read_rows, write_rows
+from semore.evaluate.film import demo
+from semore.evaluate.film.showcase import HEIGHT, LARGE, PANEL, WIDTH, Showcase
+from semore.train.agent import Agent
+from semore.train.checkpoint import export_policy, save_checkpoint
+from semore.train.online import policy_view
+from study import publish as ship
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 FIRST = 2_000_000

@@ -21,27 +21,28 @@ from hypothesis import strategies as st
 from tiny_moments import moment
 from verdict_words import said
 
-from collect.behaviour import load_view
-from collect.driving import DrivingEnv
-from datasets.errors import SemoreError
-from datasets.files import write_json
-from datasets.schema import SEED_SPLITS
-from datasets.settings import as_dict
-from evaluate import __main__ as command
-from evaluate import episodes, video
-from evaluate.episodes import Row, RunCourse, evaluate_courses, evaluate_policies, read_rows, write_rows
-from evaluate.policies import POLICIES, Frozen, Grey
-from evaluate.report import media
-from evaluate.statistics import estimate, paired_difference
-from evaluate.table import differences, results
-from evaluate.video import film, noted
-from train.agent import Agent
-from train.agent_settings import AgentSettings
-from train.checkpoint import export_policy
-from train.encoder import EncoderSettings
-from train.online import policy_view
-from train.settings import TrainSettings
-from train.untrained import untrained_policy
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import load_view
+from semore.datasets.atomic_io import write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import SEED_SPLITS
+from semore.datasets.settings import as_dict
+from semore.evaluate import __main__ as command
+from semore.evaluate import episodes
+from semore.evaluate.episodes import Row, RunCourse, evaluate_courses, evaluate_policies, read_rows, write_rows
+from semore.evaluate.film import video
+from semore.evaluate.film.video import film, noted
+from semore.evaluate.policies import POLICIES, Frozen, Grey
+from semore.evaluate.report import media
+from semore.evaluate.statistics import estimate, paired_difference
+from semore.evaluate.table import differences, results
+from semore.train.agent import Agent
+from semore.train.agent_settings import AgentSettings
+from semore.train.checkpoint import export_policy
+from semore.train.encoder import EncoderSettings
+from semore.train.online import policy_view
+from semore.train.run_io import untrained_policy
+from semore.train.settings import TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 

@@ -11,14 +11,14 @@ import torch
 from test_evaluate import Inline
 from test_lost_episodes import Fragile
 
-from collect.behaviour import Policy, make_policy
-from collect.driving import DrivingEnv
-from collect.episodes import ATTEMPTS
-from datasets.errors import SemoreError
-from evaluate import episodes
-from evaluate.episodes import SIMULATOR_FAILED, Row, driven, evaluate_policies, read_rows
-from evaluate.statistics import paired_difference
-from evaluate.table import differences, failures, paired, pooled, results
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import Policy, make_policy
+from semore.collect.rollout import ATTEMPTS
+from semore.datasets.errors import SemoreError
+from semore.evaluate import episodes
+from semore.evaluate.episodes import SIMULATOR_FAILED, Row, driven, evaluate_policies, read_rows
+from semore.evaluate.statistics import paired_difference
+from semore.evaluate.table import differences, failures, paired, pooled, results
 
 SEEDS = range(2_000_000, 2_000_006)
 POLICIES = ("full_throttle", "driver")

@@ -13,18 +13,18 @@ import pytest
 from PIL import Image
 from report_runs import EMBEDDED, MASK, make_run, row
 
-from datasets.errors import SemoreError
-from evaluate import statistics
-from evaluate.episodes import read_rows, write_rows
-from evaluate.report import __main__ as command
-from evaluate.report import charts
-from evaluate.report.charts import Scale, Series
-from evaluate.report.figures import duration, number
-from evaluate.report.media import CRASHES, PICTURES, Album, Clip, attention_pictures, chosen, crashes
-from evaluate.report.page import LIMIT, render
-from evaluate.report.results import duels, lines
-from evaluate.report.runs import contenders, courses, differing, read_run
-from evaluate.report.words import doubts, findings, headline
+from semore.datasets.errors import SemoreError
+from semore.evaluate import statistics
+from semore.evaluate.episodes import read_rows, write_rows
+from semore.evaluate.report import __main__ as command
+from semore.evaluate.report import charts
+from semore.evaluate.report.charts import Scale, Series
+from semore.evaluate.report.figures import duration, number
+from semore.evaluate.report.media import CRASHES, PICTURES, Album, Clip, attention_pictures, chosen, crashes
+from semore.evaluate.report.narrative import doubts, findings, headline
+from semore.evaluate.report.page import LIMIT, render
+from semore.evaluate.report.results import duels, lines
+from semore.evaluate.report.runs import contenders, courses, differing, read_run
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 REWARDS = tuple(float(value) for value in np.random.default_rng(0).normal(200, 10, 12))

@@ -12,12 +12,13 @@ import pytest
 from chromium import CHROMIUM, Page, chromium
 from report_runs import MASK, make_run, row
 
-from evaluate import strip, video
-from evaluate.moments import Moment
-from evaluate.overlay import compose
-from evaluate.report.media import Clip
-from evaluate.report.page import render
-from evaluate.report.runs import read_run
+from semore.evaluate.film import crash_strip as strip
+from semore.evaluate.film import video
+from semore.evaluate.film.moments import Moment
+from semore.evaluate.film.overlay import compose
+from semore.evaluate.report.media import Clip
+from semore.evaluate.report.page import render
+from semore.evaluate.report.runs import read_run
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,11 +7,11 @@ from report_runs import EMBEDDED, make_run
 from test_report import REWARDS, Reader, page_of
 from verdict_words import said
 
-from datasets.files import read_json, write_json
-from evaluate import statistics
-from evaluate.report.results import duels, lines
-from evaluate.report.runs import contenders, read_run
-from evaluate.report.words import findings, headline
+from semore.datasets.atomic_io import read_json, write_json
+from semore.evaluate import statistics
+from semore.evaluate.report.narrative import findings, headline
+from semore.evaluate.report.results import duels, lines
+from semore.evaluate.report.runs import contenders, read_run
 
 ENOUGH = [*REWARDS * 5][:50]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from evaluate.statistics import (
+from semore.evaluate.statistics import (
     Estimate,
     across_runs,
     across_scenarios,

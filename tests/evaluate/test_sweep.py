@@ -16,14 +16,14 @@ import pytest
 from PIL import Image
 from tiny_run import TINY, make_data
 
-from datasets.errors import SemoreError
-from datasets.files import read_json, write_json
-from datasets.settings import as_dict
-from evaluate import sweep
-from evaluate.episodes import SIMULATOR_FAILED, Row
-from evaluate.statistics import across_runs, difference_across_runs
-from evaluate.sweep import SweepSettings, command_settings, gathered, run_points
-from evaluate.sweep_points import (
+from semore.datasets.atomic_io import read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import as_dict
+from semore.evaluate.episodes import SIMULATOR_FAILED, Row
+from semore.evaluate.statistics import across_runs, difference_across_runs
+from semore.evaluate.sweep import __main__ as sweep
+from semore.evaluate.sweep.__main__ import SweepSettings, command_settings, gathered, run_points
+from semore.evaluate.sweep.points import (
     PlannedRun,
     Point,
     base_values,
@@ -34,7 +34,7 @@ from evaluate.sweep_points import (
     settings_of,
     with_finished,
 )  # fmt: skip
-from evaluate.sweep_results import Result, draw, records, values, write_tables
+from semore.evaluate.sweep.results import Result, draw, records, values, write_tables
 
 BASE = base_values(TINY)
 
@@ -82,7 +82,7 @@ def test_repeated_options_are_gathered(monkeypatch):
         "--sweep=a", "--seeds", "[4]", '--vary=["agent.lr=1,2", "masks=plain,empty"]', '--base=["x=[1,2]"]',
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["sweep", *words])
-    found = command_settings(SweepSettings, "evaluate.sweep")
+    found = command_settings(SweepSettings, "semore.evaluate.sweep")
     assert (found.vary, found.base) == (("agent.lr=1,2", "masks=plain,empty"), ("x=[1,2]",))
     assert (found.seeds, found.split) == ((4,), "validation")
 
@@ -254,7 +254,16 @@ COMMAND = [
 @pytest.mark.timeout(900)  # two commands of several processes each, on a machine that may be busy
 def test_a_killed_sweep_goes_on_and_trains_nothing_twice(tmp_path):
     data = make_data(tmp_path / "data")
-    command = [sys.executable, "-m", "evaluate.sweep", *COMMAND, "--runs", str(tmp_path), "--base", f"data={data}"]
+    command = [
+        sys.executable,
+        "-m",
+        "semore.evaluate.sweep",
+        *COMMAND,
+        "--runs",
+        str(tmp_path),
+        "--base",
+        f"data={data}",
+    ]
     folder = tmp_path / "killed"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 400

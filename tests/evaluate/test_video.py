@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tiny_moments import moment
 
-from collect.driving import DrivingEnv
-from evaluate.moments import Moment, _moment
-from evaluate.overlay import KNOWN, SIDE, compose
-from evaluate.strip import FRAMES, frames_of, impact, strip
-from evaluate.video import frame_rate, save
+from semore.collect.env import DrivingEnv
+from semore.evaluate.film.crash_strip import FRAMES, crash_strip, frames_of, impact
+from semore.evaluate.film.moments import Moment, _moment
+from semore.evaluate.film.overlay import KNOWN, SIDE, compose
+from semore.evaluate.film.video import frame_rate, save
 
 
 def drive(length: int, hit: int, student: bool = True) -> list[Moment]:
@@ -82,12 +82,12 @@ def test_a_strip_surrounds_the_hardest_impact(length, hit):
 
 
 def test_a_strip_has_a_second_row_only_where_a_mask_is_taught():
-    with_mask, without = strip(drive(60, 40)), strip(drive(60, 40, student=False))
+    with_mask, without = crash_strip(drive(60, 40)), crash_strip(drive(60, 40, student=False))
     assert with_mask is not None
     assert without is not None
     assert with_mask.width == without.width
     assert with_mask.height > 1.9 * without.height
-    assert strip([moment(place) for place in range(5)]) is None  # nothing was hit
+    assert crash_strip([moment(place) for place in range(5)]) is None  # nothing was hit
 
 
 def test_h_ka_and_phrases_are_those_of_the_simulators_truth():

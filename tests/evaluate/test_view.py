@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 from tiny_rollouts import SIDE, tiny_arrays, tiny_knowledge, tiny_rollouts
 
-from datasets.errors import SemoreError
-from datasets.rollouts import Episode, Rollouts
-from evaluate.view.__main__ import main
-from evaluate.view.scene import ACROSS, HEAT, sheets
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.store import Episode, Rollouts
+from semore.evaluate.view.__main__ import main
+from semore.evaluate.view.scene import ACROSS, HEAT, sheets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

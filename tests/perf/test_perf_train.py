@@ -12,8 +12,8 @@ from perf.train_gradients import frozen_update
 from perf.train_rivals import DrQv2
 from perf.train_stack import Stack, make_agent, make_batches
 from perf.train_unshared import UnsharedAgent
-from train.agent import Agent
-from train.agent_settings import Weights
+from semore.train.agent import Agent
+from semore.train.agent_settings import LossWeights
 
 TINY = Stack(size=32, filters=4, batch=4)
 
@@ -56,7 +56,7 @@ def test_an_unshared_update_computes_more():
     """Of the convolutions: 7 forward and 4 backward passes against 3 and 1."""
     batches = make_batches(TINY, whole=False, count=1)
     work = {
-        kind: flops(lambda kind=kind: make_agent(kind, TINY).update(batches[0], Weights())).convolutions
+        kind: flops(lambda kind=kind: make_agent(kind, TINY).update(batches[0], LossWeights())).convolutions
         for kind in (Agent, UnsharedAgent)
     }
     assert 2.0 < work[UnsharedAgent] / work[Agent] < 3.0

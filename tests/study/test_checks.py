@@ -14,21 +14,21 @@ import torch
 from PIL import Image
 from tiny_run import TINY, asked, make_data, run_whole
 
-from collect.behaviour import load_policy
-from datasets.errors import SemoreError
-from datasets.files import read_json, write_json
-from datasets.frame_pool import UNJUDGED
-from datasets.knowledge_merge import max_pool
-from datasets.rollouts import Rollouts
-from evaluate import alignment, buffer
-from evaluate.alignment import attention, chosen, read_held_out
-from evaluate.alignment_picture import AMBER, GAP, HEADER, SIDE, WORDS, Panel, draw
-from evaluate.buffer import filling, read_history
-from evaluate.overlay import KNOWN
-from train.diagnosis import auc
-from train.replay import NO_DECISION, ReplaySettings
-from train.settings import TrainSettings
-from train.untrained import run_settings
+from semore.collect.policies import load_policy
+from semore.datasets.atomic_io import read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import UNJUDGED
+from semore.datasets.knowledge.merge import max_pool
+from semore.datasets.rollouts.store import Rollouts
+from semore.evaluate.film.overlay import KNOWN
+from semore.train.health import auc
+from semore.train.replay import NO_DECISION, ReplaySettings
+from semore.train.run_io import run_settings
+from semore.train.settings import TrainSettings
+from study import alignment, buffer
+from study.alignment import attention, chosen, read_held_out
+from study.alignment_picture import AMBER, GAP, HEADER, SIDE, WORDS, Panel, draw
+from study.buffer import filling, read_history
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from collect.behaviour import make_policy
-from collect.driving import DrivingEnv
-from collect.episodes import drive
-from datasets.errors import SemoreError
-from evaluate.episodes import Row, evaluate_policies
-from evaluate.eyes import CONSTANTS, POLICIES, BlindCourse, comparison, rewards
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import make_policy
+from semore.collect.rollout import drive
+from semore.datasets.errors import SemoreError
+from semore.evaluate.episodes import Row, evaluate_policies
+from study.eyes import CONSTANTS, POLICIES, BlindCourse, comparison, rewards
 
 ROW = Row("driver", "JayWalk", "hard_high_light", 0, "success", 100.0, 110.0, 0.0, 0.1, 0.5, 0.0, 500)
 
@@ -55,7 +55,7 @@ def test_only_the_best_constant_is_shown() -> None:
 
 
 def test_the_command_writes_a_table_and_resumes(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "evaluate.eyes", "--scenarios", "[HighBeam]", "--episodes", "2"]
+    command = [sys.executable, "-m", "study.eyes", "--scenarios", "[HighBeam]", "--episodes", "2"]
     command += ["--runs", str(tmp_path / "runs"), "--table", str(tmp_path / "eyes.md")]
     first, again = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
     assert (tmp_path / "eyes.md").read_text().count("| HighBeam |") == 10

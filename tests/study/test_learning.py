@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.errors import SemoreError
-from datasets.files import write_csv, write_json
-from evaluate.claims import verdict
-from evaluate.compare import significance
-from evaluate.episodes import Row, write_rows
-from evaluate.learning import draw
-from evaluate.runs import by_method, read_run, values
-from evaluate.statistics import across_runs, difference_across_runs
+from semore.datasets.atomic_io import write_csv, write_json
+from semore.datasets.errors import SemoreError
+from semore.evaluate.claims import verdict
+from semore.evaluate.compare import significance
+from semore.evaluate.episodes import Row, write_rows
+from semore.evaluate.runs import by_method, read_run, values
+from semore.evaluate.statistics import across_runs, difference_across_runs
+from study.learning import draw
 
 
 def make_run(root: Path, method: str, seed: int, reward: float, episodes: range = range(5), **settings: object) -> Path:

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from verdict_words import said
 
-from datasets.errors import SemoreError
-from evaluate import statistics
-from evaluate.results import draw_all, write_page
-from evaluate.results_files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
-from evaluate.results_pages import WRITERS, fill, skeleton
-from evaluate.results_summary import claim, cost, scores
-from evaluate.results_tables import TABLES, difference, groups_of, table
+from semore.datasets.errors import SemoreError
+from semore.evaluate import statistics
+from study.results.__main__ import draw_all, write_page
+from study.results.files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
+from study.results.pages import WRITERS, fill, skeleton
+from study.results.summary import claim, cost, scores
+from study.results.tables import TABLES, difference, groups_of, table
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = range(2_000_000, 2_000_004)

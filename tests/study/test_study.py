@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY, make_data
 
-from datasets.errors import SemoreError
-from datasets.files import digest16, read_json, write_json
-from datasets.settings import as_dict
-from evaluate import study
-from evaluate.episodes import Row, read_rows, write_rows
-from evaluate.results_collect import collect_results
-from evaluate.study import StudySettings, finished, run_study
-from evaluate.study_drive import Drive
-from evaluate.study_plan import PARTS, SCENARIOS, Planned, changed, plan, work
-from evaluate.sweep_points import identity
-from train.run import telling
+from semore.datasets.atomic_io import digest16, read_json, write_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import as_dict
+from semore.evaluate.episodes import Row, read_rows, write_rows
+from semore.evaluate.sweep.points import identity
+from semore.train.run import hyperparameters
+from study import __main__ as study
+from study.__main__ import StudySettings, finished, run_study
+from study.drive import Drive
+from study.plan import PARTS, SCENARIOS, Planned, changed, plan, work
+from study.results.collect import collect_results
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def make_finished(each: Planned, reward: float = 1.0) -> None:
     """What a trained and driven run leaves behind."""
     settings, folder = each.settings, each.settings.folder
     folder.mkdir(parents=True)
-    identity = telling(settings) | {"rollouts_fingerprint": "f"}
+    identity = hyperparameters(settings) | {"rollouts_fingerprint": "f"}
     write_json(folder / "settings.json", {"settings": as_dict(settings), "identity": identity})
     summary = {
         "method": settings.method, "seed": settings.seed, "updates": 60, "best_update": 30, "seconds": 5.0,
@@ -186,7 +186,7 @@ def whole(command: list[str]) -> str:
 @pytest.mark.timeout(900)  # three commands of several processes each, on a machine that may be busy
 def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path):
     data = make_data(tmp_path / "data")
-    command = [sys.executable, "-m", "evaluate.study", *COMMAND, "--runs", str(tmp_path), "--base", f"data={data}"]
+    command = [sys.executable, "-m", "study", *COMMAND, "--runs", str(tmp_path), "--base", f"data={data}"]
     folder = tmp_path / "study"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 400
@@ -207,6 +207,6 @@ def test_a_killed_study_goes_on_and_does_nothing_twice(tmp_path):
     assert "2 runs, 2 are finished; to do: nothing" in whole(command)
     after = {path: path.stat().st_mtime_ns for path in times if path.is_file() and path.suffix != ".lock"}
     assert after == {path: times[path] for path in after}
-    results = [sys.executable, "-m", "evaluate.results", "--runs", str(tmp_path), "--folder", str(tmp_path / "docs")]
+    results = [sys.executable, "-m", "study.results", "--runs", str(tmp_path), "--folder", str(tmp_path / "docs")]
     assert "2 runs, 20 episodes" in whole([*results, "--page", str(tmp_path / "results.md")])
     assert "cloning alone | 1 × 2 |" in Path(tmp_path / "results.md").read_text()

@@ -13,10 +13,10 @@ import pytest
 import torch
 from tiny_agent import ENCODER, QUIET, SIZE, changed, gradients, make_agent, make_batch
 
-from collect.behaviour import load_policy
-from train.agent_settings import Weights
-from train.checkpoint import export_policy
-from train.encoder import static_and_motion
+from semore.collect.policies import load_policy
+from semore.train.agent_settings import LossWeights
+from semore.train.checkpoint import export_policy
+from semore.train.encoder import static_and_motion
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +74,7 @@ def test_the_actor_step_changes_the_actor_alone(cloning):
     }
 
 
-@pytest.mark.parametrize("weights", [QUIET, Weights(2.5, True, 0.3), Weights(2.5, False, 0.3)])
+@pytest.mark.parametrize("weights", [QUIET, LossWeights(2.5, True, 0.3), LossWeights(2.5, False, 0.3)])
 def test_no_gradient_is_left_over_after_an_update(weights):
     agent = make_agent()
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_the_cloning_term_reaches_the_backbone_in_the_offline_phase_alone():
     none = gradients(make_agent(gates=(0.5, -0.5)), make_batch())
     later = gradients(make_agent(gates=(0.5, -0.5)), make_batch(), replace(QUIET, cloning=2.5))
     assert changed(none, later) == set()
-    offline = gradients(make_agent(gates=(0.5, -0.5)), make_batch(), Weights(2.5, True, 0.5))
+    offline = gradients(make_agent(gates=(0.5, -0.5)), make_batch(), LossWeights(2.5, True, 0.5))
     # The actor's detour leaves neck, critics and heads alone.
     parts = {"semantic_stream", "motion_stream", "mask_encoder", "attention"}
     assert changed(none, offline) == {f"backbone.{part}" for part in parts}
@@ -179,7 +179,7 @@ def test_the_gradient_norm_is_clipped():
 def test_cloning_teaches_the_driver_s_actions():
     agent, batch = make_agent(lr=3e-3), make_batch()
     for _ in range(60):
-        last = agent.update(batch, Weights(2.5, True, 0.5))
+        last = agent.update(batch, LossWeights(2.5, True, 0.5))
     assert float(last["cloning"]) < 0.05
 
 
@@ -189,7 +189,7 @@ def test_same_seed_same_bits():
         agent = make_agent(seed=5)
         torch.manual_seed(9)
         for index in range(4):
-            agent.update(make_batch(seed=index), Weights(1.0, index < 2, 0.5))
+            agent.update(make_batch(seed=index), LossWeights(1.0, index < 2, 0.5))
         states.append(agent.state_dict())
     assert changed(*states) == set()
 

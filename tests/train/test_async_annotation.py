@@ -13,17 +13,17 @@ import pytest
 import torch
 from tiny_run import TINY, asked, know, make_data, metrics, short_envs
 
-from annotate.settings import CrewSettings
-from datasets.errors import SemoreError
-from datasets.files import read_json
-from datasets.rollouts import Rollouts
-from train import online
-from train import run as run_module
-from train.agent import Agent
-from train.backlog import Backlog, Group, grouped
-from train.checkpoint import read_checkpoint
-from train.log import read_metrics
-from train.run import train
+from semore.annotate.settings import ExecutorSettings
+from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.store import Rollouts
+from semore.train import online
+from semore.train import run as run_module
+from semore.train.agent import Agent
+from semore.train.async_annotation import AsyncAnnotation, Group, grouped
+from semore.train.checkpoint import read_checkpoint
+from semore.train.log import read_metrics
+from semore.train.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 
@@ -33,11 +33,11 @@ def data(tmp_path_factory) -> Path:
     return make_data(tmp_path_factory.mktemp("data"))
 
 
-class Gated(Backlog):
+class Gated(AsyncAnnotation):
     """A backlog whose annotation of group n takes until `gates[n]` opens, and says nothing of a cache."""
 
     def __init__(self, journal: Path, waits: bool = False) -> None:
-        super().__init__(lambda: pytest.fail("no annotator wanted"), CrewSettings(), journal, waits)
+        super().__init__(lambda: pytest.fail("no annotator wanted"), ExecutorSettings(), journal, waits)
         self.gates = {number: threading.Event() for number in range(5)}
         self.fails: set[int] = set()
 
@@ -164,21 +164,21 @@ VISIBLE = {13: 0, 27: 1, 34: 2}
 
 def paced(patch: pytest.MonkeyPatch) -> None:
     """Annotation ends when VISIBLE says."""
-    annotate, due = Backlog._annotate, Backlog.due
+    annotate, due = AsyncAnnotation._annotate, AsyncAnnotation.due
     gates = [threading.Event() for _ in VISIBLE]
 
-    def gated(self: Backlog, group: Group) -> None:
+    def gated(self: AsyncAnnotation, group: Group) -> None:
         assert gates[group.number].wait(60)
         annotate(self, group)
 
-    def late(self: Backlog, update: int) -> list[Group]:
+    def late(self: AsyncAnnotation, update: int) -> list[Group]:
         if (number := VISIBLE.get(update)) is not None:
             gates[number].set()
             self._working[number][1].result(60)
         return due(self, update)
 
-    patch.setattr(Backlog, "_annotate", gated)
-    patch.setattr(Backlog, "due", late)
+    patch.setattr(AsyncAnnotation, "_annotate", gated)
+    patch.setattr(AsyncAnnotation, "due", late)
 
 
 def meanwhile(data: Path, runs: Path, patch: pytest.MonkeyPatch) -> Any:
@@ -228,7 +228,7 @@ def _summary(settings: Any) -> Path:
 
 
 def test_a_run_with_a_journal_resumes_to_the_same_weights(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "CrewSettings", lambda scheduler: CrewSettings())  # a thread, but no cluster
+    monkeypatch.setattr(run_module, "CrewSettings", lambda scheduler: ExecutorSettings())  # a thread, but no cluster
     check_resume(data, tmp_path, monkeypatch)
 
 

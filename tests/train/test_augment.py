@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_update import plain_shift
 
-from train.augment import random_shift
+from semore.train.augment import random_shift
 
 
 @settings(max_examples=10, deadline=None)

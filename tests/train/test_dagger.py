@@ -9,18 +9,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from collect.behaviour import make_policy
-from collect.driver import CRUISE
-from collect.driving import DrivingEnv
-from collect.recorder import record
-from collect.simulator import make_simulator
-from datasets.errors import SemoreError
-from datasets.frame_pool import UNJUDGED, FramePool, View, rows_of
-from datasets.rollouts import Episode, Rollouts
-from datasets.schema import ACTOR_COLUMN, EGO_COLUMN, KIND_INDEX
-from train.advice import CARE, advice
-from train.replay import ReplaySettings, SelectiveReplay
-from train.settings import ScheduleSettings, TrainSettings
+from semore.collect.env import DrivingEnv
+from semore.collect.expert import CRUISE
+from semore.collect.policies import make_policy
+from semore.collect.recorder import record
+from semore.collect.simulator import make_simulator
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import UNJUDGED, FramePool, View, rows_of
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, EGO_COLUMN, KIND_INDEX
+from semore.datasets.rollouts.store import Episode, Rollouts
+from semore.train.dagger import CARE, expert_actions
+from semore.train.replay import ReplaySettings, SelectiveReplay
+from semore.train.settings import ScheduleSettings, TrainSettings
 
 SKIP = 2
 
@@ -42,10 +42,10 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Episode]:
 
 
 def test_where_the_driver_drove_the_advice_is_what_it_did_at_that_speed(recorded, monkeypatch):
-    monkeypatch.setattr("train.advice.FAST", CRUISE)
+    monkeypatch.setattr("semore.train.dagger.FAST", CRUISE)
     episode = recorded["driver"]
     action = episode.read("action")["action"][rows_of(episode, SKIP)[:-1]]
-    np.testing.assert_allclose(advice(episode, SKIP)[:, :2], action, atol=1e-6)
+    np.testing.assert_allclose(expert_actions(episode, SKIP)[:, :2], action, atol=1e-6)
 
 
 def test_on_a_free_road_the_advice_is_to_drive_as_fast_as_the_car_goes(recorded):
@@ -53,13 +53,13 @@ def test_on_a_free_road_the_advice_is_to_drive_as_fast_as_the_car_goes(recorded)
     speed = np.hypot(
         *(episode.read("ego")["ego"][rows_of(episode, SKIP)[:-1], EGO_COLUMN[axis]] for axis in ("vx", "vy"))
     )
-    given = advice(episode, SKIP)
+    given = expert_actions(episode, SKIP)
     assert (given[(given[:, 2] == 1.0) & (speed < 23.0), 1] == 1.0).all()
 
 
 @pytest.mark.parametrize("policy", ["blind_driver", "wander"])
 def test_there_is_advice_for_every_decision_whoever_drove(recorded, policy):
-    given = advice(recorded[policy], SKIP)
+    given = expert_actions(recorded[policy], SKIP)
     assert given.shape == (len(rows_of(recorded[policy], SKIP)) - 1, 3)
     assert given.dtype == np.float32
     assert np.abs(given[:, :2]).max() <= 1.0
@@ -79,13 +79,13 @@ def test_decisions_weigh_more_where_somebody_is_in_the_way(recorded):
     ego, actors = recorded["blind_driver"].read("ego", "actors").values()
     ahead = actors.copy()
     ahead[:, :, ACTOR_COLUMN["x"]] += 1_000.0
-    assert set(advice(Alone(recorded["blind_driver"], ahead), SKIP)[:, 2]) == {1.0}  # type: ignore[arg-type]
+    assert set(expert_actions(Alone(recorded["blind_driver"], ahead), SKIP)[:, 2]) == {1.0}  # type: ignore[arg-type]
     # Somebody stands twenty metres ahead of wherever the ego is.
     for axis, lane in (("x", "lane_dx"), ("y", "lane_dy")):
         ahead[:, 0, ACTOR_COLUMN[axis]] = ego[:, EGO_COLUMN[axis]] + 20.0 * ego[:, EGO_COLUMN[lane]]
     ahead[:, 0, ACTOR_COLUMN["vx"]] = ahead[:, 0, ACTOR_COLUMN["vy"]] = 0.0
     ahead[:, 0, ACTOR_COLUMN["kind"]] = KIND_INDEX["pedestrian"]
-    given = advice(Alone(recorded["blind_driver"], ahead), SKIP)  # type: ignore[arg-type]
+    given = expert_actions(Alone(recorded["blind_driver"], ahead), SKIP)  # type: ignore[arg-type]
     moving = (
         np.hypot(ego[:, EGO_COLUMN["vx"]], ego[:, EGO_COLUMN["vy"]])[rows_of(recorded["blind_driver"], SKIP)[:-1]] > 15
     )
@@ -107,12 +107,15 @@ class NoKnowledge:
 def test_the_replay_hands_out_advice_in_place_of_what_was_done(recorded):
     episode = recorded["wander"]
     replay = SelectiveReplay(
-        FramePool(View(32, 8, SKIP, "published"), 200), ReplaySettings(), 0, lambda episode: advice(episode, SKIP)
+        FramePool(View(32, 8, SKIP, "published"), 200),
+        ReplaySettings(),
+        0,
+        lambda episode: expert_actions(episode, SKIP),
     )
     replay.add(episode, NoKnowledge())  # type: ignore[arg-type]
     decisions = len(rows_of(episode, SKIP)) - 1
     batch = replay.pool.gather(torch.arange(decisions))
-    given = torch.from_numpy(advice(episode, SKIP))
+    given = torch.from_numpy(expert_actions(episode, SKIP))
     assert torch.equal(batch.advice, given[:, :2])
     assert torch.equal(batch.driver, given[:, 2:])
     assert not torch.equal(batch.advice, batch.action)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from collect.carla.settings import CARLA_VERSION, CarlaSettings
-from collect.plan import CollectSettings
-from datasets.settings import load_settings
-from evaluate.__main__ import EvaluateSettings
-from train.settings import TrainSettings
+from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
+from semore.collect.plan import CollectSettings
+from semore.datasets.settings import load_settings
+from semore.evaluate.__main__ import EvaluateSettings
+from semore.train.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())

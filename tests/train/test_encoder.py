@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from datasets.errors import SemoreError
-from train.attention import CrossAttention, JointAttention
-from train.encoder import (
+from semore.datasets.errors import SemoreError
+from semore.train.attention import CrossAttention, JointAttention
+from semore.train.encoder import (
     DualStream,
     EncoderSettings,
     Features,

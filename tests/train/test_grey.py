@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_run import TINY, asked, make_data, run_whole
 
-from collect.behaviour import NetworkPolicy, load_policy
-from datasets.views import GREY
-from evaluate.policies import POLICIES
-from train.encoder import DualStream
+from semore.collect.policies import NetworkPolicy, load_policy
+from semore.datasets.resize import GREY
+from semore.evaluate.policies import POLICIES
+from semore.train.encoder import DualStream
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_agent import ENCODER, SIZE, TINY, make_agent
 
-from datasets.frame_pool import FramePool, View
-from train.agent import Agent
-from train.diagnosis import PATIENCE, auc, complaints, driving_signs, mask_quality, vital_signs
+from semore.datasets.frame_pool import FramePool, View
+from semore.train.agent import Agent
+from semore.train.health import PATIENCE, auc, complaints, driving_signs, mask_quality, vital_signs
 
 OBSERVATIONS = torch.randint(0, 256, (12, 9, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

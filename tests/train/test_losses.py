@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.errors import SemoreError
-from train import losses
-from train.agent import sample_action
+from semore.datasets.errors import SemoreError
+from semore.train import losses
+from semore.train.agent import sample_action
 
 SEEDS = st.integers(0, 10_000)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from test_replay import GRID, SIDE, Knowing, Recorded
 
-from datasets.errors import SemoreError
-from datasets.frame_pool import FramePool, View
-from datasets.mask_variants import MASKS, frame_generators, replaced
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import FramePool, View
+from semore.datasets.mask_variants import MASKS, frame_generators, replaced
 
 masks_Ngg = arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=6))
 

@@ -11,8 +11,8 @@ import torch
 from plain_update import LOSSES, PlainTrainer
 from tiny_agent import METHODS, QUIET, SIZE, changed, gradients, make_agent, make_batch, method_settings
 
-from train.agent import Agent
-from train.agent_settings import AgentSettings, Weights
+from semore.train.agent import Agent
+from semore.train.agent_settings import AgentSettings, LossWeights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,7 +39,7 @@ def stirred(settings: AgentSettings, seed: int = 0) -> Agent:
     return agent
 
 
-OFFLINE, ONLINE = Weights(2.5, True, 0.3), Weights(1.5, False, 0.3)
+OFFLINE, ONLINE = LossWeights(2.5, True, 0.3), LossWeights(1.5, False, 0.3)
 FEATURE_L1 = {"mask": "zeros", "semantic_loss": "feature_l1"}
 NT_XENT = {"mask": "zeros", "semantic_loss": "nt_xent", "semantic_weight": 0.05}
 CASES = [
@@ -166,7 +166,8 @@ def test_only_a_student_s_mask_is_mixed_in(mask):
 def test_a_semantic_loss_in_feature_space_compares_with_the_cached_mask_whatever_the_share():
     agents = [stirred(method_settings("semore", **FEATURE_L1)) for _ in range(2)]
     values = [
-        agent.update(make_batch(), Weights(student_share=share)) for agent, share in zip(agents, (0, 1), strict=True)
+        agent.update(make_batch(), LossWeights(student_share=share))
+        for agent, share in zip(agents, (0, 1), strict=True)
     ]
     assert values[0]["semantic"] == values[1]["semantic"]
 

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from train.apart import apart
+from semore.train.own_process import apart
 
 
 def look(name: str, other: Path) -> dict[str, Any]:

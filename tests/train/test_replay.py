@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.errors import SemoreError
-from datasets.frame_pool import FramePool, View, forecast_bytes
-from train.replay import ADMISSIONS, ReplaySettings, SelectiveReplay, admitted
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import FramePool, View, forecast_bytes
+from semore.train.replay import ADMISSIONS, ReplaySettings, SelectiveReplay, admitted
 
 SIDE, GRID = 8, 2
 VIEW = View(SIDE, GRID, 1, "published")

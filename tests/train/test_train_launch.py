@@ -21,15 +21,16 @@ from distributed import LocalCluster
 from psutil import Process
 from tiny_run import TINY, asked, make_data, metrics, short_envs
 
-from datasets.errors import SemoreError, Stopped
-from datasets.files import exclusive_lock, read_json
-from datasets.settings import run_command
-from train import online, seeds
-from train import run as run_module
-from train.__main__ import many
-from train.run import train
-from train.seeds import runs_of, train_seeds
-from train.settings import TrainSettings
+from semore.datasets.atomic_io import exclusive_lock, read_json
+from semore.datasets.errors import SemoreError, Stopped
+from semore.datasets.settings import run_command
+from semore.train import launch as seeds
+from semore.train import online
+from semore.train import run as run_module
+from semore.train.__main__ import many
+from semore.train.launch import runs_of, train_seeds
+from semore.train.run import train
+from semore.train.settings import TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 

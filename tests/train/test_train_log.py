@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from train import log
-from train.log import MetricsFile, Speed, read_metrics
+from semore.train import log
+from semore.train.log import MetricsFile, Speed, read_metrics
 
 
 def test_what_is_logged_is_read_back_to_the_last_bit(tmp_path):

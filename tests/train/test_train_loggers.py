@@ -13,8 +13,8 @@ import pytest
 from pytorch_lightning.loggers import wandb as lightning_wandb
 from tiny_run import asked
 
-from datasets.errors import SemoreError
-from train.loggers import open_loggers
+from semore.datasets.errors import SemoreError
+from semore.train.loggers import open_loggers
 
 FAKE = {
     "wandb/__init__.py": """

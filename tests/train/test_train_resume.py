@@ -15,18 +15,18 @@ import pytest
 import torch
 from tiny_run import TINY, Crash, asked, assert_same_run, crash, interrupted, know, make_data, run_whole, short_envs
 
-from annotate.seams import Producers
-from datasets.errors import SemoreError
-from datasets.rollouts import Rollouts
-from train import online
-from train import run as run_module
-from train.agent import Agent
-from train.backlog import Backlog
-from train.checkpoint import read_checkpoint
-from train.log import read_metrics
-from train.replay import SelectiveReplay
-from train.run import train
-from train.settings import TrainSettings
+from semore.annotate.interfaces import Producers
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.store import Rollouts
+from semore.train import online
+from semore.train import run as run_module
+from semore.train.agent import Agent
+from semore.train.async_annotation import AsyncAnnotation
+from semore.train.checkpoint import read_checkpoint
+from semore.train.log import read_metrics
+from semore.train.replay import SelectiveReplay
+from semore.train.run import train
+from semore.train.settings import TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 
@@ -158,7 +158,7 @@ def test_a_run_that_ends_in_an_update_resumes_to_the_same_weights(data, whole, t
 )
 def test_a_run_that_ends_between_recording_and_annotating(data, whole, tmp_path, others):
     settings = asked(data, tmp_path, **HARD)
-    interrupted(settings, *at_call(Backlog, "submit", 2))
+    interrupted(settings, *at_call(AsyncAnnotation, "submit", 2))
     assert len(Rollouts(settings.folder / "refresh.zarr").names()) == 2
     if others:  # every frame of them, and every frame of the recorded rollouts that had no knowledge
         know(data, settings.folder / "refresh.zarr", data / "rollouts" / "tiny.zarr", off_decisions=True)

@@ -27,24 +27,24 @@ from tiny_run import (
     short_envs,
 )  # fmt: skip
 
-from annotate.producers import PRIVILEGED, make_producers
-from collect.behaviour import load_policy
-from datasets.errors import SemoreError
-from datasets.files import digest16, exclusive_lock, read_json
-from datasets.frame_pool import DRIVERS, RANDOM
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, ensure_set
-from datasets.rollouts import Rollouts
-from train import online
-from train import run as run_module
-from train.agent import Agent
-from train.checkpoint import read_checkpoint, weights_digest
-from train.encoder import EncoderSettings
-from train.log import read_metrics
-from train.module import Semore
-from train.replay import ReplaySettings
-from train.run import train
-from train.settings import ScheduleSettings, TrainSettings
-from train.untrained import run_settings, untrained_policy
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.collect.policies import load_policy
+from semore.datasets.atomic_io import digest16, exclusive_lock, read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.frame_pool import DRIVERS, RANDOM
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, ensure_set
+from semore.datasets.rollouts.store import Rollouts
+from semore.train import online
+from semore.train import run as run_module
+from semore.train.agent import Agent
+from semore.train.checkpoint import read_checkpoint, weights_digest
+from semore.train.encoder import EncoderSettings
+from semore.train.log import read_metrics
+from semore.train.module import Semore
+from semore.train.replay import ReplaySettings
+from semore.train.run import train
+from semore.train.run_io import run_settings, untrained_policy
+from semore.train.settings import ScheduleSettings, TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 

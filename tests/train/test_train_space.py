@@ -12,15 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, exclusive_lock, write_csv, write_text
-from datasets.settings import run_command
-from evaluate import video
-from train.agent import Agent
-from train.agent_settings import AgentSettings
-from train.checkpoint import export_policy, read_checkpoint, save_checkpoint
-from train.encoder import EncoderSettings
-from train.log import MetricsFile
+from semore.datasets.atomic_io import atomic_file, exclusive_lock, write_csv, write_text
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import run_command
+from semore.evaluate.film import video
+from semore.train.agent import Agent
+from semore.train.agent_settings import AgentSettings
+from semore.train.checkpoint import export_policy, read_checkpoint, save_checkpoint
+from semore.train.encoder import EncoderSettings
+from semore.train.log import MetricsFile
 
 SMALL = AgentSettings(EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=8), hidden=16, model_hidden=16)
 

@@ -15,15 +15,15 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from tiny_run import asked, assert_same_run, make_data, run_whole, short_envs
 
-from datasets.errors import Stopped
-from datasets.settings import run_command
-from train import online
-from train import run as run_module
-from train.agent import Agent
-from train.checkpoint import read_checkpoint
-from train.replay import SelectiveReplay
-from train.run import train
-from train.settings import TrainSettings
+from semore.datasets.errors import Stopped
+from semore.datasets.settings import run_command
+from semore.train import online
+from semore.train import run as run_module
+from semore.train.agent import Agent
+from semore.train.checkpoint import read_checkpoint
+from semore.train.replay import SelectiveReplay
+from semore.train.run import train
+from semore.train.settings import TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 
@@ -128,7 +128,7 @@ def test_a_polite_end_has_an_exit_code_of_its_own(capsys):
 
 SECOND = """
 import os, signal, time
-from train.stopping import polite_end
+from semore.train.stopping import polite_end
 with polite_end() as stop:
     os.kill(os.getpid(), signal.SIGUSR1)
     print(stop.asked, flush=True)
@@ -142,7 +142,9 @@ def test_a_second_signal_ends_at_once():
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "True\n")
 
 
-@pytest.mark.parametrize("module", ["train.__main__", "evaluate.sweep", "evaluate.study", "evaluate.counterfactual"])
+@pytest.mark.parametrize(
+    "module", ["semore.train.__main__", "semore.evaluate.sweep", "study", "semore.evaluate.counterfactual"]
+)
 def test_only_the_first_task_of_a_step_trains(monkeypatch, capsys, module):
     main = importlib.import_module(module).main
     monkeypatch.setattr(sys, "argv", [module, "--runs", "/nowhere"])

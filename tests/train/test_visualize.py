@@ -12,15 +12,15 @@ from PIL import Image
 from tiny_agent import ENCODER, GRID, SIZE, make_agent
 from tiny_run import asked, make_data
 
-from annotate.audit.truth import true_grids
-from annotate.producers import PRIVILEGED, make_producers
-from datasets.frame_pool import FramePool, View
-from datasets.knowledge import KnowledgeCache, ensure_set, open_set
-from datasets.rollouts import Rollouts
-from train.attention import CrossAttention
-from train.online import Fleet, HeldOut, Validation
-from train.pictures import APART, PANELS, SHOWN, SIDE, draw, save
-from train.replay import ReplaySettings, SelectiveReplay
+from semore.annotate.audit.truth import true_grids
+from semore.annotate.registry import PRIVILEGED, make_producers
+from semore.datasets.frame_pool import FramePool, View
+from semore.datasets.knowledge.cache import KnowledgeCache, ensure_set, open_set
+from semore.datasets.rollouts.store import Rollouts
+from semore.train.attention import CrossAttention
+from semore.train.online import EnvPool, HeldOut, Validation
+from semore.train.replay import ReplaySettings, SelectiveReplay
+from semore.train.visualize import APART, PANELS, SHOWN, SIDE, draw, save
 
 CELL = SIDE // GRID
 
@@ -148,7 +148,7 @@ def test_the_student_is_measured_by_the_simulator_s_truth_whatever_the_knowledge
         assert bool(held_out.pool.mask_valid.any()) == (knowledge is known)
         rows = [*range(0, episodes[0].steps, 2), episodes[0].steps]
         assert np.array_equal(held_out.truth, true_grids(episodes[0], np.array(rows), GRID))
-        found.append(Validation(settings, Fleet(settings), held_out).mask(agent, constant, resamples=20))
+        found.append(Validation(settings, EnvPool(settings), held_out).mask(agent, constant, resamples=20))
     assert found[0] is not None
     assert found[0].frames > 0
     assert found[0] == found[1]

@@ -1,6 +1,6 @@
 """CRIS: pictures and phrases to soft masks (method.md §7)."""
 
-from annotate.segment.cris.checkpoint import load_checkpoint
-from annotate.segment.cris.network import CRIS
+from semore.annotate.segment.cris.checkpoint import load_checkpoint
+from semore.annotate.segment.cris.network import CRIS
 
 __all__ = ["CRIS", "load_checkpoint"]

@@ -13,8 +13,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from annotate.segment.cris.network import CRIS
-from datasets.errors import SemoreError
+from semore.annotate.segment.cris.network import CRIS
+from semore.datasets.errors import SemoreError
 
 PREFIX: Final = "module."
 """What distributed training puts before every key."""

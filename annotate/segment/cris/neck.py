@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from annotate.segment.cris.clip import SENTENCE_WIDTH
+from semore.annotate.segment.cris.clip import SENTENCE_WIDTH
 
 PYRAMID: Final = (512, 1024, 1024)
 """Channels of C3, C4, C5."""

@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 
 from torch import Tensor, nn
 
-from annotate.segment.cris.clip import CLIP, POSITIONS
-from annotate.segment.cris.decoder import Decoder
-from annotate.segment.cris.neck import ImageFeatures, Neck
-from annotate.segment.cris.projector import Projector
-from datasets.errors import SemoreError
+from semore.annotate.segment.cris.clip import CLIP, POSITIONS
+from semore.annotate.segment.cris.decoder import Decoder
+from semore.annotate.segment.cris.neck import ImageFeatures, Neck
+from semore.annotate.segment.cris.projector import Projector
+from semore.datasets.errors import SemoreError
 
 STRIDE: Final = 32
 """Height and width of the input must be multiples of this."""

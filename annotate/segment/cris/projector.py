@@ -7,8 +7,8 @@ from typing import Final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from annotate.segment.cris.clip import SENTENCE_WIDTH
-from annotate.segment.cris.neck import WIDTH, conv_bn_relu
+from semore.annotate.segment.cris.clip import SENTENCE_WIDTH
+from semore.annotate.segment.cris.neck import WIDTH, conv_bn_relu
 
 CHANNELS: Final = 256
 KERNEL: Final = 3

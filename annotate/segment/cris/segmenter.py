@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotate.seams import FrameBatch
-from annotate.segment.batching import PhraseMemory, groups
-from annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
-from annotate.segment.cris.network import CRIS, TextFeatures
-from annotate.segment.cris.phrases import tokenize
-from annotate.segment.cris.picture import PROCESSING_VERSION, prepare, restore, soft_mask
-from annotate.settings import CrisSettings
-from datasets.device import torch_device
-from datasets.errors import SemoreError
-from datasets.knowledge_records import Identity
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.segment.batching import PhraseMemory, groups
+from semore.annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
+from semore.annotate.segment.cris.network import CRIS, TextFeatures
+from semore.annotate.segment.cris.phrases import tokenize
+from semore.annotate.segment.cris.picture import PROCESSING_VERSION, prepare, restore, soft_mask
+from semore.annotate.settings import CrisSettings
+from semore.datasets.device import torch_device
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Identity
 
 
 class CrisSegmenter:

@@ -11,19 +11,19 @@ from pathlib import Path
 import torch
 from jsonargparse import auto_cli, set_parsing_settings
 
-from annotate.rules import RULES_VERSION
-from annotate.segment.cris_tiny.evaluation import score
-from annotate.segment.cris_tiny.scenes import SCENES_VERSION, draw_scenes
-from annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
-from annotate.segment.cris_tiny.tables import CARD, headline, tables, write_tables
-from annotate.segment.cris_tiny.training import Schedule, train
-from annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
-from annotate.settings import CrisTinySettings
-from collect.embedded.world import EmbeddedSimulator
-from datasets.cores import cores
-from datasets.errors import SemoreError
-from datasets.files import digest_json, exclusive_lock
-from datasets.settings import as_dict, run_command
+from semore.annotate.oracle.rules import RULES_VERSION
+from semore.annotate.segment.cris_tiny.evaluation import score
+from semore.annotate.segment.cris_tiny.scenes import SCENES_VERSION, draw_scenes
+from semore.annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
+from semore.annotate.segment.cris_tiny.tables import CARD, headline, tables, write_tables
+from semore.annotate.segment.cris_tiny.training import Schedule, train
+from semore.annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
+from semore.annotate.settings import CrisTinySettings
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.datasets.atomic_io import digest_json, exclusive_lock
+from semore.datasets.cores import cores
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import as_dict, run_command
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How well it finds what the describer says: soft masks in, scores against the privileged truth out.
 
-Scored are pairs of a frame and a phrase of the privileged describer (annotate.rules.PHRASES); the scenery is not asked
+Scored are pairs of a frame and a phrase of the privileged describer (annotate.oracle.rules.PHRASES); the scenery is not asked
 for. Found is what the soft mask gives at least one half, at the full 128×128."""
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.rules import PHRASES
-from annotate.segment.cris_tiny.scenes import Scenes
-from annotate.segment.cris_tiny.words import DESCRIBED
-from datasets.progress import meter
+from semore.annotate.oracle.rules import PHRASES
+from semore.annotate.segment.cris_tiny.phrase_vocab import DESCRIBED
+from semore.annotate.segment.cris_tiny.scenes import Scenes
+from semore.datasets.progress import meter
 
 Answer = Callable[[NDArray[np.uint8], Sequence[Sequence[str]]], NDArray[np.uint8]]
 """Frames (B, 128, 128, 3) and each one's phrases to soft masks (M, 128, 128), 0–255."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from annotate.segment.cris_tiny.words import PAD
+from semore.annotate.segment.cris_tiny.phrase_vocab import PAD
 
 SIZE: Final = 128
 """Side of the frames it works on, in pixels."""

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.rules import CODES, PHRASES
-from annotate.segment.cris_tiny.scenes import FIRST_ACTOR, Scenes, visible
-from datasets.schema import KINDS, SemanticClass
+from semore.annotate.oracle.rules import CODES, PHRASES
+from semore.annotate.segment.cris_tiny.scenes import FIRST_ACTOR, Scenes, visible
+from semore.datasets.rollouts.schema import KINDS, SemanticClass
 
 PAD: Final = 0
 UNKNOWN: Final = 1
@@ -37,7 +37,7 @@ _NOUNS: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
     ("cyclist",): ("cyclist", "cyclists", "bicycle", "bicycles", "bike", "bicyclist", "person on bicycle"),
     ("pedestrian",): ("pedestrian", "pedestrians", "person", "people", "man", "woman", "walker"),
 }
-"""Kinds of actor (datasets.schema.KINDS), and the nouns for them; the describer's own noun comes first."""
+"""Kinds of actor (datasets.rollouts.schema.KINDS), and the nouns for them; the describer's own noun comes first."""
 
 _LYING: Final = ("{} lying on the road",)
 _DRIVING: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
@@ -71,7 +71,7 @@ _ON_FOOT: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
         "{} on road", "{} in road", "{} in street", "{} in front", "{} ahead",
     ),
 }  # fmt: skip
-"""Relations of annotate.rules, and other wordings for each (or for several together)."""
+"""Relations of annotate.oracle.rules, and other wordings for each (or for several together)."""
 
 _DRIVERS: Final = ("car", "police car", "fire truck", "ambulance", "cyclist")
 _SIDES: Final = {"left": ("{} on left", "{} on left side", "left {}"), "right": ("{} on right", "{} on right side")}
@@ -134,7 +134,7 @@ class Phrase:
 NOUN_WORDS: Final = frozenset(word for nouns in _NOUNS.values() for noun in nouns for word in noun.split())
 """Every word of a noun."""
 DESCRIBED: Final = tuple(Phrase(words, codes=(code,)) for code, words in enumerate(PHRASES))
-"""The describer's phrases, in the order of annotate.rules.PHRASES."""
+"""The describer's phrases, in the order of annotate.oracle.rules.PHRASES."""
 
 
 def taught() -> tuple[Phrase, ...]:

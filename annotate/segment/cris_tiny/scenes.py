@@ -16,17 +16,17 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.rules import MIN_PIXELS, PHRASES, RULES_VERSION, lane_view, look, pixels
-from annotate.seams import FrameBatch
-from collect.behaviour import make_policy
-from collect.driving import control_of, ego_row
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, WEATHERS
-from collect.simulator import Snapshot
-from datasets.errors import SemoreError
-from datasets.files import atomic_file, digest_json, exclusive_lock, sweep_temporary
-from datasets.progress import meter
-from datasets.schema import ACTOR_COLUMN, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.oracle.rules import MIN_PIXELS, PHRASES, RULES_VERSION, lane_view, look, pixels
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import control_of, ego_row
+from semore.collect.policies import make_policy
+from semore.collect.scenarios import SCENARIOS, WEATHERS
+from semore.collect.simulator import Snapshot
+from semore.datasets.atomic_io import atomic_file, digest_json, exclusive_lock, sweep_temporary
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
 
 SCENES_VERSION: Final = 2
 """Raise it with every change of what is drawn or stored."""
@@ -105,7 +105,7 @@ class Part:
 
 
 def draw_scenes(folder: Path, split: str, frames: int, workers: int) -> Scenes:
-    """At least `frames` frames of a seed split (datasets.schema), as many of each cell; what is on disk is read."""
+    """At least `frames` frames of a seed split (datasets.rollouts.schema), as many of each cell; what is on disk is read."""
     here = folder / f"{split}-{_version()}"
     parts = list(_parts(here, split, -(-frames // len(CELLS))))
     with exclusive_lock(here / "lock", "drawing frames for CRIS-tiny"):

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from annotate.seams import FrameBatch
-from annotate.segment.batching import PhraseMemory, groups
-from annotate.segment.cris_tiny.network import SIZE, TOP, CrisTiny, Kernels, Pixels, answer, fold
-from annotate.segment.cris_tiny.weights import WEIGHTS, about_weights, read_weights
-from annotate.segment.cris_tiny.words import tokens
-from annotate.settings import CrisTinySettings
-from datasets.device import torch_device
-from datasets.errors import SemoreError
-from datasets.files import digest16
-from datasets.knowledge_records import Identity
+from semore.annotate.interfaces import FrameBatch
+from semore.annotate.segment.batching import PhraseMemory, groups
+from semore.annotate.segment.cris_tiny.network import SIZE, TOP, CrisTiny, Kernels, Pixels, answer, fold
+from semore.annotate.segment.cris_tiny.phrase_vocab import tokens
+from semore.annotate.segment.cris_tiny.weights import WEIGHTS, about_weights, read_weights
+from semore.annotate.settings import CrisTinySettings
+from semore.datasets.atomic_io import digest16
+from semore.datasets.device import torch_device
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.records import Identity
 
 PROCESSING_VERSION: Final = 2
 """Part of the identity: raise it with every change in this package that changes a mask."""

@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate.rules import PHRASES
-from annotate.segment.cris_tiny.evaluation import Scores
-from annotate.segment.cris_tiny.scenes import CELLS
-from collect.scenarios import SCENARIOS, WEATHERS
-from datasets.errors import SemoreError
-from datasets.files import write_text
+from semore.annotate.oracle.rules import PHRASES
+from semore.annotate.segment.cris_tiny.evaluation import Scores
+from semore.annotate.segment.cris_tiny.scenes import CELLS
+from semore.collect.scenarios import SCENARIOS, WEATHERS
+from semore.datasets.atomic_io import write_text
+from semore.datasets.errors import SemoreError
 
 CLEAN: Final = 4
 """An absent object's mask is clean with fewer pixels found than this."""

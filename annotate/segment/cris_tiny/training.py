@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from annotate.segment.cris_tiny.lessons import Lesson, Teacher
-from annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, embedding_at, meant
-from annotate.segment.cris_tiny.scenes import MAX_ACTORS, Scenes
-from annotate.segment.cris_tiny.words import UNKNOWN, vocabulary
-from datasets.errors import SemoreError
-from datasets.files import write_bytes
-from datasets.progress import meter
+from semore.annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, embedding_at, meant
+from semore.annotate.segment.cris_tiny.phrase_vocab import UNKNOWN, vocabulary
+from semore.annotate.segment.cris_tiny.scenes import MAX_ACTORS, Scenes
+from semore.annotate.segment.cris_tiny.training_batches import Lesson, Teacher
+from semore.datasets.atomic_io import write_bytes
+from semore.datasets.errors import SemoreError
+from semore.datasets.progress import meter
 
 State = dict[str, Tensor]
 

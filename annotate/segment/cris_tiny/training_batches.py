@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotate.segment.cris_tiny.network import SIZE, TOP
-from annotate.segment.cris_tiny.scenes import FIRST_ACTOR, MAX_ACTORS, Scenes
-from annotate.segment.cris_tiny.words import (
+from semore.annotate.segment.cris_tiny.network import SIZE, TOP
+from semore.annotate.segment.cris_tiny.phrase_vocab import (
     MAX_WORDS,
     NOUN_WORDS,
     PAD,
@@ -22,6 +21,7 @@ from annotate.segment.cris_tiny.words import (
     tokens,
     vocabulary,
 )
+from semore.annotate.segment.cris_tiny.scenes import FIRST_ACTOR, MAX_ACTORS, Scenes
 
 ASKED: Final = 3
 """The describer's phrases whose whole masks are asked for in each frame,"""

@@ -11,10 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from annotate.segment.cris_tiny.network import CrisTiny
-from annotate.segment.cris_tiny.words import UNKNOWN, vocabulary
-from datasets.errors import SemoreError
-from datasets.files import atomic_file
+from semore.annotate.segment.cris_tiny.network import CrisTiny
+from semore.annotate.segment.cris_tiny.phrase_vocab import UNKNOWN, vocabulary
+from semore.datasets.atomic_io import atomic_file
+from semore.datasets.errors import SemoreError
 
 WEIGHTS: Final = Path(__file__).with_name("weights.safetensors")
 """The file in the repository."""

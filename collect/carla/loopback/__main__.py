@@ -7,12 +7,12 @@ import signal
 import sys
 from types import FrameType
 
-from collect.carla.loopback import wire
-from collect.carla.loopback.faults import KINDS, Fault
-from collect.carla.loopback.server import Server
-from collect.embedded.town import SPECS
-from datasets.errors import SemoreError
-from datasets.settings import run_command
+from semore.collect.carla.loopback import wire
+from semore.collect.carla.loopback.faults import KINDS, Fault
+from semore.collect.carla.loopback.server import Server
+from semore.collect.embedded.maps.town import SPECS
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import run_command
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     faults = "\n".join(f"  {name:<12} {meaning}" for name, meaning in KINDS.items())
     parser = argparse.ArgumentParser(
-        prog="python -m collect.carla.loopback",
+        prog="semore loopback",
         description="A server that speaks CARLA 0.9.16's protocol, the embedded world behind it (docs/loopback.md).",
         epilog=f"faults:\n{faults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,13 +13,13 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.loopback import wire
-from collect.carla.loopback.blueprints import kind_of, known, paint_of
-from collect.embedded import vehicles, walkers
-from collect.embedded.contact import build, overlap
-from collect.embedded.dynamics import EgoState
-from collect.embedded.town import Town
-from datasets.schema import Kind, SemanticClass
+from semore.collect.carla.loopback import wire
+from semore.collect.carla.loopback.blueprints import kind_of, known, paint_of
+from semore.collect.embedded.maps.town import Town
+from semore.collect.embedded.physics import vehicles, walkers
+from semore.collect.embedded.physics.contact import build, overlap
+from semore.collect.embedded.physics.dynamics import EgoState
+from semore.datasets.rollouts.schema import Kind, SemanticClass
 
 Floats = NDArray[np.float64]
 

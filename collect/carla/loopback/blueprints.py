@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from collect.embedded.shapes import PALETTE
-from datasets.schema import KIND_INDEX, KINDS, Kind, SemanticClass
+from semore.collect.embedded.render.shapes import PALETTE
+from semore.datasets.rollouts.schema import KIND_INDEX, KINDS, Kind, SemanticClass
 
 _BOOL, _INT, _FLOAT, _STRING, _COLOUR = range(1, 6)  # carla.ActorAttributeType, one higher on the wire
 

@@ -8,14 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.loopback.actors import LOW_BEAM, TAGS, Actor, Actors, Body, Vehicle
-from collect.embedded.casting import Eye
-from collect.embedded.jit import kernel
-from collect.embedded.scanline import WIDEST
-from collect.embedded.sky import Atmosphere
-from collect.embedded.view import look
-from collect.simulator import Images
-from datasets.schema import ACTOR_FIELDS, KIND_INDEX
+from semore.collect.carla.loopback.actors import LOW_BEAM, TAGS, Actor, Actors, Body, Vehicle
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ray_intersect import Eye
+from semore.collect.embedded.render.scanline import WIDEST
+from semore.collect.embedded.render.sky import Atmosphere
+from semore.collect.embedded.render.view import look
+from semore.collect.simulator import Images
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, KIND_INDEX
 
 FARTHEST: Final = 1000.0
 """m that the depth camera's largest code stands for."""
@@ -94,7 +94,7 @@ def unusable(attributes: dict[str, str]) -> str:
 
 
 def _row(body: Body) -> tuple[float, ...]:
-    """A body's row of datasets.schema.ACTOR_FIELDS, its object id in the first column."""
+    """A body's row of datasets.rollouts.schema.ACTOR_FIELDS, its object id in the first column."""
     kind = body.kind
     pose = (body.object_id, KIND_INDEX[kind.name], body.x, body.y, body.z, body.yaw, body.vx, body.vy)
     return (*pose, kind.length, kind.width, kind.height, float(body.lit), float(body.down), float(body.braking))

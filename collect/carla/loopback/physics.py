@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from collect.embedded.dynamics import MAX_STEER
-from datasets.schema import Kind
+from semore.collect.embedded.physics.dynamics import MAX_STEER
+from semore.datasets.rollouts.schema import Kind
 
 _WHEEL: Final = [3.5, 0.25, math.degrees(MAX_STEER), 37.0, 1500.0, 3000.0, 2.0, 17.0, 1000.0, [0.0, 0.0, 0.0]]
 """Tyre friction, damping, steering angle (degrees), radius (cm), brake and hand brake torque (N·m), lateral stiffness

@@ -7,18 +7,18 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from collect.carla.loopback import wire
-from collect.carla.loopback.actors import Actor, Body, Refused, Vehicle, Walker, bounding_box, packed
-from collect.carla.loopback.blueprints import library
-from collect.carla.loopback.cameras import unusable
-from collect.carla.loopback.physics import default_physics
-from collect.carla.loopback.rays import Point, beyond, meets
-from collect.carla.loopback.simulation import Simulation, maps
-from collect.carla.loopback.traffic import Traffic
-from collect.embedded.opendrive import opendrive
-from collect.embedded.raycast import RENDERER_VERSION
-from collect.embedded.road import travel
-from collect.embedded.town import SPECS
+from semore.collect.carla.loopback import wire
+from semore.collect.carla.loopback.actors import Actor, Body, Refused, Vehicle, Walker, bounding_box, packed
+from semore.collect.carla.loopback.blueprints import library
+from semore.collect.carla.loopback.cameras import unusable
+from semore.collect.carla.loopback.physics import default_physics
+from semore.collect.carla.loopback.rays import Point, beyond, meets
+from semore.collect.carla.loopback.simulation import Simulation, maps
+from semore.collect.carla.loopback.traffic import Traffic
+from semore.collect.embedded.maps.opendrive import opendrive
+from semore.collect.embedded.maps.road import travel
+from semore.collect.embedded.maps.town import SPECS
+from semore.collect.embedded.render.raycast import RENDERER_VERSION
 
 _SPAWN_EVERY: Final = 25.0  # m between the spawn points of a lane
 _SPAWN_RISE: Final = 0.3  # m

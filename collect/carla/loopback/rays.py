@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.loopback.actors import TAGS, Actors, Body
-from collect.embedded.town import Town
-from datasets.schema import SemanticClass
+from semore.collect.carla.loopback.actors import TAGS, Actors, Body
+from semore.collect.embedded.maps.town import Town
+from semore.datasets.rollouts.schema import SemanticClass
 
 Floats = NDArray[np.float64]
 Point = tuple[float, float, float]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from datasets.errors import SemoreError
+from semore.datasets.errors import SemoreError
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def running(*options: str) -> Iterator[Running]:
     """Start a server on free ports with further command-line `options`, and end it with the block.
 
     SemoreError when it ends before it is ready."""
-    command = [sys.executable, "-m", "collect.carla.loopback", "--port", "0", *options]
+    command = [sys.executable, "-m", "semore.collect.carla.loopback", "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

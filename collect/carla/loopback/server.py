@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgpack
 
-from collect.carla.loopback import wire
-from collect.carla.loopback.faults import Fault
-from collect.carla.loopback.links import Link, listen
-from collect.carla.loopback.procedures import Procedures
-from collect.carla.loopback.simulation import Simulation
-from collect.carla.loopback.streams import Streams
+from semore.collect.carla.loopback import wire
+from semore.collect.carla.loopback.faults import Fault
+from semore.collect.carla.loopback.links import Link, listen
+from semore.collect.carla.loopback.procedures import Procedures
+from semore.collect.carla.loopback.simulation import Simulation
+from semore.collect.carla.loopback.streams import Streams
 
 _PACE: Final = 0.05  # s between two ticks of the free-running world
 _PATIENCE: Final = 0.2  # s without a call after which the loop looks whether it is to stop

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from collect.carla.loopback import wire
-from collect.carla.loopback.actors import TAGS, Actor, Actors, Body, Vehicle, Walker, packed
-from collect.carla.loopback.cameras import Cameras, field_of_view
-from collect.carla.loopback.faults import Fault
-from collect.carla.loopback.street import Hit, step
-from collect.embedded.sky import atmosphere
-from collect.embedded.town import SPECS, Town, town
-from collect.scenarios import Weather
-from datasets.schema import DT, SemanticClass
+from semore.collect.carla.loopback import wire
+from semore.collect.carla.loopback.actors import TAGS, Actor, Actors, Body, Vehicle, Walker, packed
+from semore.collect.carla.loopback.cameras import Cameras, field_of_view
+from semore.collect.carla.loopback.faults import Fault
+from semore.collect.carla.loopback.street import Hit, step
+from semore.collect.embedded.maps.town import SPECS, Town, town
+from semore.collect.embedded.render.sky import atmosphere
+from semore.collect.scenarios import Weather
+from semore.datasets.rollouts.schema import DT, SemanticClass
 
 _ASYNCHRONOUS: Final = [False, False, [False], True, 0.01, 10, 0.0, True, 3000.0, 2000.0, True]
 """EpisodeSettings on the wire: synchronous, no rendering, fixed delta ([True, s] or [False]), substepping, …"""

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from collect.carla.loopback.links import BACKLOG, Link
+from semore.collect.carla.loopback.links import BACKLOG, Link
 
 EXPECTED: Final = 5.0
 """Seconds within which whoever has asked for a stream's token reads the stream."""

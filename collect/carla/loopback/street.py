@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.carla.loopback.actors import Actors, Body, Vehicle, Walker
-from collect.embedded import vehicles, walkers
-from collect.embedded.contact import collide, lean
-from collect.embedded.dynamics import advance
-from collect.embedded.town import Town
-from collect.simulator import Control
-from datasets.schema import SemanticClass
+from semore.collect.carla.loopback.actors import Actors, Body, Vehicle, Walker
+from semore.collect.embedded.maps.town import Town
+from semore.collect.embedded.physics import vehicles, walkers
+from semore.collect.embedded.physics.contact import collide, lean
+from semore.collect.embedded.physics.dynamics import advance
+from semore.collect.simulator import Control
+from semore.datasets.rollouts.schema import SemanticClass
 
 Floats = NDArray[np.float64]
 

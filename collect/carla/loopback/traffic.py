@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from collect.carla.loopback.actors import Vehicle
-from collect.carla.loopback.simulation import Simulation
-from collect.embedded import vehicles
+from semore.collect.carla.loopback.actors import Vehicle
+from semore.collect.carla.loopback.simulation import Simulation
+from semore.collect.embedded.physics import vehicles
 
 IGNORED: Final = (
     "health_check_remote_TM", "shut_down", "set_synchronous_mode", "set_synchronous_mode_timeout_in_milisecond",

@@ -1,7 +1,7 @@
 """A map of the embedded world as OpenDRIVE 1.4 text, the form in which CARLA's client and other tools read a road.
 
-    python -m collect.embedded.opendrive Town01                  print it
-    python -m collect.embedded.opendrive Town01 --out FILE       write it (whole or not at all)
+    semore opendrive Town01                  print it
+    semore opendrive Town01 --out FILE       write it (whole or not at all)
     carla.Map("Town01", opendrive(SPECS["Town01"], "Town01"))    waypoints, lanes and widths without a server
 
 `TownSpec` in town.py stays the only description: nothing here adds a length, a width or a colour to it. Our frame is
@@ -23,11 +23,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from collect.embedded.road import LaneSpec, Road
-from collect.embedded.town import SPECS, WHITE, YELLOW, Marking, TownSpec
-from datasets.errors import SemoreError
-from datasets.files import write_text
-from datasets.settings import run_command
+from semore.collect.embedded.maps.road import LaneSpec, Road
+from semore.collect.embedded.maps.town import SPECS, WHITE, YELLOW, Marking, TownSpec
+from semore.datasets.atomic_io import write_text
+from semore.datasets.errors import SemoreError
+from semore.datasets.settings import run_command
 
 GEO_REFERENCE: Final = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 """The towns stand nowhere on Earth; CARLA's client wants a projection all the same."""
@@ -171,7 +171,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m collect.embedded.opendrive", description="A map as OpenDRIVE 1.4.")
+    parser = argparse.ArgumentParser(prog="semore opendrive", description="A map as OpenDRIVE 1.4.")
     parser.add_argument("town", choices=list(SPECS))
     parser.add_argument("--out", type=Path, help="write this file instead of printing")
     chosen = parser.parse_args()

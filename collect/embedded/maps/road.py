@@ -16,8 +16,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.jit import kernel
-from datasets.errors import SemoreError
+from semore.collect.embedded.jit import kernel
+from semore.datasets.errors import SemoreError
 
 Floats = NDArray[np.float64]
 LaneType = Literal["driving", "shoulder", "sidewalk"]

@@ -9,10 +9,10 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.road import LaneSpec, Road
-from collect.embedded.shapes import BOARD, BOX, FACADE, MATERIAL, PART_FIELDS, PLAIN, RAIL, ROOF, WEDGE
-from datasets.errors import SemoreError
-from datasets.schema import SemanticClass
+from semore.collect.embedded.maps.road import LaneSpec, Road
+from semore.collect.embedded.render.shapes import BOARD, BOX, FACADE, MATERIAL, PART_FIELDS, PLAIN, RAIL, ROOF, WEDGE
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import SemanticClass
 
 Colour = tuple[float, float, float]
 

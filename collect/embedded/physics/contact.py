@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.jit import kernel
-from collect.embedded.road import locate_at, pose_at
-from datasets.schema import Kind, SemanticClass
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.maps.road import locate_at, pose_at
+from semore.datasets.rollouts.schema import Kind, SemanticClass
 
 Floats = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from collect.embedded.jit import kernel
-from collect.simulator import Control
-from datasets.schema import DT, KIND_INDEX, KINDS
+from semore.collect.embedded.jit import kernel
+from semore.collect.simulator import Control
+from semore.datasets.rollouts.schema import DT, KIND_INDEX, KINDS
 
 EGO_KIND: Final = KINDS[KIND_INDEX["sedan"]]
 WHEELBASE: Final = 2.875

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.dynamics import SPIN_GRIP, toward_zero
-from collect.embedded.jit import kernel
-from collect.embedded.road import pose_at
-from datasets.schema import KIND_INDEX, KINDS, Kind
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.maps.road import pose_at
+from semore.collect.embedded.physics.dynamics import SPIN_GRIP, toward_zero
+from semore.datasets.rollouts.schema import KIND_INDEX, KINDS, Kind
 
 Floats = NDArray[np.float64]
 

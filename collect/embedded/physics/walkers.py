@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.jit import kernel
-from collect.embedded.road import locate_at, pose_at
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.maps.road import locate_at, pose_at
 
 Floats = NDArray[np.float64]
 

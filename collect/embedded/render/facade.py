@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import Eye
-from collect.embedded.jit import kernel
-from collect.embedded.scanline import BLUE, GREEN, PLAN_X, PLAN_Y, RED
-from collect.embedded.sky import Atmosphere, Colour
-from collect.embedded.surfaces import lamp_light
-from collect.embedded.texture import cell
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ray_intersect import Eye
+from semore.collect.embedded.render.scanline import BLUE, GREEN, PLAN_X, PLAN_Y, RED
+from semore.collect.embedded.render.sky import Atmosphere, Colour
+from semore.collect.embedded.render.surfaces import lamp_light
+from semore.collect.embedded.render.texture import cell
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]

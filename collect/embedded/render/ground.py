@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import GROUND, Eye, Owners, Rays
-from collect.embedded.jit import kernel
-from collect.embedded.scanline import (
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ray_intersect import GROUND, Eye, Owners, Rays
+from semore.collect.embedded.render.scanline import (
     BEHIND,
     BLUE,
     BROAD,
@@ -24,9 +24,9 @@ from collect.embedded.scanline import (
     ROAD_T,
     SUNLIT,
 )  # fmt: skip
-from collect.embedded.sky import Atmosphere
-from collect.embedded.texture import Singles, grain
-from datasets.schema import SemanticClass
+from semore.collect.embedded.render.sky import Atmosphere
+from semore.collect.embedded.render.texture import Singles, grain
+from semore.datasets.rollouts.schema import SemanticClass
 
 Floats = NDArray[np.float64]
 

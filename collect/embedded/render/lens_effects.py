@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import Eye
-from collect.embedded.jit import kernel
-from collect.embedded.sky import Colour
-from collect.embedded.texture import Singles, hash_cell
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ray_intersect import Eye
+from semore.collect.embedded.render.sky import Colour
+from semore.collect.embedded.render.texture import Singles, hash_cell
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]

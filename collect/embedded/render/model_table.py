@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded import bodywork, figures
-from collect.embedded.shapes import Part
-from datasets.schema import KINDS, Kind
+from semore.collect.embedded.render import pedestrian_models as figures
+from semore.collect.embedded.render import vehicle_models as bodywork
+from semore.collect.embedded.render.shapes import Part
+from semore.datasets.rollouts.schema import KINDS, Kind
 
 _VEHICLES: Final[dict[str, Callable[[Kind], list[Part]]]] = {
     "sedan": bodywork.sedan,

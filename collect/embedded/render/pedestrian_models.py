@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from collect.embedded.shapes import (
+from semore.collect.embedded.render.shapes import (
     DARK_PAINT,
     ELLIPSOID,
     HEAD,
@@ -17,7 +17,7 @@ from collect.embedded.shapes import (
     part,
     strut,
 )  # fmt: skip
-from datasets.schema import KIND_INDEX, KINDS, SemanticClass
+from semore.datasets.rollouts.schema import KIND_INDEX, KINDS, SemanticClass
 
 _SHOE: Final = (0.07, 0.06, 0.06)
 _TYRE: Final = (0.06, 0.06, 0.065)

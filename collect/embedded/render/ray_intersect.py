@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.jit import kernel
-from collect.embedded.shapes import BOX, ELLIPSOID, WEDGE
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.shapes import BOX, ELLIPSOID, WEDGE
 
 Singles = NDArray[np.float32]
 Owners = NDArray[np.int32]

@@ -7,13 +7,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import GROUND, SKY, Eye, cast_parts, make_rays
-from collect.embedded.ground import Ground
-from collect.embedded.jit import kernel
-from collect.embedded.lens import add_glare, add_mist, add_rain
-from collect.embedded.shading import shade
-from collect.embedded.shadows import contact_shadow, sun_shadow
-from collect.embedded.sky import Atmosphere
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ground import Ground
+from semore.collect.embedded.render.lens_effects import add_glare, add_mist, add_rain
+from semore.collect.embedded.render.ray_intersect import GROUND, SKY, Eye, cast_parts, make_rays
+from semore.collect.embedded.render.shading import shade
+from semore.collect.embedded.render.shadows import contact_shadow, sun_shadow
+from semore.collect.embedded.render.sky import Atmosphere
 
 RENDERER_VERSION: Final = "2"
 """Goes into every recording; raise it with any change that alters a picture."""

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import Rays
-from collect.embedded.jit import kernel
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ray_intersect import Rays
 
 Singles = NDArray[np.float32]
 

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import CURVED, FACES, GROUND, SKY, Eye, Owners, Rays
-from collect.embedded.facade import draw_wall
-from collect.embedded.ground import Ground, draw_ground
-from collect.embedded.jit import kernel
-from collect.embedded.scanline import (
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.facade import draw_wall
+from semore.collect.embedded.render.ground import Ground, draw_ground
+from semore.collect.embedded.render.ray_intersect import CURVED, FACES, GROUND, SKY, Eye, Owners, Rays
+from semore.collect.embedded.render.scanline import (
     AIR_BLUE,
     AIR_GREEN,
     AIR_RED,
@@ -23,11 +23,11 @@ from collect.embedded.scanline import (
     RED,
     make_line,
 )  # fmt: skip
-from collect.embedded.shapes import FACADE, PLAIN
-from collect.embedded.sky import Atmosphere, draw_sky
-from collect.embedded.surfaces import curved_normal, face_normal, lamp_light, pattern, reachable
-from collect.embedded.texture import Singles
-from datasets.schema import SemanticClass
+from semore.collect.embedded.render.shapes import FACADE, PLAIN
+from semore.collect.embedded.render.sky import Atmosphere, draw_sky
+from semore.collect.embedded.render.surfaces import curved_normal, face_normal, lamp_light, pattern, reachable
+from semore.collect.embedded.render.texture import Singles
+from semore.datasets.rollouts.schema import SemanticClass
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]

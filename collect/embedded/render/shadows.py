@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import GROUND, Eye, Owners, Rays, screen_bounds
-from collect.embedded.jit import kernel
-from collect.embedded.shapes import WEDGE
-from collect.embedded.texture import Singles
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ray_intersect import GROUND, Eye, Owners, Rays, screen_bounds
+from semore.collect.embedded.render.shapes import WEDGE
+from semore.collect.embedded.render.texture import Singles
 
 Floats = NDArray[np.float64]
 

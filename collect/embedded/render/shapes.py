@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.jit import kernel
-from datasets.schema import KIND_INDEX, KINDS, SemanticClass
+from semore.collect.embedded.jit import kernel
+from semore.datasets.rollouts.schema import KIND_INDEX, KINDS, SemanticClass
 
 BOX: Final = 0.0
 ELLIPSOID: Final = 1.0

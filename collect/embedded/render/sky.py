@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from collect.embedded.jit import kernel
-from collect.embedded.scanline import PLAN_X, PLAN_Y, WIDEST
-from collect.embedded.texture import Singles, smooth_grain
-from collect.scenarios import Weather
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.scanline import PLAN_X, PLAN_Y, WIDEST
+from semore.collect.embedded.render.texture import Singles, smooth_grain
+from semore.collect.scenarios import Weather
 
 Colour = tuple[float, float, float]
 

@@ -8,10 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.bodywork import AXLE
-from collect.embedded.casting import CURVED
-from collect.embedded.jit import kernel
-from collect.embedded.shapes import (
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.render.ray_intersect import CURVED
+from semore.collect.embedded.render.shapes import (
     BOARD,
     BODY,
     CHECKS,
@@ -25,7 +24,8 @@ from collect.embedded.shapes import (
     WEDGE,
     WHEEL,
 )  # fmt: skip
-from collect.embedded.sky import Atmosphere, Colour, blend, scale
+from semore.collect.embedded.render.sky import Atmosphere, Colour, blend, scale
+from semore.collect.embedded.render.vehicle_models import AXLE
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]

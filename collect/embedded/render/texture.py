@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.jit import kernel
+from semore.collect.embedded.jit import kernel
 
 Singles = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from collect.embedded.shapes import (
+from semore.collect.embedded.render.shapes import (
     BODY,
     CHECKS,
     GLASS,
@@ -19,7 +19,7 @@ from collect.embedded.shapes import (
     Vector,
     part,
 )  # fmt: skip
-from datasets.schema import Kind
+from semore.datasets.rollouts.schema import Kind
 
 _DARK: Final = (0.05, 0.05, 0.055)
 _TYRE: Final = (0.04, 0.04, 0.045)

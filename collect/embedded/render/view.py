@@ -8,18 +8,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from collect.embedded.casting import Eye
-from collect.embedded.ground import Ground
-from collect.embedded.jit import kernel
-from collect.embedded.raycast import render
-from collect.embedded.scanline import WIDEST
-from collect.embedded.shapes import PART_FIELDS, pose_parts
-from collect.embedded.sky import Atmosphere
-from collect.embedded.templates import LAMPS, STARTS, TEMPLATES
-from collect.embedded.town import Town
-from collect.simulator import Images
-from datasets.errors import SemoreError
-from datasets.schema import KIND_INDEX, SemanticClass
+from semore.collect.embedded.jit import kernel
+from semore.collect.embedded.maps.town import Town
+from semore.collect.embedded.render.ground import Ground
+from semore.collect.embedded.render.model_table import LAMPS, STARTS, TEMPLATES
+from semore.collect.embedded.render.ray_intersect import Eye
+from semore.collect.embedded.render.raycast import render
+from semore.collect.embedded.render.scanline import WIDEST
+from semore.collect.embedded.render.shapes import PART_FIELDS, pose_parts
+from semore.collect.embedded.render.sky import Atmosphere
+from semore.collect.simulator import Images
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import KIND_INDEX, SemanticClass
 
 Floats = NDArray[np.float64]
 

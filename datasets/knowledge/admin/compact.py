@@ -7,12 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from datasets.files import exclusive_lock
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_level import Level
-from datasets.ledger import LOCK, CacheCommand
-from datasets.ledger_repack import Repacked, repack
-from datasets.progress import meter
+from semore.datasets.atomic_io import exclusive_lock
+from semore.datasets.knowledge.admin.needs import LOCK, CacheCommand
+from semore.datasets.knowledge.admin.repack import Repacked, repack
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.level import Level
+from semore.datasets.progress import meter
 
 SMALL: Final = 512
 """Shards with fewer records are joined (design.md §3)."""

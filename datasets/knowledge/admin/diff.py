@@ -9,15 +9,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, SetManifest, open_set
-from datasets.knowledge_level import Level, shard_sizes
-from datasets.knowledge_rates import seconds_per_frame
-from datasets.knowledge_records import INVALID, LEVELS, Identity, Status, Text, record_keys
-from datasets.knowledge_shards import producer_json
-from datasets.ledger import OPTIONAL, CacheCommand, Footage, all_rollouts, changes, maker
-from datasets.progress import meter
-from datasets.rollouts import Episode
-from datasets.schema import RECORDING_SIZE
+from semore.datasets.knowledge.admin.needs import OPTIONAL, CacheCommand, FrameKeys, all_rollouts, changes, producer_of
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, open_set
+from semore.datasets.knowledge.level import Level, shard_sizes
+from semore.datasets.knowledge.rates import seconds_per_frame
+from semore.datasets.knowledge.records import INVALID, LEVELS, Identity, Status, Text, record_keys
+from semore.datasets.knowledge.shards import producer_json
+from semore.datasets.progress import meter
+from semore.datasets.rollouts.schema import RECORDING_SIZE
+from semore.datasets.rollouts.store import Episode
 
 GUESSED_BYTES: Final = 250.0
 """Disk per record, before anything was measured: with a sparse 128x128 mask."""
@@ -100,7 +100,7 @@ def stale(
 ) -> Stale:
     """What going from the producers of `old` (None: from nothing) to those of `new` costs over the episodes (`rows` of
     each; default: the frames at which actions were chosen). Looks keys up; calls no model and writes nothing."""
-    footage = Footage.of(episodes, rows)
+    footage = FrameKeys.of(episodes, rows)
     frames, states, acted = footage.frames, footage.states, footage.acted
     texts = KnowledgeSet(cache, "", new).texts(frames, states)
     describe = cache.texts.missing(record_keys("texts", new.describer, frames, states), retry_failed=True)
@@ -125,13 +125,17 @@ def stale(
     }
     rate = seconds_per_frame(cache.root, new)
     return Stale(
-        {level: fields for level in LEVELS if old and (fields := changes(maker(old, level), maker(new, level)))},
+        {
+            level: fields
+            for level in LEVELS
+            if old and (fields := changes(producer_of(old, level), producer_of(new, level)))
+        },
         len(frames),
         int(served.sum()),
         int((served & ~serves).sum()),
         int(todo.sum()),
         make,
-        round(sum(make[level.name] * _bytes_per_record(level, maker(new, level.name)) for level in cache.levels)),
+        round(sum(make[level.name] * _bytes_per_record(level, producer_of(new, level.name)) for level in cache.levels)),
         None if rate is None else rate * int(todo.sum()),
     )
 
@@ -172,7 +176,7 @@ def compare(first: KnowledgeSet, second: KnowledgeSet, episodes: Sequence[Episod
     counts, overlaps = np.zeros(8, np.int64), [np.zeros(0)]
     with meter("diff", len(episodes), "episodes") as progress:
         for episode in episodes:
-            footage = Footage.of([episode])
+            footage = FrameKeys.of([episode])
             frames, states, acted = footage.frames, footage.states, footage.acted
             side = int(episode.attributes.get("camera", RECORDING_SIZE))
             (mask, valid), (other, usable) = (each.h_ka(frames, states, size=(side, side)) for each in (first, second))

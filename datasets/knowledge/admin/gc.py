@@ -11,14 +11,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.errors import SemoreError
-from datasets.files import exclusive_lock
-from datasets.knowledge import KnowledgeCache
-from datasets.knowledge_level import Level
-from datasets.knowledge_records import LEVELS
-from datasets.ledger import LOCK, CacheCommand, Roots, find_roots
-from datasets.ledger_repack import repack
-from datasets.progress import meter
+from semore.datasets.atomic_io import exclusive_lock
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.needs import LOCK, CacheCommand, Roots, find_roots
+from semore.datasets.knowledge.admin.repack import repack
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.knowledge.level import Level
+from semore.datasets.knowledge.records import LEVELS
+from semore.datasets.progress import meter
 
 WRITING_SECONDS: Final = 3600.0
 """A temporary file that has not changed for so long belongs to nobody any more, whatever the grace."""

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from datasets.action_words import action_words
-from datasets.errors import SemoreError
-from datasets.files import digest_json
-from datasets.knowledge import SetManifest, pins_path, read_manifest, read_pins, set_names
-from datasets.knowledge_records import LEVELS, Digests, Identity, LevelName
-from datasets.knowledge_shards import producer_json
-from datasets.rollouts import Episode, Rollouts, rollouts_path
+from semore.datasets.action_text import action_words
+from semore.datasets.atomic_io import digest_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import SetManifest, pins_path, read_manifest, read_pins, set_names
+from semore.datasets.knowledge.records import LEVELS, Digests, Identity, LevelName
+from semore.datasets.knowledge.shards import producer_json
+from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
 
 LOCK: Final = ".ledger.lock"
 """Held by `gc` and `compact`: one at a time per cache."""
@@ -82,14 +82,17 @@ def find_roots(root: Path, runs: Sequence[Path]) -> Roots:
     pinned = [path for name in names if (path := pins_path(root, name)).exists()]
     found = sorted(path for folder in runs if folder.is_dir() for path in folder.rglob(PINS))
     return Roots(
-        {level: frozenset(producer_json(who) for each in manifests if (who := maker(each, level))) for level in LEVELS},
+        {
+            level: frozenset(producer_json(who) for each in manifests if (who := producer_of(each, level)))
+            for level in LEVELS
+        },
         np.unique(np.concatenate([np.zeros((0, 16), np.uint8), *map(read_pins, pinned + found)]), axis=0),
         tuple(names),
         tuple(str(path.parent) for path in found),
     )
 
 
-def maker(manifest: SetManifest, level: LevelName) -> Identity | None:
+def producer_of(manifest: SetManifest, level: LevelName) -> Identity | None:
     """The set's producer of a level; None for a set without a judge."""
     return {"texts": manifest.describer, "masks": manifest.segmenter, "verdicts": manifest.judge}[level]
 
@@ -122,7 +125,7 @@ def all_rollouts(data: str, names: Sequence[str] = ()) -> list[Episode]:
 
 
 @dataclass(frozen=True)
-class Footage:
+class FrameKeys:
     """What the cache can be asked about F frames: their digests and states (F, 16), which of them have an action after
     them (F,) bool, and those actions in words."""
 
@@ -132,7 +135,7 @@ class Footage:
     words: list[str]
 
     @staticmethod
-    def of(episodes: Sequence[Episode], rows: Sequence[NDArray[np.int64]] | None = None) -> Footage:
+    def of(episodes: Sequence[Episode], rows: Sequence[NDArray[np.int64]] | None = None) -> FrameKeys:
         """Read from episodes; `rows` of each, ascending, default the episode's `decision_rows`."""
         parts = [(np.zeros((0, 16), np.uint8),) * 2 + (np.zeros(0, np.bool_),)]
         words: list[str] = []
@@ -143,4 +146,4 @@ class Footage:
             parts.append((stored["digest"][own], stored["state_digest"][own], acted))
             words += action_words(stored["action"][own[acted]])
         frames, states, acts = (np.concatenate([part[column] for part in parts]) for column in range(3))
-        return Footage(frames, states, acts.astype(np.bool_), words)
+        return FrameKeys(frames, states, acts.astype(np.bool_), words)

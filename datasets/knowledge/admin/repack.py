@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.files import fsync_folder
-from datasets.knowledge_level import COMMIT_RECORDS, Level, joined
-from datasets.knowledge_records import Identity
-from datasets.knowledge_shards import Batch, DamagedShard, producer_json, read_batch, write_shard
+from semore.datasets.atomic_io import fsync_folder
+from semore.datasets.knowledge.level import COMMIT_RECORDS, Level, joined
+from semore.datasets.knowledge.records import Identity
+from semore.datasets.knowledge.shards import Batch, DamagedShard, producer_json, read_batch, write_shard
 
 
 @dataclass

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from datasets.errors import SemoreError
-from datasets.files import read_json
-from datasets.knowledge import KnowledgeCache, read_manifest, set_names
-from datasets.knowledge_index import Index, Segment
-from datasets.knowledge_level import INDEX_NAME, Level, shard_sizes
-from datasets.knowledge_records import LEVELS, LevelName, Status
-from datasets.knowledge_shards import CHUNK_MASKS, DamagedShard, producer_json, read_masks
-from datasets.ledger import CacheCommand, maker, summary
+from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.needs import CacheCommand, producer_of, summary
+from semore.datasets.knowledge.cache import KnowledgeCache, read_manifest, set_names
+from semore.datasets.knowledge.index import Index, Segment
+from semore.datasets.knowledge.level import INDEX_NAME, Level, shard_sizes
+from semore.datasets.knowledge.records import LEVELS, LevelName, Status
+from semore.datasets.knowledge.shards import CHUNK_MASKS, DamagedShard, producer_json, read_masks
 
 SAMPLED_SHARDS: Final = 32
 """Shards of which one chunk of masks is read for the mean coverage."""
@@ -59,8 +59,8 @@ class Sets(CacheCommand):
             {
                 "name": name,
                 "merge": manifest.merge,
-                **{level: summary(maker(manifest, level)) for level in LEVELS},
-                "records": {level.name: _served(level, maker(manifest, level.name)) for level in cache.levels},
+                **{level: summary(producer_of(manifest, level)) for level in LEVELS},
+                "records": {level.name: _served(level, producer_of(manifest, level.name)) for level in cache.levels},
                 "runs": users.get(name, []),
             }
             for name in set_names(self.root)
@@ -93,7 +93,7 @@ class ProducerStats:
 def level_stats(level: Level, phrases: int = 10) -> Iterator[ProducerStats]:
     """Figures per producer of a level, the largest first."""
     index, table, sizes = level.index, level.index.table(), shard_sizes(level.folder)
-    manifests = {name: maker(read_manifest(level.folder.parent, name), level.name) for name in _sets(level)}
+    manifests = {name: producer_of(read_manifest(level.folder.parent, name), level.name) for name in _sets(level)}
     for producer, _ in Counter(index.producers).most_common():
         numbers = [number for number, name in enumerate(index.producers) if name == producer]
         own = table.take(np.isin(table.shard, numbers))

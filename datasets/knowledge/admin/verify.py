@@ -12,12 +12,13 @@ from typing import Final
 
 import numpy as np
 
-from datasets.cores import cores
-from datasets.knowledge import KnowledgeCache, read_manifest, read_pins, set_names
-from datasets.knowledge_index import Index, Segment
-from datasets.knowledge_level import INDEX_NAME, Level, quarantine, shard_names
-from datasets.knowledge_records import LEVELS, Digests, LevelName
-from datasets.knowledge_shards import (
+from semore.datasets.cores import cores
+from semore.datasets.knowledge.admin.needs import PINS, CacheCommand, producer_of
+from semore.datasets.knowledge.cache import KnowledgeCache, read_manifest, read_pins, set_names
+from semore.datasets.knowledge.index import Index, Segment
+from semore.datasets.knowledge.level import INDEX_NAME, Level, quarantine, shard_names
+from semore.datasets.knowledge.records import LEVELS, Digests, LevelName
+from semore.datasets.knowledge.shards import (
     DamagedShard,
     MissingShard,
     producer_json,
@@ -25,8 +26,7 @@ from datasets.knowledge_shards import (
     read_records,
     verify_shard,
 )
-from datasets.ledger import PINS, CacheCommand, maker
-from datasets.progress import meter
+from semore.datasets.progress import meter
 
 SHARDS_PER_PROCESS: Final = 64
 """Starting a process takes as long as reading about so many shards."""
@@ -80,7 +80,7 @@ class Damage:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PinStatus:
     """Of `pinned` records, how many are there and win their key, are there but lose it, and are gone."""
 
     pinned: int
@@ -116,7 +116,7 @@ def problem_of(path: Path) -> str:
     return ""
 
 
-def verify_pins(cache: KnowledgeCache, pins: Digests) -> Standing:
+def verify_pins(cache: KnowledgeCache, pins: Digests) -> PinStatus:
     """Look for the records (M, 16) in the cache; whole digests are compared."""
     wanted, there, serving = {pin.tobytes() for pin in pins}, set[bytes](), set[bytes]()
     for level in cache.levels:
@@ -125,7 +125,7 @@ def verify_pins(cache: KnowledgeCache, pins: Digests) -> Standing:
         there |= _digests(level, table.take(among))
         serving |= _digests(level, table.take(among & table.wins))
     serving, there = serving & wanted, there & wanted
-    return Standing(len(wanted), len(serving), len(there - serving), len(wanted - there))
+    return PinStatus(len(wanted), len(serving), len(there - serving), len(wanted - there))
 
 
 def _digests(level: Level, records: Segment) -> set[bytes]:
@@ -152,7 +152,7 @@ def _damage(root: Path, level: Level, known: Index, shard: str, problem: str) ->
             table, number = known.table(), known.shards.index(shard)
             records = int((~level.lookup(table.take(table.shard == number).keys).found).sum())
             producer = known.producers[number]
-    makers = {name: maker(read_manifest(root, name), level.name) for name in set_names(root)}
+    makers = {name: producer_of(read_manifest(root, name), level.name) for name in set_names(root)}
     users = [name for name, identity in makers.items() if identity and producer_json(identity) == producer]
     return Damage(level.name, shard, problem, records, frames, tuple(users))
 

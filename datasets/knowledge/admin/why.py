@@ -12,13 +12,13 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from datasets.errors import SemoreError
-from datasets.knowledge import KnowledgeCache, KnowledgeSet, open_set, set_names
-from datasets.knowledge_level import Level
-from datasets.knowledge_records import Digests, Identity, LevelName, Status, record_keys
-from datasets.knowledge_shards import Batch, DamagedShard, producer_json, read_batch, read_records
-from datasets.ledger import CacheCommand, Footage, changes, maker, summary
-from datasets.rollouts import Episode, Rollouts, rollouts_path
+from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.admin.needs import CacheCommand, FrameKeys, changes, producer_of, summary
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, set_names
+from semore.datasets.knowledge.level import Level
+from semore.datasets.knowledge.records import Digests, Identity, LevelName, Status, record_keys
+from semore.datasets.knowledge.shards import Batch, DamagedShard, producer_json, read_batch, read_records
+from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
 
 OK: Final = "ok"
 
@@ -109,7 +109,7 @@ def find_frame(name: str, folder: Path) -> tuple[Episode, int]:
 
 def explain(knowledge: KnowledgeSet, episode: Episode, index: int) -> Explanation:
     """Why frame `index` of the episode has, or has not, a valid H_ka in the set, and its verdict."""
-    footage = Footage.of([episode], [np.array([index])])
+    footage = FrameKeys.of([episode], [np.array([index])])
     ask = _Question(knowledge, footage.frames, footage.states)
     text = ask("texts")
     answers, valid, why = [text], False, f"no text by {text.producer}: run annotate"
@@ -139,7 +139,7 @@ class _Question:
     state: Digests
 
     def __call__(self, level_name: LevelName, word: str = "") -> Answer:
-        identity = maker(self.knowledge.manifest, level_name)
+        identity = producer_of(self.knowledge.manifest, level_name)
         level: Level = getattr(self.knowledge.cache, level_name)
         if identity is None:
             raise ValueError(f"the set has no producer of {level_name}")

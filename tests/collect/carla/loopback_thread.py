@@ -14,8 +14,8 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from collect.carla.loopback.faults import Fault
-from collect.carla.loopback.server import Server
+from semore.collect.carla.loopback.faults import Fault
+from semore.collect.carla.loopback.server import Server
 
 
 @contextmanager

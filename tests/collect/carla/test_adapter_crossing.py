@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from collect.carla.crossing import Axis, Crossing, Walking
-from collect.embedded import walkers as embedded
-from collect.embedded.town import town
-from datasets.schema import DT
+from semore.collect.carla.pedestrians import Axis, PedestrianRules, Walking
+from semore.collect.embedded.maps.town import town
+from semore.collect.embedded.physics import walkers as embedded
+from semore.datasets.rollouts.schema import DT
 
 S, SIDES = (50.0, 180.0, 255.0, 300.0), (7.5, -7.5, 7.5, 1.0)  # two of them in a bend
 
@@ -26,7 +26,7 @@ def test_the_rule_is_the_embedded_one(seed: int) -> None:
     table = np.array(rows, np.float64)
     left, right = 1.5, 4.0
     ours, theirs = np.random.default_rng(seed), np.random.default_rng(seed)
-    crossing = Crossing(axes, 6.0, left, right, ours)
+    crossing = PedestrianRules(axes, 6.0, left, right, ours)
     moved = set()
     for tick in range(400):
         orders = crossing.orders(tick, [Walking(*row[2:6]) for row in table.tolist()])

@@ -11,11 +11,11 @@ pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: 
 
 import carla
 
-from collect.carla.lanes import Lanes
-from collect.embedded.opendrive import opendrive
-from collect.embedded.road import travel
-from collect.embedded.town import SPECS
-from datasets.errors import SemoreError
+from semore.collect.carla.lanes import Lanes
+from semore.collect.embedded.maps.opendrive import opendrive
+from semore.collect.embedded.maps.road import travel
+from semore.collect.embedded.maps.town import SPECS
+from semore.datasets.errors import SemoreError
 
 
 @pytest.fixture(params=SPECS)

@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from collect.carla.classes import CLASS_OF, class_table
-from collect.carla.moment import CAMERAS
-from collect.carla.pictures import FAR, decode
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, WEATHERS
-from collect.simulator import Control, Images, Snapshot
-from datasets.errors import SemoreError
-from datasets.schema import SemanticClass
+from semore.collect.carla.classes import CLASS_OF, class_table
+from semore.collect.carla.messages import CAMERAS
+from semore.collect.carla.pictures import FAR, decode
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.scenarios import SCENARIOS, WEATHERS
+from semore.collect.simulator import Control, Images, Snapshot
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import SemanticClass
 
 LABELS = {name: 2 * number + 3 for number, name in enumerate([*CLASS_OF, "Static", "TrafficSigns"])}
 TAGS = {semantic: LABELS[name] for name, semantic in reversed(CLASS_OF.items())} | {

@@ -17,23 +17,23 @@ pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: 
 
 from loopback_thread import Caller, forwarding, serving
 
-from collect.carla.client import CarlaSimulator
-from collect.carla.loopback.blueprints import library
-from collect.carla.loopback.running import running
-from collect.carla.ping import identity
-from collect.carla.session import ROLE
-from collect.embedded.raycast import RENDERER_VERSION
-from collect.scenarios import SCENARIOS, WEATHERS
-from collect.simulator import Control, EpisodeLost
-from datasets.errors import SemoreError
+from semore.collect.carla.client import CarlaSimulator
+from semore.collect.carla.loopback.blueprints import library
+from semore.collect.carla.loopback.running import running
+from semore.collect.carla.ping import identity
+from semore.collect.carla.session import ROLE
+from semore.collect.embedded.render.raycast import RENDERER_VERSION
+from semore.collect.scenarios import SCENARIOS, WEATHERS
+from semore.collect.simulator import Control, EpisodeLost
+from semore.datasets.errors import SemoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 JAYWALK, DAY = SCENARIOS["JayWalk"], WEATHERS["hard_high_light"]
 DRIVER = """
 import signal, sys
-from collect.carla.client import CarlaSimulator
-from collect.scenarios import SCENARIOS, WEATHERS
-from collect.simulator import Control
+from semore.collect.carla.client import CarlaSimulator
+from semore.collect.scenarios import SCENARIOS, WEATHERS
+from semore.collect.simulator import Control
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     simulator = CarlaSimulator("127.0.0.1", int(sys.argv[1]), 16)
@@ -144,7 +144,7 @@ def test_a_server_that_fails_loses_the_episode(fault: str) -> None:
 
 def test_a_blueprint_the_server_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = [one for one in library() if one[1] != "vehicle.bh.crossbike"]
-    monkeypatch.setattr("collect.carla.loopback.procedures.library", lambda: lacking)
+    monkeypatch.setattr("semore.collect.carla.loopback.procedures.library", lambda: lacking)
     with serving() as port:
         simulator = CarlaSimulator("127.0.0.1", port, 16)
         with pytest.raises(SemoreError, match=r"has no vehicle\.bh\.crossbike"):
@@ -163,7 +163,7 @@ def test_nobody_there() -> None:
 
 
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collect.carla.loopback.wire.VERSION", "0.9.13")
+    monkeypatch.setattr("semore.collect.carla.loopback.wire.VERSION", "0.9.13")
     with serving() as port:
         simulator = CarlaSimulator("127.0.0.1", port, 16)
         with pytest.raises(SemoreError, match=r"is CARLA 0\.9\.13, the client 0\.9\.16"):
@@ -172,7 +172,7 @@ def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_build_from_source_is_driven_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collect.carla.loopback.wire.VERSION", "0.9.16-dirty")
+    monkeypatch.setattr("semore.collect.carla.loopback.wire.VERSION", "0.9.16-dirty")
     with serving() as port:
         simulator = CarlaSimulator("127.0.0.1", port, 16)
         assert simulator.reset(JAYWALK, DAY, 1).tick == 0

@@ -18,13 +18,13 @@ pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: 
 
 from simulator_contract import SimulatorContract
 
-from collect.carla.client import CarlaSimulator
-from collect.carla.loopback.running import running
-from collect.driving import DrivingEnv, SimStep
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import EgoStart
-from collect.simulator import Simulator
-from datasets.schema import ACTOR_COLUMN
+from semore.collect.carla.client import CarlaSimulator
+from semore.collect.carla.loopback.running import running
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.env import DrivingEnv, SimStep
+from semore.collect.scenarios import EgoStart
+from semore.collect.simulator import Simulator
+from semore.datasets.rollouts.schema import ACTOR_COLUMN
 
 YAW = ACTOR_COLUMN["yaw"]
 

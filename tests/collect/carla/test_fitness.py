@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collect.carla.fitness import versions
+from semore.collect.carla.fitness import versions
 
 
 @pytest.mark.parametrize("version", ["0.9.16", "v0.9.16", "0.9.16-dirty", "0.9.16-12-g4f1c2aa"])

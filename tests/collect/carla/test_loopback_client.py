@@ -6,7 +6,7 @@ import pytest
 from loopback_thread import serving
 from true_client import run
 
-from collect.carla.loopback.faults import Fault
+from semore.collect.carla.loopback.faults import Fault
 
 
 def test_the_world_of_a_client(port: int) -> None:

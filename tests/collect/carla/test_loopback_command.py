@@ -10,8 +10,8 @@ import sys
 import pytest
 from loopback_thread import Caller
 
-from collect.carla.loopback.running import running
-from datasets.errors import SemoreError
+from semore.collect.carla.loopback.running import running
+from semore.datasets.errors import SemoreError
 
 
 def test_says_when_it_is_ready_serves_and_ends_cleanly() -> None:
@@ -28,7 +28,7 @@ def test_says_when_it_is_ready_serves_and_ends_cleanly() -> None:
 def test_a_taken_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "collect.carla.loopback", "--port", str(port)]
+        command = [sys.executable, "-m", "semore.collect.carla.loopback", "--port", str(port)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ended.returncode != 0
     assert f"ports {port} and {port + 1}" in ended.stderr

@@ -9,8 +9,8 @@ import time
 import pytest
 from loopback_thread import Caller, Reader, serving
 
-from collect.carla.loopback.faults import KINDS, Fault
-from collect.carla.loopback.links import Link, listen
+from semore.collect.carla.loopback.faults import KINDS, Fault
+from semore.collect.carla.loopback.links import Link, listen
 
 SEDAN = "vehicle.tesla.model3"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from loopback_thread import Caller, Reader, camera, events, listen, pixels, subscribed
 
-from collect.carla.loopback.actors import TAGS
-from collect.carla.loopback.cameras import Cameras
-from datasets.schema import SemanticClass
+from semore.collect.carla.loopback.actors import TAGS
+from semore.collect.carla.loopback.cameras import Cameras
+from semore.datasets.rollouts.schema import SemanticClass
 
 SEDAN, AUDI = "vehicle.tesla.model3", "vehicle.audi.tt"
 
@@ -147,7 +147,7 @@ class TestSubscriptions:
         drawn: list[int] = []
         pixels_of = Cameras.pixels
         monkeypatch.setattr(Cameras, "pixels", lambda self, one: drawn.append(one.id) or pixels_of(self, one))
-        monkeypatch.setattr("collect.carla.loopback.streams.EXPECTED", 0.05)
+        monkeypatch.setattr("semore.collect.carla.loopback.streams.EXPECTED", 0.05)
         sensor = client.spawn("sensor.camera.rgb", 20.0, 2.0, image_size_x=16, image_size_y=16)
         client.call("tick_cue")
         assert drawn == []

@@ -9,10 +9,10 @@ import msgpack
 import pytest
 from loopback_thread import Caller, actors_of, watch
 
-from collect.carla.loopback.blueprints import library, paint_of
-from collect.embedded.raycast import RENDERER_VERSION
-from collect.embedded.shapes import PALETTE
-from datasets.schema import KINDS
+from semore.collect.carla.loopback.blueprints import library, paint_of
+from semore.collect.embedded.render.raycast import RENDERER_VERSION
+from semore.collect.embedded.render.shapes import PALETTE
+from semore.datasets.rollouts.schema import KINDS
 
 SEDAN, AUDI, WALKER = "vehicle.tesla.model3", "vehicle.audi.tt", "walker.pedestrian.0003"
 

@@ -7,22 +7,22 @@ import math
 import numpy as np
 import pytest
 
-from collect.carla.loopback.actors import LOW_BEAM, Actor, Body, Vehicle, Walker
-from collect.carla.loopback.blueprints import library
-from collect.carla.loopback.cameras import Cameras
-from collect.carla.loopback.faults import Fault
-from collect.carla.loopback.simulation import Simulation
-from collect.carla.loopback.street import step
-from collect.carla.loopback.traffic import Traffic
-from collect.embedded.placement import Cast, place
-from collect.embedded.road import travel
-from collect.embedded.shapes import PALETTE
-from collect.embedded.town import town
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import SCENARIOS, WEATHERS, Scenario, Weather
-from collect.simulator import Control, Snapshot
-from collect.starts import episode_generator
-from datasets.schema import DT, KINDS
+from semore.collect.carla.loopback.actors import LOW_BEAM, Actor, Body, Vehicle, Walker
+from semore.collect.carla.loopback.blueprints import library
+from semore.collect.carla.loopback.cameras import Cameras
+from semore.collect.carla.loopback.faults import Fault
+from semore.collect.carla.loopback.simulation import Simulation
+from semore.collect.carla.loopback.street import step
+from semore.collect.carla.loopback.traffic import Traffic
+from semore.collect.embedded.maps.road import travel
+from semore.collect.embedded.maps.town import town
+from semore.collect.embedded.placement import Cast, place
+from semore.collect.embedded.render.shapes import PALETTE
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.scenarios import SCENARIOS, WEATHERS, Scenario, Weather
+from semore.collect.simulator import Control, Snapshot
+from semore.collect.spawns import episode_generator
+from semore.datasets.rollouts.schema import DT, KINDS
 
 SEDAN = "vehicle.tesla.model3"
 

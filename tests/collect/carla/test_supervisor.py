@@ -19,18 +19,18 @@ from typing import Any
 import psutil
 import pytest
 
-from collect.carla import keeper
-from collect.carla.blackbox import memory_slope
-from collect.carla.ping import identity
-from collect.carla.ports import lease
-from collect.carla.server import Sample, Server
-from collect.carla.settings import CarlaSettings
-from collect.carla.supervisor import SupervisedCarla
-from collect.carla.throughput import throughput
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import scenario_and_weather
-from collect.simulator import Control, EpisodeLost, make_simulator
-from datasets.errors import SemoreError
+from semore.collect.carla import watchdog as keeper
+from semore.collect.carla.blackbox import memory_slope
+from semore.collect.carla.ping import identity
+from semore.collect.carla.ports import lease
+from semore.collect.carla.server import Sample, Server
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.carla.supervisor import SupervisedCarla
+from semore.collect.carla.throughput import throughput
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.scenarios import scenario_and_weather
+from semore.collect.simulator import Control, EpisodeLost, make_simulator
+from semore.datasets.errors import SemoreError
 
 TINY = Path(__file__).parent / "tiny_server.py"
 SCENE = scenario_and_weather("JayWalk")
@@ -298,9 +298,9 @@ def test_a_stubborn_server_is_killed_and_the_stop_command_runs(settings, tmp_pat
 
 OWNER = """
 import sys, time
-from collect.carla.ports import lease
-from collect.carla.server import Server
-from collect.carla.settings import CarlaSettings
+from semore.collect.carla.ports import lease
+from semore.collect.carla.server import Server
+from semore.collect.carla.settings import CarlaSettings
 settings = CarlaSettings(port=int(sys.argv[1]), command=sys.argv[2], logs=sys.argv[3], start_timeout=60.0)
 server = Server(settings, lease(settings, 0.0))
 server.ready()

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from test_supervisor import free_ports
 
-from collect.behaviour import make_policy
-from collect.carla.settings import CarlaSettings
-from collect.plan import CollectSettings, plan, policy_attributes
-from collect.recorder import record
-from collect.workers import collect
-from datasets.rollouts import Rollouts
+from semore.collect.carla.settings import CarlaSettings
+from semore.collect.plan import CollectSettings, plan, policy_attributes
+from semore.collect.policies import make_policy
+from semore.collect.recorder import record
+from semore.collect.workers import collect
+from semore.datasets.rollouts.store import Rollouts
 
 pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
-LOOPBACK = f"{sys.executable} -m collect.carla.loopback --port {{port}}"
+LOOPBACK = f"{sys.executable} -m semore.collect.carla.loopback --port {{port}}"
 TICKS = 60
 """Of a server's life: an episode of 30 steps and its beginning take fewer, two of them take more."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from simulator_contract import SimulatorContract
 
-from collect.embedded.world import EmbeddedSimulator
-from collect.scenarios import EgoStart
-from collect.simulator import Simulator
+from semore.collect.embedded.world import EmbeddedSimulator
+from semore.collect.scenarios import EgoStart
+from semore.collect.simulator import Simulator
 
 
 class TestEmbedded(SimulatorContract):

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from collect.scenarios import SCENARIOS, WEATHERS, EgoStart, Scenario, VehicleGroup
-from collect.simulator import Control, Simulator, Snapshot
-from datasets.schema import ACTOR_COLUMN, KIND_INDEX, KINDS, Kind
+from semore.collect.scenarios import SCENARIOS, WEATHERS, EgoStart, Scenario, VehicleGroup
+from semore.collect.simulator import Control, Simulator, Snapshot
+from semore.datasets.rollouts.schema import ACTOR_COLUMN, KIND_INDEX, KINDS, Kind
 
 SIZE = 64
 DAY = WEATHERS["hard_high_light"]

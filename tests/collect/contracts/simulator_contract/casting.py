@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from collect.scenarios import EgoStart, Scenario
-from collect.simulator import Lane, Simulator
+from semore.collect.scenarios import EgoStart, Scenario
+from semore.collect.simulator import Lane, Simulator
 from simulator_contract.base import DAY, Contract, column, drive, kinds_of, weave
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collect.driving import COLLISION_LIMIT, STUCK_EVERY, DrivingEnv, SimStep
-from collect.scenarios import Scenario
-from collect.simulator import Simulator
-from datasets.schema import DT
+from semore.collect.env import COLLISION_LIMIT, STUCK_EVERY, DrivingEnv, SimStep
+from semore.collect.scenarios import Scenario
+from semore.collect.simulator import Simulator
+from semore.datasets.rollouts.schema import DT
 from simulator_contract.base import EGO_MASS, Contract, creeping, lane_keeper
 
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from collect.scenarios import Scenario, WalkerSpawn
-from collect.simulator import Control, Simulator, Snapshot
-from datasets.schema import DT, KINDS
+from semore.collect.scenarios import Scenario, WalkerSpawn
+from semore.collect.simulator import Control, Simulator, Snapshot
+from semore.datasets.rollouts.schema import DT, KINDS
 from simulator_contract.base import (
     COAST,
     EGO_MASS,

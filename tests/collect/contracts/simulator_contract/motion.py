@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from collect.scenarios import Scenario
-from collect.simulator import Control, Simulator, simulator_identity
-from datasets.errors import SemoreError
-from datasets.schema import DT
+from semore.collect.scenarios import Scenario
+from semore.collect.simulator import Control, Simulator, simulator_identity
+from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import DT
 from simulator_contract.base import BRAKE, DAY, Contract, column, drive, ego_velocity, lane_keeper, weave
 
 

@@ -7,9 +7,9 @@ from itertools import combinations
 
 import numpy as np
 
-from collect.scenarios import WEATHERS, Scenario, Weather
-from collect.simulator import Simulator, Snapshot
-from datasets.schema import ACTOR_FIELDS, KINDS, SemanticClass
+from semore.collect.scenarios import WEATHERS, Scenario, Weather
+from semore.collect.simulator import Simulator, Snapshot
+from semore.datasets.rollouts.schema import ACTOR_FIELDS, KINDS, SemanticClass
 from simulator_contract.base import DAY, SIZE, Contract, column, drive, kinds_of, weave
 
 TAN = math.tan(math.radians(30.0))

@@ -7,8 +7,8 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from collect.scenarios import SCENARIOS, Scenario, weather
-from collect.simulator import Control, Simulator
+from semore.collect.scenarios import SCENARIOS, Scenario, weather
+from semore.collect.simulator import Control, Simulator
 from simulator_contract.base import DAY, GAS, SIZE, Contract, fingerprint, weave
 
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from collect.scenarios import Scenario
-from collect.simulator import Control, Restorable, Simulator
-from datasets.errors import SemoreError
+from semore.collect.scenarios import Scenario
+from semore.collect.simulator import Control, Restorable, Simulator
+from semore.datasets.errors import SemoreError
 from simulator_contract.base import DAY, GAS, SIZE, Contract, creeping, fingerprint
 
 

@@ -1,0 +1,1 @@
+"""Producers that read the simulator's state instead of pixels: describer, segmenter, judge, and the rules they share."""

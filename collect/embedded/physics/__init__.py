@@ -1,0 +1,1 @@
+"""How things in the built-in world move and meet."""

@@ -1,0 +1,1 @@
+"""The ray-caster: what the camera sees of the built-in world."""

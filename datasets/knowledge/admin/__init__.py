@@ -1,0 +1,1 @@
+"""Commands over the knowledge cache: why, diff, gc, compact, stats, verify."""

@@ -1,0 +1,1 @@
+"""Recorded episodes in Zarr: their schema, their store, and what looks after them."""

@@ -1,0 +1,1 @@
+"""Training runs over chosen settings and seeds, compared in one table."""

@@ -1,0 +1,1 @@
+"""The results of the study as CSV files, tables and pictures."""

@@ -6,6 +6,10 @@ Importing this package registers `semore/JayWalk-v0`, `semore/HighBeam-v0` and `
 import gymnasium
 from gymnasium.envs.registration import WrapperSpec
 
+if not __name__.startswith("semore."):
+    raise ImportError("this folder is the package semore.collect: import that, and install it with `pip install -e .`")
+
+
 for _name in ("JayWalk", "HighBeam", "HighWay"):
     if f"semore/{_name}-v0" not in gymnasium.registry:
         # No TimeLimit wrapper: it would count decisions where the limit counts simulator steps (design.md §7.9).

@@ -68,7 +68,7 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     about = sys.modules[settings.__module__].__doc__
-    parser = ArgumentParser(prog=f"python -m {stage}", description=about, allow_abbrev=False)
+    parser = ArgumentParser(prog=f"semore {stage}", description=about, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file of this stage's settings, over the preset")
     parser.add_class_arguments(settings)
     given = _configs_first(sys.argv[1:] if arguments is None else arguments)

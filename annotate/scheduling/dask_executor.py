@@ -119,7 +119,7 @@ def local_options() -> dict[str, Any]:
     return {"distributed.worker.use-file-locking": has_locks(Path(folder))}
 
 
-class DaskExecutor(AbstractContextManager["DaskCrew"]):
+class DaskExecutor(AbstractContextManager["DaskExecutor"]):
     """The workers of a Dask cluster."""
 
     def __init__(self, settings: ExecutorSettings, say: Callable[[str], None]) -> None:

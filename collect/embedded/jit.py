@@ -22,7 +22,7 @@ def _cache_folder() -> str:
     uses. Empty when there is no place for one."""
     here = Path(__file__).parent
     digest = hashlib.blake2b(Path(schema.__file__).read_bytes(), digest_size=8)
-    for source in sorted(here.glob("*.py")):
+    for source in sorted(here.rglob("*.py")):
         digest.update(source.read_bytes())
     config: Any = numba.config
     return folder_for(f"numba-{digest.hexdigest()}", here / "__pycache__", config.CACHE_DIR)

@@ -29,7 +29,7 @@ MEMORY: Final = 4.0
 DISK: Final = 2.0
 """GiB for the laptop preset's rollouts, knowledge and runs."""
 PYTHON: Final = (3, 11)
-LOCK: Final = Path(__file__).resolve().parents[1] / "requirements.lock"
+LOCK: Final = Path(__file__).resolve().parents[2] / "requirements.lock"
 
 State = Literal["ok", "missing"]
 

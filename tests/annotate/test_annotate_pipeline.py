@@ -153,7 +153,7 @@ def test_a_new_segmenter_reuses_the_texts(rollouts, tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_annotate_pipeline import Counting, run
 from semore.datasets.knowledge import level as knowledge_level
 from semore.datasets.rollouts.store import Rollouts
@@ -167,7 +167,7 @@ def test_kill_and_resume_costs_one_pass(rollouts, tmp_path):
     reference = Counting()
     run(rollouts, whole, reference)
 
-    code = CHILD.format(tests=str(Path(__file__).parent))
+    code = CHILD.format(tests=[str(Path(__file__).parent), str(Path(__file__).parents[1])])
     child = subprocess.Popen([sys.executable, "-c", code, str(rollouts.path), str(killed)])
     deadline = time.monotonic() + 30
     while len(list(killed.glob("texts/*.h5"))) < 3:

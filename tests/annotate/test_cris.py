@@ -17,7 +17,7 @@ from semore.annotate.segment.cris.phrases import tokenize
 from semore.annotate.segment.cris.picture import prepare, restore
 from semore.datasets.errors import SemoreError
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 def weights_of(key: str, shape: torch.Size) -> Tensor:

@@ -267,7 +267,7 @@ def test_a_crash_at_any_step_loses_nothing(tmp_path, monkeypatch, step):
 ANNOTATOR = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_admin_upkeep import add_texts, digests, phrases, np, KnowledgeCache
 cache = KnowledgeCache(Path(sys.argv[1]))
 mine = int(sys.argv[2])
@@ -285,7 +285,7 @@ for step in range(15):
 KEEPER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_admin_upkeep import LATER, KnowledgeCache, collect, compact_level
 print("ready", flush=True)
 while True:
@@ -295,7 +295,7 @@ while True:
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
-    code = code.format(tests=str(Path(__file__).parent))
+    code = code.format(tests=[str(Path(__file__).parent), str(Path(__file__).parents[1])])
     return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)
 
 

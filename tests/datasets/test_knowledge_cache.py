@@ -276,7 +276,7 @@ def test_start_up_reads_no_shard_the_index_knows(tmp_path, monkeypatch):
 WRITER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_knowledge_cache import add_texts, add_masks, digests
 from semore.datasets.knowledge.cache import KnowledgeCache
 cache = KnowledgeCache(Path(sys.argv[1]))
@@ -288,7 +288,7 @@ for step in range(5):
 
 
 def test_two_processes_write_at_once(tmp_path):
-    code = WRITER.format(tests=str(Path(__file__).parent))
+    code = WRITER.format(tests=[str(Path(__file__).parent), str(Path(__file__).parents[1])])
     writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(number)]) for number in (1, 2)]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
     cache = KnowledgeCache(tmp_path)

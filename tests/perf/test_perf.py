@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = ["prototype_fps", "raw_render_fps", "env_fps", "env_with_recording_fps", "two_workers_fps"]
 
 

@@ -19,7 +19,7 @@ from study.results.pages import WRITERS, fill, skeleton
 from study.results.summary import claim, cost, scores
 from study.results.tables import TABLES, difference, groups_of, table
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(2_000_000, 2_000_004)
 
 

@@ -17,7 +17,7 @@ from semore.datasets.settings import load_settings
 from semore.evaluate.__main__ import EvaluateSettings
 from semore.train.settings import TrainSettings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 GUIDE = (ROOT / "docs" / "carla.md").read_text()
 

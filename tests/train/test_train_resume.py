@@ -90,7 +90,7 @@ def test_the_run_is_hard_to_resume(whole):
 
 CHILD = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from pathlib import Path
 from test_train_resume import HARD, Producers, asked, load_and_draw, online, short_envs, train
 online.make_envs, Producers.load = short_envs, load_and_draw
@@ -109,7 +109,13 @@ train(asked(Path(sys.argv[1]), Path(sys.argv[2]), **HARD))
 def test_a_killed_run_resumes_to_the_same_weights(data, whole, tmp_path):
     """SIGKILL at update 30, with a refresh recorded that no checkpoint knows of, and a torn last line of metrics."""
     settings = asked(data, tmp_path, **HARD)
-    command = [sys.executable, "-c", CHILD.format(tests=str(Path(__file__).parent)), str(data), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        CHILD.format(tests=[str(Path(__file__).parent), str(Path(__file__).parents[1])]),
+        str(data),
+        str(tmp_path),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

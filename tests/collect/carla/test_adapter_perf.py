@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("carla.libcarla", reason="the carla wheel is not installed: make setup SIM=carla")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from semore.collect.scenarios import SCENARIOS, WEATHERS
 from semore.collect.simulator import Control, EpisodeLost
 from semore.datasets.errors import SemoreError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 JAYWALK, DAY = SCENARIOS["JayWalk"], WEATHERS["hard_high_light"]
 DRIVER = """
 import signal, sys

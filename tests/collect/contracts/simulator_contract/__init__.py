@@ -20,7 +20,7 @@ name. Times are not tested, and no two simulators are compared with each other.
 
 From another package, put this folder's parent on the path and let pytest rewrite its assertions, in your conftest.py:
 
-    sys.path.insert(0, "<semore>/tests/contracts")
+    sys.path.insert(0, "<semore>/tests/collect/contracts")
     pytest.register_assert_rewrite("simulator_contract")
 """
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semore.collect.scenarios import scenario_and_weather
-from semore.collect.simulator import Control, Simulator, Snapshot, make_simulator
+from semore.collect.simulator import Control, Simulator, Snapshot
+from semore.collect.simulators import make_simulator
 from semore.datasets.actions import finite
 from semore.datasets.errors import SemoreError
 from semore.datasets.resize import shrink

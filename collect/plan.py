@@ -12,7 +12,8 @@ from semore.collect.carla.settings import CarlaSettings
 from semore.collect.env import DrivingEnv
 from semore.collect.policies import make_policy
 from semore.collect.scenarios import scenario_and_weather
-from semore.collect.simulator import Simulator, make_simulator, simulator_identity
+from semore.collect.simulator import Simulator, simulator_identity
+from semore.collect.simulators import make_simulator
 from semore.datasets.errors import SemoreError
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.rollouts.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS

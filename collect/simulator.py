@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semore.collect.carla.settings import CarlaSettings, check_client
 from semore.collect.scenarios import Scenario, Weather
 from semore.datasets.actions import finite
 from semore.datasets.errors import SemoreError
@@ -76,7 +75,7 @@ class Collision:
 
 @dataclass(frozen=True)
 class Ego:
-    """Pose (m, rad), velocity (m/s) and the control applied in the step; frame as in datasets.rollouts.schema.ACTOR_FIELDS."""
+    """Pose (m, rad), velocity (m/s), the control applied in the step; axes: datasets.rollouts.schema.ACTOR_FIELDS."""
 
     x: float
     y: float
@@ -158,29 +157,3 @@ def simulator_identity(simulator: Simulator) -> dict[str, str]:
         "simulator_version": simulator.version,
         "renderer_version": simulator.renderer_version,
     }
-
-
-def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> Simulator:
-    """The simulator called `name` with a square camera of `size` pixels, `carla` saying where its servers are; cheap: a
-    CARLA server is looked for at the first reset. SemoreError naming the choices, or what is not installed."""
-    if name == "embedded":
-        from semore.collect.embedded.world import EmbeddedSimulator
-
-        return EmbeddedSimulator(size)
-    if name == "carla":
-        from semore.collect.carla.supervisor import SupervisedCarla
-
-        check_client()
-        return SupervisedCarla(carla or CarlaSettings(), size)
-    raise SemoreError(f"unknown simulator {name!r}; choose one of embedded, carla")
-
-
-def at_once(name: str, wanted: int, carla: CarlaSettings) -> int:
-    """How many simulators called `name` may drive at once when `wanted` would be welcome: for carla one per server."""
-    return min(wanted, carla.servers) if name == "carla" else wanted
-
-
-def worker_count(name: str, wanted: int, carla: CarlaSettings) -> int:
-    """How many processes that drive in a simulator called `name` there should be: for carla one for every server, else
-    as many as `wanted`."""
-    return carla.servers if name == "carla" else wanted

@@ -43,7 +43,7 @@ class EgoPlace:
 
 @dataclass(frozen=True)
 class VehiclePlace:
-    """`kind` indexes datasets.rollouts.schema.KINDS; `percent` is the traffic manager's speed difference; `lights`: all on."""
+    """`kind` indexes rollouts.schema.KINDS; `percent`: the traffic manager's speed difference; `lights`: all on."""
 
     kind: int
     road: int

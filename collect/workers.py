@@ -20,7 +20,8 @@ from semore.collect.carla.throughput import throughput
 from semore.collect.plan import CollectSettings, identity, plan, policy_attributes
 from semore.collect.policies import make_policy
 from semore.collect.recorder import episode_name, record_into
-from semore.collect.simulator import EpisodeLost, worker_count
+from semore.collect.simulator import EpisodeLost
+from semore.collect.simulators import worker_count
 from semore.collect.writer import EpisodeWriter
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter

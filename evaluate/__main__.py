@@ -11,7 +11,7 @@ from rich.console import Console
 
 from semore.collect.carla.settings import CarlaSettings
 from semore.collect.policies import load_view
-from semore.collect.simulator import worker_count
+from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import SEED_SPLITS

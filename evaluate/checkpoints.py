@@ -10,7 +10,8 @@ from typing import Final
 
 import torch
 
-from semore.collect.simulator import make_simulator, simulator_identity
+from semore.collect.simulator import simulator_identity
+from semore.collect.simulators import make_simulator
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import RECORDING_SIZE

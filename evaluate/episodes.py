@@ -21,7 +21,8 @@ from semore.collect.env import DrivingEnv, Info
 from semore.collect.policies import Action, Policy, load_view
 from semore.collect.rollout import ATTEMPTS, drive
 from semore.collect.scenarios import scenario_and_weather
-from semore.collect.simulator import EpisodeLost, make_simulator
+from semore.collect.simulator import EpisodeLost
+from semore.collect.simulators import make_simulator
 from semore.datasets.atomic_io import digest16, read_csv, write_csv
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import matplotlib
 import numpy as np
@@ -13,9 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from semore.datasets.atomic_io import atomic_file
-
-if TYPE_CHECKING:
-    from study.buffer import History
+from study.buffer_history import History
 
 matplotlib.use("agg")
 INK: Final = "#333333"

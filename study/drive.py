@@ -13,7 +13,7 @@ from semore.collect.carla.settings import CarlaSettings
 from semore.collect.env import DrivingEnv
 from semore.collect.policies import Policy, make_policy
 from semore.collect.scenarios import scenario_and_weather
-from semore.collect.simulator import make_simulator
+from semore.collect.simulators import make_simulator
 from semore.datasets.atomic_io import exclusive_lock, read_json, write_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import RECORDING_SIZE, SEED_SPLITS

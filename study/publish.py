@@ -130,10 +130,10 @@ def readme(folder: Path) -> str:
 README: Final = """# Trained policies
 
 What `make demo` drives: `<scenario>.pt2` is the acting network of one training run (a `torch.export` program, without
-critics; `semore.collect.policies.load_policy` reads it), `<scenario>.json` its card: method, training seed, digest of the
-settings, code, world, what it reached on test seeds, and the sha256 of its weights and of the file. A policy holds for
-the world it was trained in; `make demo` refuses it in another. `python -m study.publish --run runs/<run>` makes these
-files, this one too.
+critics; `semore.collect.policies.load_policy` reads it), `<scenario>.json` its card: method, training seed, digest of
+the settings, code, world, what it reached on test seeds, and the sha256 of its weights and of the file. A policy
+holds for the world it was trained in; `make demo` refuses it in another. `python -m study.publish --run runs/<run>`
+makes these files, this one too.
 
 | scenario | method | preset | reward on test seeds | 95% interval | episodes finished | size | world |
 |---|---|---|---|---|---|---|---|

@@ -15,7 +15,8 @@ from semore.collect.env import DrivingEnv
 from semore.collect.policies import NetworkPolicy
 from semore.collect.recorder import record
 from semore.collect.rollout import drive
-from semore.collect.simulator import at_once, make_simulator, simulator_identity
+from semore.collect.simulator import simulator_identity
+from semore.collect.simulators import at_once, make_simulator
 from semore.datasets.action_text import action_words
 from semore.datasets.frame_pool import FramePool, rows_of
 from semore.datasets.knowledge.cache import KnowledgeSet

@@ -10,6 +10,7 @@ from pathlib import Path
 from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
+from semore.annotate.audit.failure_checks import failed_checks
 from semore.annotate.audit.knowledge import audit_knowledge, write_audit
 from semore.annotate.audit.report import show
 from semore.annotate.settings import ProducerSettings, default_knowledge
@@ -61,7 +62,7 @@ def main() -> None:
         raise SemoreError(
             f"none of {audit.frames:,} frames has knowledge; {count:,} times: {reason}. Mend that, then `make annotate`"
         )
-    print("next: mend what the warnings name, then `make annotate`" if audit.signatures else "next: make train")
+    print("next: mend what the warnings name, then `make annotate`" if failed_checks(audit) else "next: make train")
 
 
 if __name__ == "__main__":

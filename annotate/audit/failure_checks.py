@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from semore.annotate.audit.measure import Audit
 
 ENOUGH: Final = 20
-"""Frames a signature needs before it says anything."""
+"""Frames a check needs before it says anything."""
 MISALIGNED_GAIN: Final = 0.1
 """IoU that moving, mirroring or transposing all masks alike must gain."""
 EMPTY: Final = 0.5
@@ -35,9 +35,9 @@ class FailedCheck(NamedTuple):
 
 
 def failed_checks(audit: Audit) -> list[FailedCheck]:
-    """The signatures that an audit shows; none for healthy knowledge."""
+    """The checks that an audit fails; none for healthy knowledge."""
     found = (_misaligned(audit), _empty(audit), _bright(audit), _constant(audit), _no_knowledge(audit))
-    return [signature for signature in found if signature is not None]
+    return [check for check in found if check is not None]
 
 
 def _misaligned(audit: Audit) -> FailedCheck | None:

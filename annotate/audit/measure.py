@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semore.annotate.audit.alignment import Alignment
-from semore.annotate.audit.failure_checks import FailedCheck, failed_checks
 from semore.annotate.audit.frames import Frames
 from semore.annotate.audit.metrics import OBJECT_SHARE, Actors, Change, Masks, Overlap, Phrases, share
 from semore.annotate.audit.truth import CLASSES, noun_of
@@ -114,11 +113,6 @@ class Audit:
     def without_rate(self) -> float:
         """Share of the described frames that have no knowledge."""
         return share(self.without, self.frames)
-
-    @property
-    def failed_checks(self) -> list[FailedCheck]:
-        """The failures it looks like."""
-        return failed_checks(self)
 
     def phrases_of_class(self, name: str) -> Phrases:
         """All phrases that count for a class, or for OTHER, together."""

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from semore.annotate.audit.failure_checks import failed_checks
 from semore.annotate.audit.measure import Audit
 from semore.annotate.audit.metrics import Actors, Overlap, Phrases
 from semore.annotate.audit.truth import CLASSES, OTHER
@@ -65,7 +66,7 @@ def to_json(audit: Audit) -> dict[str, Any]:
             "blink_rate": _plain(audit.blink_rate),
         },
         "phrases": {phrase: _phrases_json(tally) for phrase, tally in _by_use(audit.phrases)},
-        "warnings": [signature._asdict() for signature in audit.signatures],
+        "warnings": [check._asdict() for check in failed_checks(audit)],
     }
 
 
@@ -138,13 +139,11 @@ def _phrases(audit: Audit) -> Table:
 
 
 def _warnings(audit: Audit) -> list[Text]:
-    if not audit.signatures:
+    if not failed_checks(audit):
         return [Text("no failure signature: nothing looks broken", style="green")]
     return [
-        Text.assemble(
-            (f"warning: {signature.name}", "bold red"), f": {signature.seen}. What to do: {signature.advice}."
-        )
-        for signature in audit.signatures
+        Text.assemble((f"warning: {check.name}", "bold red"), f": {check.seen}. What to do: {check.advice}.")
+        for check in failed_checks(audit)
     ]
 
 

@@ -84,7 +84,7 @@ class Truth:
 
 
 def truth_of(batch: FrameBatch) -> Truth:
-    """The truth about a batch (annotate.oracle.rules): of the actors that matter, those whose phrase is among the frame's."""
+    """Of the actors that matter in a batch (annotate.oracle.rules), those whose phrase is among the frame's."""
     scene = look(batch)
     phrases = [scene.phrases(frame) for frame in range(len(batch))]
     said = np.zeros((len(batch), len(PHRASES)), np.bool_)

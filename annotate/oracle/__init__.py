@@ -1,1 +1,1 @@
-"""Producers that read the simulator's state instead of pixels: describer, segmenter, judge, and the rules they share."""
+"""Producers that read the simulator's state, not its pixels: describer, segmenter, judge, and their shared rules."""

@@ -75,7 +75,7 @@ class Episode:
         return np.append(np.arange(0, self.steps, int(self.attributes.get("action_repeat", 1))), self.steps)
 
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
-        """The named arrays whole and in order (layouts: datasets.rollouts.schema); SemoreError when one is torn or missing."""
+        """The named arrays, whole and in order (datasets.rollouts.schema); SemoreError when one is torn or missing."""
         try:
             group = zarr.open_group(self.path, mode="r", zarr_format=3)
             return {name: _whole(group, name) for name in names}

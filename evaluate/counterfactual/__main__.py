@@ -14,7 +14,7 @@ from typing import Final
 from rich.console import Console
 
 from semore.collect.policies import load_view
-from semore.collect.simulator import worker_count
+from semore.collect.simulators import worker_count
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import read_manifest, set_names
 from semore.datasets.settings import run_command

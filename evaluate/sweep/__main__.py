@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from rich.console import Console
 
 from semore.collect.policies import load_view
-from semore.collect.simulator import worker_count
+from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter

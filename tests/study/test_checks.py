@@ -25,10 +25,10 @@ from semore.train.health import auc
 from semore.train.replay import NO_DECISION, ReplaySettings
 from semore.train.run_io import run_settings
 from semore.train.settings import TrainSettings
-from study import alignment, buffer
+from study import alignment, buffer, buffer_history
 from study.alignment import attention, chosen, read_held_out
 from study.alignment_picture import AMBER, GAP, HEADER, SIDE, WORDS, Panel, draw
-from study.buffer import filling, read_history
+from study.buffer_history import filling, read_history
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -127,7 +127,7 @@ def state(**changes: object) -> dict[str, object]:
 
 
 def test_the_filling_is_judged_as_the_filter_judges(monkeypatch):
-    monkeypatch.setattr(buffer, "WINDOW", 4)
+    monkeypatch.setattr(buffer_history, "WINDOW", 4)
     strict = TrainSettings(replay=ReplaySettings(filter_steps=1000))
     first, second = filling(state(), strict)
     assert (first.first, first.decisions, first.update) == (0, 4, 0)

@@ -13,7 +13,7 @@ from semore.collect.env import DrivingEnv
 from semore.collect.expert import CRUISE
 from semore.collect.policies import make_policy
 from semore.collect.recorder import record
-from semore.collect.simulator import make_simulator
+from semore.collect.simulators import make_simulator
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import UNJUDGED, FramePool, View, rows_of
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, EGO_COLUMN, KIND_INDEX

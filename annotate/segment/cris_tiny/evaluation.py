@@ -1,7 +1,7 @@
 """How well it finds what the describer says: soft masks in, scores against the privileged truth out.
 
-Scored are pairs of a frame and a phrase of the privileged describer (annotate.oracle.rules.PHRASES); the scenery is not asked
-for. Found is what the soft mask gives at least one half, at the full 128×128."""
+Scored are pairs of a frame and a phrase of the privileged describer (annotate.oracle.rules.PHRASES); the scenery
+is not asked for. Found is what the soft mask gives at least one half, at the full 128×128."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Part:
 
 
 def draw_scenes(folder: Path, split: str, frames: int, workers: int) -> Scenes:
-    """At least `frames` frames of a seed split (datasets.rollouts.schema), as many of each cell; what is on disk is read."""
+    """At least `frames` frames of a seed split, as many of each cell; what is on disk is read."""
     here = folder / f"{split}-{_version()}"
     parts = list(_parts(here, split, -(-frames // len(CELLS))))
     with exclusive_lock(here / "lock", "drawing frames for CRIS-tiny"):

@@ -29,7 +29,8 @@ from semore.collect.carla.supervisor import SupervisedCarla
 from semore.collect.carla.throughput import throughput
 from semore.collect.embedded.world import EmbeddedSimulator
 from semore.collect.scenarios import scenario_and_weather
-from semore.collect.simulator import Control, EpisodeLost, make_simulator
+from semore.collect.simulator import Control, EpisodeLost
+from semore.collect.simulators import make_simulator
 from semore.datasets.errors import SemoreError
 
 TINY = Path(__file__).parent / "tiny_server.py"

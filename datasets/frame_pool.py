@@ -14,6 +14,7 @@ from torch import Tensor
 from semore.datasets.action_text import action_words
 from semore.datasets.actions import ACTION, finite
 from semore.datasets.errors import SemoreError
+from semore.datasets.frame_view import View
 from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.knowledge.records import INVALID
 from semore.datasets.mask_variants import frame_generators, replaced
@@ -46,21 +47,6 @@ class Batch(NamedTuple):
     not_done: Tensor  # (B, 1) float32: 0 after a terminal step, 1 after a time-out (bootstraps through)
     driver: Tensor  # (B, 1) float32: weight of imitating `advice`; 0 where it is no rule-based driver's
     advice: Tensor  # (B, 2) float32: the action to imitate; the one that was taken, unless advice was given
-
-
-@dataclass(frozen=True)
-class View:
-    """How the pool looks at a recording: frame side in pixels, mask grid, simulator steps per decision, reward,
-    which variant of H_ka it shows (datasets.mask_variants; shuffled by `mask_seed`), and whether all pictures are
-    grey."""
-
-    size: int
-    grid: int
-    frame_skip: int
-    reward: str
-    masks: str = "plain"
-    mask_seed: int = 0
-    grey: bool = False
 
 
 @dataclass(frozen=True)

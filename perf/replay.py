@@ -32,11 +32,13 @@ from perf.train_stack import Stack, make_agent, make_batches, plain_loop
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.rehearsal.fake import fake_producers
 from semore.annotate.rehearsal.rollouts import random_rollouts
-from semore.datasets.frame_pool import FramePool, View
+from semore.datasets.frame_pool import FramePool
+from semore.datasets.frame_view import View
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.train.admission import ReplaySettings
 from semore.train.agent import Agent
-from semore.train.encoder import geometry
-from semore.train.replay import ReplaySettings, SelectiveReplay
+from semore.train.encoder_settings import geometry
+from semore.train.replay import SelectiveReplay
 
 EPISODE: Final = 250
 """Frames of an episode."""

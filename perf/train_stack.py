@@ -15,7 +15,8 @@ from semore.datasets.frame_pool import Batch
 from semore.train.agent import Agent
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.attention import CrossAttention
-from semore.train.encoder import DualStream, EncoderSettings, Geometry
+from semore.train.encoder import DualStream
+from semore.train.encoder_settings import EncoderSettings, Geometry
 
 Kind = TypeVar("Kind", bound=Agent)
 
@@ -111,5 +112,5 @@ def plain_loop(agent: Agent, batches: list[Batch]) -> Callable[[], None]:
 @contextmanager
 def _strides(shape: Geometry) -> Iterator[None]:
     """The encoder chooses its strides by picture size and has no setting for them; these agents need others."""
-    with patch("semore.train.encoder.geometry", lambda size: shape):
+    with patch("semore.train.encoder_settings.geometry", lambda size: shape):
         yield

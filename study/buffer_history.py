@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import UNJUDGED
 from semore.evaluate.runs import metrics_of
+from semore.train.admission import admitted, decay
 from semore.train.checkpoint import read_checkpoint
-from semore.train.replay import NO_DECISION, admitted, decay
+from semore.train.replay import NO_DECISION
 from semore.train.run_io import run_settings
 from semore.train.settings import TrainSettings
 

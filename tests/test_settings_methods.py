@@ -10,7 +10,7 @@ import pytest
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import PRESETS, as_dict, flat, from_dict, load_settings, method_path, preset_section
 from semore.train.agent_settings import AgentSettings, check
-from semore.train.encoder import EncoderSettings
+from semore.train.encoder_settings import EncoderSettings
 from semore.train.settings import TrainSettings
 
 

@@ -83,7 +83,7 @@ def test_nothing_installed_imports_the_study_or_the_benchmarks():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_one_name(stage):
-    """From the repository's root its folder could be imported as a package of its own: then every class stands twice."""
+    """From the root, its folder could be imported under another name, and every class would exist twice."""
     done = subprocess.run([sys.executable, "-c", f"import {stage}"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"ImportError: this folder is the package semore.{stage}")

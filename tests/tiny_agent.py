@@ -13,7 +13,7 @@ from semore.datasets.frame_pool import Batch
 from semore.datasets.settings import load_settings
 from semore.train.agent import Agent
 from semore.train.agent_settings import AgentSettings, LossWeights
-from semore.train.encoder import EncoderSettings
+from semore.train.encoder_settings import EncoderSettings
 from semore.train.settings import TrainSettings
 
 SIZE, GRID = 32, 8

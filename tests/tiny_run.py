@@ -18,9 +18,9 @@ from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.rollouts.store import Rollouts
 from semore.train import online
+from semore.train.admission import ReplaySettings
 from semore.train.agent_settings import AgentSettings
-from semore.train.encoder import EncoderSettings
-from semore.train.replay import ReplaySettings
+from semore.train.encoder_settings import EncoderSettings
 from semore.train.run import train
 from semore.train.settings import ScheduleSettings, TrainSettings
 

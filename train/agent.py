@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from semore.datasets.frame_pool import Batch
 from semore.train import losses
-from semore.train.agent_settings import AgentSettings, LossWeights, check
+from semore.train.agent_settings import MASK_LOSSES, AgentSettings, LossWeights, check
 from semore.train.augment import random_shift
 from semore.train.encoder import Features, Neck, make_backbone, make_neck, orthogonal
 
@@ -161,7 +161,7 @@ class Agent(nn.Module):
     def _semantic_loss(self, features: Features, batch: Batch) -> Tensor:
         """Of s; its mask is H_ka pooled onto the feature grid (method.md §5.2)."""
         kind, valid = self.settings.semantic_loss, batch.mask_valid[:, 0]
-        if kind in losses.MASK_LOSSES:
+        if kind in MASK_LOSSES:
             return losses.semantic_loss(features.student, batch.mask[:, 0], valid, kind)
         assert features.known is not None
         if self.known is None:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from semore.datasets.errors import SemoreError
-from semore.train import losses
-from semore.train.encoder import EncoderSettings, check_encoder
+from semore.train.encoder_settings import EncoderSettings, check_encoder
 
 LOSSES: Final = ("semantic", "transition", "reward", "contrast")
 """What is added to SAC's, each with a weight."""
+MASK_LOSSES: Final = ("balanced_bce", "balanced_l1", "plain_l1")
+"""Semantic losses in mask space; they teach the student's mask."""
+FEATURE_LOSSES: Final = ("feature_l1", "nt_xent")
+"""Semantic losses in feature space; they teach no mask."""
+SEMANTIC_LOSSES: Final = (*MASK_LOSSES, *FEATURE_LOSSES)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class AgentSettings:
     @property
     def teaches_mask(self) -> bool:
         """Whether any loss shapes the student's mask."""
-        return self.objective == "sac" and self.semantic_weight > 0 and self.semantic_loss in losses.MASK_LOSSES
+        return self.objective == "sac" and self.semantic_weight > 0 and self.semantic_loss in MASK_LOSSES
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def check(settings: AgentSettings) -> None:
     check_encoder(encoder)
     for name, value, choices in (
         ("objective", settings.objective, ("sac", "cloning")),
-        ("semantic_loss", settings.semantic_loss, losses.SEMANTIC_LOSSES),
+        ("semantic_loss", settings.semantic_loss, SEMANTIC_LOSSES),
         ("transition_latent", settings.transition_latent, ("motion", "fused")),
         ("shifts", settings.shifts, (0, 1, 2)),
     ):
@@ -110,7 +114,7 @@ def check(settings: AgentSettings) -> None:
         weights = ", ".join(f"agent.{loss}_weight" for loss in LOSSES)
         raise SemoreError(f"agent.objective cloning has no loss but its own: set {weights} to 0")
     attends = encoder.streams == "dual" and encoder.attention != "none"
-    if settings.semantic_weight and settings.semantic_loss in losses.FEATURE_LOSSES and not attends:
+    if settings.semantic_weight and settings.semantic_loss in FEATURE_LOSSES and not attends:
         raise SemoreError(
             f"agent.semantic_loss {settings.semantic_loss} compares with the mask's features: it needs "
             "agent.encoder.streams dual and an agent.encoder.attention"
@@ -118,5 +122,5 @@ def check(settings: AgentSettings) -> None:
     if attends and encoder.mask != "zeros" and not settings.teaches_mask:
         raise SemoreError(
             f"agent.encoder.mask {encoder.mask} acts with the student's mask, which nothing teaches here; choose "
-            f"zeros, or an agent.semantic_loss of {', '.join(losses.MASK_LOSSES)} with a weight"
+            f"zeros, or an agent.semantic_loss of {', '.join(MASK_LOSSES)} with a weight"
         )

@@ -7,12 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from semore.datasets.errors import SemoreError
-
-MASK_LOSSES = ("balanced_bce", "balanced_l1", "plain_l1")
-"""Semantic losses in mask space: they teach the student's mask,"""
-FEATURE_LOSSES = ("feature_l1", "nt_xent")
-"""and in feature space: they do not."""
-SEMANTIC_LOSSES = (*MASK_LOSSES, *FEATURE_LOSSES)
+from semore.train.agent_settings import MASK_LOSSES
 
 
 def q_target(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,58 +15,14 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import UNJUDGED, Batch, FramePool, Transitions, frames_of
 from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.rollouts.store import Episode
+from semore.train.admission import ReplaySettings, admitted, decay
 
 Advise = Callable[[Episode], NDArray[np.float32]]
 
-ADMISSIONS = ("recommended", "literal", "off")
 NEWEST: Final = 1_000
 """Decisions over which the newest admit rate is taken."""
 NO_DECISION: Final = -1
 """The step of a frame at which nothing was decided: an episode's last one."""
-
-
-@dataclass(frozen=True)
-class ReplaySettings:
-    """The filter and the pool."""
-
-    admission: str = "recommended"
-    """recommended (strict early, lax late), literal (the public code's intended rule), or off."""
-    filter_steps: int = 10_000
-    """T_f: decisions until δ has fallen to 0.5 and everything is admitted."""
-    random_steps: int = 1_000
-    """First decisions of random behaviours, always admitted (the method's initial random steps)."""
-    pool_frames: int = 40_000
-    """Frames the pool can hold; the oldest episodes go first."""
-
-
-def decay(step: NDArray[Any], filter_steps: int) -> NDArray[np.float64]:
-    """δ_t = max(0, 1 − d·t) with d = 0.5/T_f after t = `step` offered decisions."""
-    return np.maximum(0.0, 1.0 - 0.5 / max(filter_steps, 1) * step)
-
-
-def admitted(
-    verdict: NDArray[np.uint8],
-    terminal: NDArray[np.bool_],
-    initial: NDArray[np.bool_],
-    delta: NDArray[np.float64],
-    draw: NDArray[np.float64],
-    rule: str,
-) -> NDArray[np.bool_]:
-    """Which of T transitions enter the buffer (method.md §6.2, §6.4); all arguments (T,), draw uniform in [0, 1).
-
-    recommended: while δ > 0.5, with probability δ a verdict of 1 is required. literal: while δ > 0.5, verdict 1 and
-    draw < δ. After that, and always for initial, terminal and unjudged transitions: admitted.
-    """
-    if rule == "off":
-        return np.ones(len(verdict), np.bool_)
-    if rule == "recommended":
-        passes: NDArray[np.bool_] = (verdict == 1) | (draw >= delta)
-    elif rule == "literal":
-        passes = (verdict == 1) & (draw < delta)
-    else:
-        raise SemoreError(f"unknown admission {rule!r}; choose one of {', '.join(ADMISSIONS)}")
-    exempt: NDArray[np.bool_] = initial | terminal | (verdict == UNJUDGED) | (delta <= 0.5)
-    return passes | exempt
 
 
 class SelectiveReplay:

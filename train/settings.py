@@ -10,12 +10,12 @@ from semore.collect.carla.settings import CarlaSettings
 from semore.collect.scenarios import scenario_and_weather
 from semore.datasets.default_set import set_name
 from semore.datasets.errors import SemoreError
-from semore.datasets.frame_pool import View
+from semore.datasets.frame_view import View
 from semore.datasets.mask_variants import MASKS
 from semore.datasets.reward import IMPULSE_WEIGHT
+from semore.train.admission import ADMISSIONS, ReplaySettings
 from semore.train.agent_settings import AgentSettings, LossWeights, check
-from semore.train.encoder import geometry
-from semore.train.replay import ADMISSIONS, ReplaySettings
+from semore.train.encoder_settings import geometry
 
 IMITATED: Final = ("recorded", "advised")
 

@@ -22,7 +22,8 @@ from semore.datasets.mask_variants import replaced
 from semore.datasets.resize import GREY
 from semore.evaluate.episodes import RunCourse
 from semore.train.agent import Agent
-from semore.train.encoder import DualStream, EncoderSettings
+from semore.train.encoder import DualStream
+from semore.train.encoder_settings import EncoderSettings
 from semore.train.run_io import run_settings
 
 TRUTH: Final = "truth"

@@ -23,7 +23,8 @@ from semore.collect.policies import Constant, Info, PerSlot, Policy, make_policy
 from semore.collect.recorder import record
 from semore.datasets.action_text import action_words
 from semore.datasets.errors import SemoreError
-from semore.datasets.frame_pool import FramePool, Transitions, View, forecast_bytes, rows_of
+from semore.datasets.frame_pool import FramePool, Transitions, forecast_bytes, rows_of
+from semore.datasets.frame_view import View
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set
 from semore.datasets.rollouts.schema import FRAME_ARRAYS, STEP_ARRAYS
 from semore.datasets.rollouts.store import Episode, Rollouts

@@ -39,7 +39,7 @@ from semore.evaluate.table import differences, results
 from semore.train.agent import Agent
 from semore.train.agent_settings import AgentSettings
 from semore.train.checkpoint import export_policy
-from semore.train.encoder import EncoderSettings
+from semore.train.encoder_settings import EncoderSettings
 from semore.train.online import policy_view
 from semore.train.run_io import untrained_policy
 from semore.train.settings import TrainSettings

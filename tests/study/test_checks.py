@@ -21,8 +21,9 @@ from semore.datasets.frame_pool import UNJUDGED
 from semore.datasets.knowledge.merge import max_pool
 from semore.datasets.rollouts.store import Rollouts
 from semore.evaluate.film.overlay import KNOWN
+from semore.train.admission import ReplaySettings
 from semore.train.health import auc
-from semore.train.replay import NO_DECISION, ReplaySettings
+from semore.train.replay import NO_DECISION
 from semore.train.run_io import run_settings
 from semore.train.settings import TrainSettings
 from study import alignment, buffer, buffer_history

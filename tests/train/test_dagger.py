@@ -15,11 +15,13 @@ from semore.collect.policies import make_policy
 from semore.collect.recorder import record
 from semore.collect.simulators import make_simulator
 from semore.datasets.errors import SemoreError
-from semore.datasets.frame_pool import UNJUDGED, FramePool, View, rows_of
+from semore.datasets.frame_pool import UNJUDGED, FramePool, rows_of
+from semore.datasets.frame_view import View
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, EGO_COLUMN, KIND_INDEX
 from semore.datasets.rollouts.store import Episode, Rollouts
+from semore.train.admission import ReplaySettings
 from semore.train.dagger import CARE, expert_actions
-from semore.train.replay import ReplaySettings, SelectiveReplay
+from semore.train.replay import SelectiveReplay
 from semore.train.settings import ScheduleSettings, TrainSettings
 
 SKIP = 2

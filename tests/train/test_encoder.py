@@ -14,16 +14,15 @@ from semore.datasets.errors import SemoreError
 from semore.train.attention import CrossAttention, JointAttention
 from semore.train.encoder import (
     DualStream,
-    EncoderSettings,
     Features,
     Neck,
     SingleNeck,
     SingleStream,
-    geometry,
     make_backbone,
     make_neck,
     static_and_motion,
 )
+from semore.train.encoder_settings import EncoderSettings, geometry
 
 TINY = EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=6)
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_agent import ENCODER, SIZE, TINY, make_agent
 
-from semore.datasets.frame_pool import FramePool, View
+from semore.datasets.frame_pool import FramePool
+from semore.datasets.frame_view import View
 from semore.train.agent import Agent
 from semore.train.health import PATIENCE, auc, complaints, driving_signs, mask_quality, vital_signs
 

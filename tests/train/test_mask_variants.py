@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from test_replay import GRID, SIDE, Knowing, Recorded
 
 from semore.datasets.errors import SemoreError
-from semore.datasets.frame_pool import FramePool, View
+from semore.datasets.frame_pool import FramePool
+from semore.datasets.frame_view import View
 from semore.datasets.mask_variants import MASKS, frame_generators, replaced
 
 masks_Ngg = arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, max_side=6))

@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semore.datasets.errors import SemoreError
-from semore.datasets.frame_pool import FramePool, View, forecast_bytes
-from semore.train.replay import ADMISSIONS, ReplaySettings, SelectiveReplay, admitted
+from semore.datasets.frame_pool import FramePool, forecast_bytes
+from semore.datasets.frame_view import View
+from semore.train.admission import ADMISSIONS, ReplaySettings, admitted
+from semore.train.replay import SelectiveReplay
 
 SIDE, GRID = 8, 2
 VIEW = View(SIDE, GRID, 1, "published")

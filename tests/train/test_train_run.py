@@ -36,12 +36,12 @@ from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, ensure
 from semore.datasets.rollouts.store import Rollouts
 from semore.train import online
 from semore.train import run as run_module
+from semore.train.admission import ReplaySettings
 from semore.train.agent import Agent
 from semore.train.checkpoint import read_checkpoint, weights_digest
-from semore.train.encoder import EncoderSettings
+from semore.train.encoder_settings import EncoderSettings
 from semore.train.log import read_metrics
 from semore.train.module import Semore
-from semore.train.replay import ReplaySettings
 from semore.train.run import train
 from semore.train.run_io import run_settings, untrained_policy
 from semore.train.settings import ScheduleSettings, TrainSettings

@@ -14,12 +14,14 @@ from tiny_run import asked, make_data
 
 from semore.annotate.audit.truth import true_grids
 from semore.annotate.registry import PRIVILEGED, make_producers
-from semore.datasets.frame_pool import FramePool, View
+from semore.datasets.frame_pool import FramePool
+from semore.datasets.frame_view import View
 from semore.datasets.knowledge.cache import KnowledgeCache, ensure_set, open_set
 from semore.datasets.rollouts.store import Rollouts
+from semore.train.admission import ReplaySettings
 from semore.train.attention import CrossAttention
 from semore.train.online import EnvPool, HeldOut, Validation
-from semore.train.replay import ReplaySettings, SelectiveReplay
+from semore.train.replay import SelectiveReplay
 from semore.train.visualize import APART, PANELS, SHOWN, SIDE, draw, save
 
 CELL = SIDE // GRID

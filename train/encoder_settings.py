@@ -1,0 +1,92 @@
+"""The encoder's configuration and the geometry of its convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from semore.datasets.errors import SemoreError
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Shape of the encoder."""
+
+    size: int = 64
+    """Side of the frames the network sees, in pixels."""
+    channels: tuple[int, ...] = (8, 16, 32, 32)
+    """Filters of the four convolutions of each stream."""
+    latent: int = 50
+    """Width of the semantic and of the motion latent; the fused latent is twice as wide."""
+    streams: str = "dual"
+    """dual (Semore), or single: the three frames stacked into one stream, without knowledge (the rivals)."""
+    attention: str = "cross"
+    """cross (bidirectional between motion and H_ka), joint (the public code's joint softmax over both streams), or
+    none."""
+    mask: str = "student"
+    """What stands in for H_ka where none is cached, hence when acting: student (its own mask, which training also mixes
+    in where one is cached, with rising probability), cached (the same, without mixing), or zeros (the public code,
+    without mixing either)."""
+    silent: str = "none"
+    """none, or for counterfactuals semantic or motion: the stream whose map is zeros for what reads it. The student's
+    mask is still made from the semantic stream."""
+    heads: int = 4
+    """Attention heads."""
+    fusion: str = "bilinear"
+    """bilinear, or concat."""
+    precision: str = "fp32"
+    """fp32, or bf16 (autocast in the convolutions and the attention only)."""
+
+
+class Geometry(NamedTuple):
+    """Kernels, strides and padding of a four-layer stack, and the side of the map it ends in."""
+
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: int
+    grid: int
+
+
+def geometry(size: int) -> Geometry:
+    """The stack for pictures of `size` pixels: the first of DMR's (128²), and milder ones for smaller pictures, whose
+    map is 6×6 to 9×9 (design.md §7.1). SemoreError when none fits."""
+    stacks = (
+        ((5, 3, 3, 3), (2, 2, 2, 2), 0),
+        ((3, 3, 3, 3), (2, 2, 2, 1), 0),
+        ((3, 3, 3, 3), (2, 2, 2, 1), 1),
+        ((3, 3, 3, 3), (2, 2, 1, 1), 1),
+    )
+    for kernels, strides, padding in stacks:
+        side = size
+        for kernel, stride in zip(kernels, strides, strict=True):
+            side = (side + 2 * padding - kernel) // stride + 1
+        if 6 <= side <= 9:
+            return Geometry(kernels, strides, padding, side)
+    raise SemoreError(
+        f"no stack of four convolutions gives a 6×6 to 9×9 map for agent.encoder.size {size}; try 32, 64, 84 or 128"
+    )
+
+
+def check_encoder(settings: EncoderSettings) -> None:
+    """SemoreError naming the first setting that makes no sense."""
+    for name, value, choices in (
+        ("streams", settings.streams, ("dual", "single")),
+        ("attention", settings.attention, ("cross", "joint", "none")),
+        ("mask", settings.mask, ("student", "cached", "zeros")),
+        ("silent", settings.silent, ("none", "semantic", "motion")),
+        ("fusion", settings.fusion, ("bilinear", "concat")),
+        ("precision", settings.precision, ("fp32", "bf16")),
+    ):
+        if value not in choices:
+            raise SemoreError(f"unknown agent.encoder.{name} {value!r}; choose one of {', '.join(choices)}")
+    layers = len(geometry(settings.size).kernels)
+    if len(settings.channels) != layers:
+        raise SemoreError(
+            f"agent.encoder.channels {list(settings.channels)} must name {layers} widths, one per convolution"
+        )
+    if settings.silent != "none" and settings.streams != "dual":
+        raise SemoreError(f"agent.encoder.silent {settings.silent} needs agent.encoder.streams dual")
+    heads, width = settings.heads, settings.channels[-1]
+    asks = settings.streams == "dual" and settings.attention == "cross"
+    if asks and (heads < 1 or width % heads):
+        raise SemoreError(f"agent.encoder.heads {heads} does not divide the {width} channels; choose a divisor")

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,9 @@ from semore.collect.env import control_of, ego_row
 from semore.collect.policies import make_policy
 from semore.collect.scenarios import SCENARIOS, WEATHERS, Scenario, Weather
 from semore.collect.simulator import Snapshot
+from semore.datasets.command_line import read_settings
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS, Kind
+from semore.datasets.settings import run_command
 
 Picture = NDArray[np.uint8]
 
@@ -132,18 +134,24 @@ def actors(size: int) -> Image.Image:
     return sheet(rows)
 
 
+@dataclass(frozen=True)
+class GallerySettings:
+    """What to draw, and where."""
+
+    size: int = 192
+    """Side of each picture in pixels."""
+    out: str = "docs/images/gallery.png"
+    """The sheet of scenarios; that of the actors goes beside it."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="semore gallery", description=__doc__)
-    parser.add_argument("--size", type=int, default=192, help="side of each picture in pixels (default: 192)")
-    parser.add_argument("--out", type=Path, default=Path("docs/images/gallery.png"), help="where to write the sheet")
-    settings = parser.parse_args()
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    for path, image in (
-        (settings.out, gallery(settings.size)), (settings.out.with_name("actors.png"), actors(settings.size)),
-    ):  # fmt: skip
+    settings = read_settings(GallerySettings, "gallery")
+    out = Path(settings.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for path, image in ((out, gallery(settings.size)), (out.with_name("actors.png"), actors(settings.size))):
         image.save(path)
         print(f"wrote {path} ({image.width} x {image.height})")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

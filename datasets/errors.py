@@ -8,6 +8,10 @@ class SemoreError(Exception):
     """Something the user can mend: the message names the file or key, what was expected, and what to do."""
 
 
+class UsageError(SemoreError):
+    """A mistake on the command line; the program ends with exit code 2."""
+
+
 class Stopped(SemoreError):
     """Somebody asked for the end, and what there was to save is saved. Exit code 75 (EX_TEMPFAIL: try again later)."""
 

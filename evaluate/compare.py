@@ -1,22 +1,22 @@
 """Several runs in one table, in the form the field prints it and with the published row beside, and how far
 the first method is from each other one.
 
-`semore compare RUN RUN …`: folders of evaluated runs. Those that differ in `-seed<n>` only are the training
-seeds of one method."""
+`semore compare --runs RUN RUN …`: names or folders of evaluated runs. Those that differ in `-seed<n>` only are the
+training seeds of one method."""
 
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from semore.datasets.command_line import read_settings
 from semore.datasets.settings import run_command
+from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.claims import in_words, lacking
 from semore.evaluate.episodes import FAILED, Row, driven
 from semore.evaluate.policies import EYELESS, UNTAUGHT
@@ -104,9 +104,7 @@ def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
 
 
 def main() -> None:
-    parser = ArgumentParser(prog="semore compare", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished, evaluated runs")
-    runs = [read_run(folder) for folder in parser.parse_args().runs]
+    runs = [read_run(folder) for folder in read_settings(ChosenRuns, "compare").paths()]
     console = Console(width=None if sys.stdout.isatty() else 160)
     for cell in shared_cells(runs):
         seeds = shared_seeds(runs, cell)

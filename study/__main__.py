@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from semore.datasets.atomic_io import read_json, write_json
+from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.settings import run_command
-from semore.evaluate.sweep.__main__ import command_settings
 from semore.train.launch import train_runs
 from semore.train.run import hyperparameters
 from semore.train.settings import TrainSettings
@@ -133,7 +133,7 @@ def _train(settings: StudySettings, missing: Sequence[Planned]) -> dict[Path, st
 
 
 def main() -> None:
-    settings = command_settings(StudySettings, "study")
+    settings = read_settings(StudySettings, "python -m study")
     only_task_trains()
     run_study(settings)
     print("next: make results")

@@ -5,7 +5,6 @@ mask and where the attention looks, and numbers for each run.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from semore.annotate.audit.metrics import Overlap
 from semore.annotate.oracle.rules import MIN_PIXELS
 from semore.collect.policies import load_policy
 from semore.datasets.atomic_io import read_json, write_csv
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
@@ -182,17 +182,29 @@ def table(rows: list[Alignment]) -> Table:
     return shown
 
 
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """Whose masks to look at, and where to write."""
+
+    runs: tuple[str, ...] = ()
+    """Folders of finished runs."""
+    rollouts: str = ""
+    """Path of the rollouts of the runs, where those have moved."""
+    image: str = "docs/images/alignment.png"
+    """The picture to write."""
+    table: str = "docs/results/alignment.csv"
+    """The CSV file to write."""
+
+
 def main() -> None:
-    parser = ArgumentParser(prog="python -m study.alignment", description=__doc__)
-    parser.add_argument("--runs", nargs="+", type=Path, required=True, help="folders of finished runs")
-    parser.add_argument("--rollouts", default="", help="rollouts of the runs, where those have moved; a path")
-    parser.add_argument("--image", type=Path, default=Path("docs/images/alignment.png"), help="picture to write")
-    parser.add_argument("--table", type=Path, default=Path("docs/results/alignment.csv"), help="CSV file to write")
-    asked = parser.parse_args()
+    asked = read_settings(AlignmentSettings, "python -m study.alignment")
+    if not asked.runs:
+        raise SemoreError("name at least one run: --runs RUN …")
+    image, csv = Path(asked.image), Path(asked.table)
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     rows: list[Alignment] = []
     blocks: dict[str, tuple[Alignment, list[Panel]]] = {}
-    runs = list(dict.fromkeys(asked.runs))  # one may be named first and be in a pattern, too
+    runs = [Path(run) for run in dict.fromkeys(asked.runs)]  # one may be named first and be in a pattern, too
     with meter("alignment", len(runs), "runs") as progress:
         for run in runs:
             settings, fingerprint = run_settings(run), read_json(run / "summary.json")["rollouts"]
@@ -203,11 +215,11 @@ def main() -> None:
             if settings.scenario not in blocks:
                 blocks[settings.scenario] = rows[-1], panels(run, held)
             progress.advance(1, run.name)
-    draw([(_title(row), shown) for row, shown in blocks.values()], asked.image)
+    draw([(_title(row), shown) for row, shown in blocks.values()], image)
     lines = [{key: _rounded(value) for key, value in asdict(row).items()} for row in rows]
-    write_csv(asked.table, list(lines[0]), lines)
+    write_csv(csv, list(lines[0]), lines)
     Console(width=140).print(table(rows))
-    print(f"written: {asked.image}, {asked.table}\nnext: look at {asked.image}")
+    print(f"written: {image}, {csv}\nnext: look at {image}")
 
 
 def _title(row: Alignment) -> tuple[str, str]:

@@ -5,9 +5,8 @@ updates, the validation reward beside them, and whether it ever starved.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from semore.datasets.atomic_io import write_csv
+from semore.datasets.command_line import read_settings
+from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.settings import run_command
 from study.buffer_history import WINDOW, History, read_history
@@ -39,17 +40,27 @@ def table(histories: Sequence[History]) -> Table:
     return shown
 
 
+@dataclass(frozen=True)
+class BufferSettings:
+    """Whose buffers to look at, and where to write."""
+
+    runs: tuple[str, ...] = ()
+    """Folders of finished runs."""
+    out: str = "docs/results/buffer"
+    """Prefix of the files to write."""
+
+
 def main() -> None:
-    parser = ArgumentParser(prog="python -m study.buffer", description=__doc__)
-    parser.add_argument("--runs", nargs="+", type=Path, required=True, help="folders of finished runs")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/buffer"), help="prefix of the files to write")
-    asked = parser.parse_args()
+    asked = read_settings(BufferSettings, "python -m study.buffer")
+    if not asked.runs:
+        raise SemoreError("name at least one run: --runs RUN …")
+    out = Path(asked.out)
     histories = []
     with meter("buffer", len(asked.runs), "runs") as progress:
-        for run in asked.runs:
+        for run in map(Path, asked.runs):
             histories.append(read_history(run))
             progress.advance(1, run.name)
-    files = [asked.out.with_name(asked.out.name + ending) for ending in (".csv", "-filling.csv", ".png")]
+    files = [out.with_name(out.name + ending) for ending in (".csv", "-filling.csv", ".png")]
     entries = [_about(each) | entry for each in histories for entry in each.entries]
     columns = [*dict.fromkeys(name for entry in entries for name in entry)]
     write_csv(files[0], columns, [{name: _rounded(value) for name, value in entry.items()} for entry in entries])

@@ -15,7 +15,6 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
 from semore.collect.embedded.world import EmbeddedSimulator
@@ -23,6 +22,7 @@ from semore.collect.env import DrivingEnv
 from semore.collect.policies import Policy, make_policy
 from semore.collect.scenarios import SCENARIOS
 from semore.datasets.atomic_io import atomic_file
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.rollouts.schema import SEED_SPLITS
@@ -101,8 +101,7 @@ def comparison(rows: Sequence[Row], kind: str) -> list[tuple[str, str, str, str,
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: EyesSettings = auto_cli(EyesSettings, as_positional=False, description=__doc__)
+    settings = read_settings(EyesSettings, "python -m study.eyes")
     test = SEED_SPLITS["test"]
     if not 2 <= settings.episodes <= len(test) or settings.workers < 1:
         raise SemoreError(

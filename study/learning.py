@@ -1,12 +1,11 @@
 """Learning curves and test results of many runs, by method: run folders in, CSV tables, a picture and a summary out.
 
-`python -m study.learning RUN … --out docs/results/jaywalk`: each run is finished and evaluated (`make evaluate`)."""
+`python -m study.learning --runs RUN … --out docs/results/jaywalk`: each run is finished and evaluated."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from semore.datasets.atomic_io import atomic_file, write_csv, write_text
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import run_command
 from semore.evaluate.compare import significance
@@ -42,18 +42,27 @@ def draw(groups: Mapping[str, Sequence[Run]], path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=120)
 
 
+@dataclass(frozen=True)
+class LearningSettings:
+    """Which runs to draw, and where to write."""
+
+    runs: tuple[str, ...] = ()
+    """Folders of finished, evaluated runs."""
+    out: str = "docs/results/learning"
+    """Prefix of the files to write."""
+
+
 def main() -> None:
-    parser = ArgumentParser(prog="python -m study.learning", description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished, evaluated runs")
-    parser.add_argument("--out", type=Path, required=True, help="prefix of the files to write")
-    chosen = parser.parse_args()
-    runs = [read_run(folder) for folder in chosen.runs]
+    chosen = read_settings(LearningSettings, "python -m study.learning")
+    if not chosen.runs:
+        raise SemoreError("name at least one run: --runs RUN …")
+    runs = [read_run(Path(folder)) for folder in chosen.runs]
     cell, *more = shared_cells(runs)
     if more:
         raise SemoreError("the runs were driven in several scenarios or weathers; `semore.evaluate.compare` shows each")
     groups = by_method([run.within(cell) for run in runs])
     everything = [run for own in groups.values() for run in own]
-    prefix = chosen.out
+    prefix = Path(chosen.out)
     whose = ["method", "train_seed"]
     columns = [field.name for field in fields(Row) if field.name != "policy"]
     write_csv(

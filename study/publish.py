@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli, set_parsing_settings
 
 from semore.collect.scenarios import scenario_and_weather
 from semore.datasets.atomic_io import atomic_file, read_json, write_json, write_text
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.settings import from_dict, run_command
@@ -159,8 +159,7 @@ def _check_world(run: Path, world: dict[str, str], rows: Sequence[Row]) -> None:
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: PublishSettings = auto_cli(PublishSettings, as_positional=False, description=__doc__)
+    settings = read_settings(PublishSettings, "python -m study.publish")
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     folder = Path(settings.folder)
     card = publish(Path(settings.run), folder, settings.demo_seed)

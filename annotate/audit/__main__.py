@@ -7,13 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import auto_cli, set_parsing_settings
 from rich.console import Console
 
 from semore.annotate.audit.failure_checks import failed_checks
 from semore.annotate.audit.knowledge import audit_knowledge, write_audit
 from semore.annotate.audit.report import show
 from semore.annotate.settings import ProducerSettings, default_knowledge
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
 from semore.datasets.rollouts.store import Rollouts, rollouts_path
@@ -45,8 +45,7 @@ class AuditSettings:
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: AuditSettings = auto_cli(AuditSettings, as_positional=False, prog="semore audit", description=__doc__)
+    settings = read_settings(AuditSettings, "audit")
     if settings.frames < 0 or settings.rows < 1:
         raise SemoreError(f"frames {settings.frames} must be at least 0 and rows {settings.rows} at least 1")
     cache = KnowledgeCache(Path(settings.data) / "knowledge")

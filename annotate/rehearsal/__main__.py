@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from jsonargparse import auto_cli
 
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.rehearsal.check import finished, problems
@@ -20,6 +19,7 @@ from semore.annotate.rehearsal.fake import fake_producers
 from semore.annotate.rehearsal.faults import POISON, Faults, Kind
 from semore.annotate.rehearsal.rollouts import random_rollouts
 from semore.annotate.settings import ExecutorSettings
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.knowledge.records import LevelName
@@ -113,7 +113,7 @@ def _chosen(rollouts: Rollouts) -> dict[str, Kind]:
 
 
 def main() -> None:
-    settings = auto_cli(RehearsalSettings, as_positional=False)
+    settings = read_settings(RehearsalSettings, "rehearse")
     root = Path(settings.folder or tempfile.mkdtemp(prefix="rehearsal-"))
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()):

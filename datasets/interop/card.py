@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from semore.datasets.atomic_io import write_text
-from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.command_line import MANY
+from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.provenance import code_version
 from semore.datasets.rollouts.inventory import Inventory, folders, knowledge_sets, take_inventory
 from semore.datasets.rollouts.listing import counts, percent

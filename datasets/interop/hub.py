@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from semore.datasets.atomic_io import atomic_file, read_json, write_json
+from semore.datasets.command_line import MANY
 from semore.datasets.errors import SemoreError
 from semore.datasets.interop.card import CARD
-from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.knowledge.admin.verify import problem_of
 from semore.datasets.knowledge.cache import read_manifest, set_names
 from semore.datasets.knowledge.differences import differences

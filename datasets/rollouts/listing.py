@@ -9,7 +9,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from semore.datasets.knowledge.admin.needs import OPTIONAL, CacheCommand, FrameKeys
+from semore.datasets.command_line import OPTIONAL
+from semore.datasets.knowledge.admin.needs import CacheCommand, FrameKeys
 from semore.datasets.rollouts.inventory import (
     Inventory,
     coverage,

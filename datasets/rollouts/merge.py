@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semore.datasets.atomic_io import digest16, fsync_folder
+from semore.datasets.command_line import MANY
 from semore.datasets.errors import SemoreError
-from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.rollouts.inventory import folders
 from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
 from semore.datasets.rollouts.validate import ALIKE

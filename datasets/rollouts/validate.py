@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from semore.datasets.command_line import MANY
 from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
-from semore.datasets.knowledge.admin.needs import MANY, CacheCommand
+from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.inventory import folders
 from semore.datasets.rollouts.remedy import recorded_here, remedy_for

@@ -15,12 +15,13 @@ from rich.console import Console
 
 from semore.collect.policies import load_view
 from semore.collect.simulators import worker_count
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import read_manifest, set_names
 from semore.datasets.settings import run_command
 from semore.evaluate.counterfactual.policies import PLAIN, VARIANTS, CounterfactualCourse, attention_gates, refuse
 from semore.evaluate.episodes import evaluate_policies
-from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, command_settings, run_points
+from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, run_points
 from semore.evaluate.sweep.points import Point, settings_of
 from semore.evaluate.table import differences, failures, results
 from semore.train.run_io import run_settings
@@ -118,7 +119,7 @@ def _check_knowledge(base: TrainSettings, chosen: list[str]) -> None:
 
 
 def main() -> None:
-    settings = command_settings(CounterfactualSettings, "semore.evaluate.counterfactual")
+    settings = read_settings(CounterfactualSettings, "counterfactual")
     only_task_trains()
     settings.validate()
     if settings.train:

@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli, set_parsing_settings
 from numpy.typing import NDArray
 from PIL import Image
 
 from semore.datasets.atomic_io import atomic_file
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
@@ -134,8 +134,7 @@ def told(shipped: Shipped, seed: int, moments: Sequence[Moment], path: Path) -> 
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: DemoSettings = auto_cli(DemoSettings, as_positional=False, description=__doc__)
+    settings = read_settings(DemoSettings, "demo")
     check(settings)
     torch.set_num_threads(1)  # the networks are small: a second thread only waits
     folder = Path(settings.folder)

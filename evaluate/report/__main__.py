@@ -6,24 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli, set_parsing_settings
 
 from semore.datasets.atomic_io import write_text
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import run_command
+from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.report.media import Clip, clips
 from semore.evaluate.report.page import LIMIT, render
 from semore.evaluate.report.runs import contenders, courses, read_run
 
 
 @dataclass(frozen=True)
-class ReportSettings:
+class ReportSettings(ChosenRuns):
     """What to compare, and where to write it."""
 
-    runs: tuple[str, ...]
-    """Names of the runs, or paths of their folders; the first one is what the others are compared with."""
-    folder: str = "runs"
-    """Folder of all runs."""
     out: str = ""
     """The file to write; default report.html, in the run's folder when there is but one, else in the folder of all."""
     films: bool = True
@@ -31,24 +28,15 @@ class ReportSettings:
     watts: float = 10.0
     """Power of one busy core, for the estimate of energy."""
 
-
-def paths(settings: ReportSettings) -> list[Path]:
-    """The runs' folders; SemoreError naming the first setting that makes no sense."""
-    found = [Path(name) if Path(name).is_dir() else Path(settings.folder) / name for name in settings.runs]
-    if not found:
-        raise SemoreError("name at least one run: --runs '[JayWalk-laptop]'")
-    if len({path.resolve() for path in found}) < len(found):
-        raise SemoreError(f"runs {', '.join(settings.runs)}: one is named twice")
-    if settings.watts <= 0:
-        raise SemoreError(f"watts {settings.watts} must be above 0")
-    return found
+    def __post_init__(self) -> None:
+        if self.watts <= 0:
+            raise SemoreError(f"watts {self.watts} must be above 0")
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: ReportSettings = auto_cli(ReportSettings, as_positional=False, description=__doc__)
+    settings = read_settings(ReportSettings, "report")
     torch.set_num_threads(1)  # one picture at a time: a second thread would only wait, at full load
-    folders = paths(settings)
+    folders = settings.paths()
     runs = [read_run(folder) for folder in folders]
     found = courses(runs)
     if not found:

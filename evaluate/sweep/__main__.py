@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from jsonargparse import ArgumentParser, set_parsing_settings
 from rich.console import Console
 
 from semore.collect.policies import load_view
 from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
@@ -28,9 +27,6 @@ from semore.train.stopping import only_task_trains
 
 FIRST_SEED: Final = {"validation": SEED_SPLITS["validation"].start + 2_000, "test": SEED_SPLITS["test"].start}
 """Validation episodes are none of those that training chooses its checkpoint on."""
-REPEATABLE: Final = ("vary", "base")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,32 +86,6 @@ class SweepSettings(ManyRuns):
     """grid (every combination), or single (the base, and one setting changed at a time)."""
 
 
-def command_settings(settings: type[T], module: str) -> T:
-    """Settings from the command line, where REPEATABLE options may come several times."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    about = sys.modules[settings.__module__].__doc__
-    parser = ArgumentParser(prog=f"python -m {module}", description=about, allow_abbrev=False)
-    parser.add_class_arguments(settings)
-    ready = parser.instantiate(parser.parse_args(gathered(sys.argv[1:])))
-    return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
-
-
-def gathered(arguments: Sequence[str]) -> list[str]:
-    """Command-line words with all uses of a REPEATABLE option made one list."""
-    kept: list[str] = []
-    found: dict[str, list[str]] = {}
-    words = iter(arguments)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name.removeprefix("--") not in REPEATABLE or not name.startswith("--"):
-            kept.append(word)
-            continue
-        text = value if equals else next(words, "")
-        # A list in the parser's own way of writing one is taken apart; a value is none, it has a "=" before any "[".
-        found.setdefault(name, []).extend(json.loads(text) if text.startswith("[") else [text])
-    return kept + [f"{name}={json.dumps(texts)}" for name, texts in found.items()]
-
-
 def run_points(settings: ManyRuns, points: Sequence[Point]) -> None:
     """Train what is missing, drive the episodes, print and write tables and plot. SemoreError when a run failed, after
     everything else is done."""
@@ -171,7 +141,7 @@ def _summary(run: PlannedRun) -> dict[str, object]:
 
 
 def main() -> None:
-    settings = command_settings(SweepSettings, "semore.evaluate.sweep")
+    settings = read_settings(SweepSettings, "sweep")
     only_task_trains()
     settings.validate()
     if not settings.vary:

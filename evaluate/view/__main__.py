@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
-from jsonargparse import auto_cli, set_parsing_settings
 
 from semore.datasets.atomic_io import write_text
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.inventory import choose_set
 from semore.datasets.rollouts.store import Rollouts, rollouts_path
@@ -50,8 +50,7 @@ def page(moments: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: ViewSettings = auto_cli(ViewSettings, as_positional=False, description=__doc__)
+    settings = read_settings(ViewSettings, "view")
     rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
     rollouts.episodes()  # SemoreError when there are none
     names = rollouts.names()

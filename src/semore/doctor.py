@@ -15,11 +15,11 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 import psutil
-from jsonargparse import auto_cli, set_parsing_settings
 
 from semore.collect.carla import fitness
 from semore.collect.carla.ping import identity
 from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
+from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
 from semore.datasets.settings import run_command
 
@@ -220,8 +220,7 @@ def examine(settings: DoctorSettings) -> Iterator[Finding]:
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings = auto_cli(DoctorSettings, prog="semore doctor", description=__doc__)
+    settings = read_settings(DoctorSettings, "doctor")
     lacking = []
     for finding in examine(settings):
         print(finding.line(), flush=True)

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from semore.datasets.atomic_io import write_text
+from semore.datasets.command_line import read_settings
 from semore.datasets.settings import run_command
-from semore.evaluate.sweep.__main__ import command_settings
 from study.results.collect import collect_results
 from study.results.files import Results, read_results
 from study.results.pages import fill, skeleton
@@ -56,7 +56,7 @@ def draw_all(results: Results, folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    settings = command_settings(ResultsSettings, "study.results")
+    settings = read_settings(ResultsSettings, "python -m study.results")
     folder, page = Path(settings.folder), Path(settings.page)
     if not settings.from_csv:
         for path in collect_results(Path(settings.runs) / settings.study).write(folder):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli, set_parsing_settings
 
 from semore.annotate.oracle.rules import RULES_VERSION
 from semore.annotate.segment.cris_tiny.evaluation import score
@@ -21,6 +20,7 @@ from semore.annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
 from semore.annotate.settings import CrisTinySettings
 from semore.collect.embedded.world import EmbeddedSimulator
 from semore.datasets.atomic_io import digest_json, exclusive_lock
+from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import as_dict, run_command
@@ -99,8 +99,7 @@ def evaluate(settings: CrisTinyTraining, path: Path) -> None:
 
 
 def main() -> None:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    settings: CrisTinyTraining = auto_cli(CrisTinyTraining, as_positional=False, description=__doc__)
+    settings = read_settings(CrisTinyTraining, "cris-tiny")
     check(settings)
     path = Path(settings.weights) if settings.weights else WEIGHTS
     torch.set_num_threads(min(2, cores()))

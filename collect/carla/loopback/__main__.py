@@ -1,22 +1,51 @@
-"""The command: serve CARLA's protocol from the embedded world on this machine."""
+"""A server that speaks CARLA 0.9.16's protocol, with the embedded world behind it (docs/loopback.md)."""
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
+from dataclasses import dataclass
 from types import FrameType
 
 from semore.collect.carla.loopback import wire
 from semore.collect.carla.loopback.faults import KINDS, Fault
 from semore.collect.carla.loopback.server import Server
 from semore.collect.embedded.maps.town import SPECS
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import run_command
 
 
+@dataclass(frozen=True)
+class LoopbackSettings:
+    """What to serve, where, and what to do wrong on purpose."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 2000
+    """For procedures; streams use the next one. 0: any free pair."""
+    map: str = "Town01"
+    """Town01 or Town04."""
+    fault: str = "none"
+    """What to do wrong on purpose; docs/loopback.md lists the faults."""
+    after: int = 0
+    """Ticks that clients must ask for before the fault."""
+    seconds: float = 1.0
+    """How late `fault delay` answers."""
+    megabytes: int = 10
+    """What `fault leak` takes with every tick."""
+
+
+def check(chosen: LoopbackSettings) -> None:
+    """SemoreError naming the choices when the map or fault is none of them."""
+    for name, value, choices in (("map", chosen.map, SPECS), ("fault", chosen.fault, KINDS)):
+        if value not in choices:
+            raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
+
+
 def main() -> None:
-    chosen = _arguments()
+    chosen = read_settings(LoopbackSettings, "loopback")
+    check(chosen)
     fault = Fault(chosen.fault, chosen.after, chosen.seconds, chosen.megabytes)
     try:
         server = Server(chosen.host, chosen.port, chosen.map, fault)
@@ -33,24 +62,6 @@ def main() -> None:
         pass
     finally:
         server.close()
-
-
-def _arguments() -> argparse.Namespace:
-    faults = "\n".join(f"  {name:<12} {meaning}" for name, meaning in KINDS.items())
-    parser = argparse.ArgumentParser(
-        prog="semore loopback",
-        description="A server that speaks CARLA 0.9.16's protocol, the embedded world behind it (docs/loopback.md).",
-        epilog=f"faults:\n{faults}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=2000, help="for procedures; streams use the next; 0: any free pair")
-    parser.add_argument("--map", default="Town01", choices=list(SPECS))
-    parser.add_argument("--fault", default="none", choices=list(KINDS), help="what to do wrong on purpose")
-    parser.add_argument("--after", type=int, default=0, help="ticks that clients must ask for before the fault")
-    parser.add_argument("--seconds", type=float, default=1.0, help="how late --fault delay answers")
-    parser.add_argument("--megabytes", type=int, default=10, help="what --fault leak takes with every tick")
-    return parser.parse_args()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ from it. What stands beside the road, and the road beyond its ends that only the
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -26,6 +26,7 @@ import numpy as np
 from semore.collect.embedded.maps.road import LaneSpec, Road
 from semore.collect.embedded.maps.town import SPECS, WHITE, YELLOW, Marking, TownSpec
 from semore.datasets.atomic_io import write_text
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import run_command
 
@@ -170,16 +171,25 @@ def _number(value: float) -> str:
     return repr(float(value) + 0.0)
 
 
+@dataclass(frozen=True)
+class OpenDriveSettings:
+    """Which map to write, and where."""
+
+    town: str
+    """Town01 or Town04."""
+    out: str = ""
+    """The file to write; default: it is printed."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="semore opendrive", description="A map as OpenDRIVE 1.4.")
-    parser.add_argument("town", choices=list(SPECS))
-    parser.add_argument("--out", type=Path, help="write this file instead of printing")
-    chosen = parser.parse_args()
+    chosen = read_settings(OpenDriveSettings, "opendrive")
+    if chosen.town not in SPECS:
+        raise SemoreError(f"unknown town {chosen.town!r}; choose one of {', '.join(SPECS)}")
     text = opendrive(SPECS[chosen.town], chosen.town)
-    if chosen.out is None:
-        print(text, end="")
+    if chosen.out:
+        write_text(Path(chosen.out), text)
     else:
-        write_text(chosen.out, text)
+        print(text, end="")
 
 
 if __name__ == "__main__":

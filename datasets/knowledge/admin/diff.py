@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from semore.datasets.knowledge.admin.needs import OPTIONAL, CacheCommand, FrameKeys, all_rollouts, changes, producer_of
+from semore.datasets.command_line import OPTIONAL
+from semore.datasets.knowledge.admin.needs import CacheCommand, FrameKeys, all_rollouts, changes, producer_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, open_set
 from semore.datasets.knowledge.level import Level, shard_sizes
 from semore.datasets.knowledge.rates import seconds_per_frame

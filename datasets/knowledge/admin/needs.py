@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -25,10 +24,6 @@ from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
 
 LOCK: Final = ".ledger.lock"
 """Held by `gc` and `compact`: one at a time per cache."""
-OPTIONAL: Final = MappingProxyType({"positional": True})
-"""Metadata of a command's field that may be given by its place."""
-MANY: Final = MappingProxyType({"positional": True, "many": True})
-"""Metadata of a command's last field that may be given by place any number of times."""
 PLAIN_WIDTH: Final = 160
 """Columns of tables that go into a file or a pipe."""
 PINS: Final = "knowledge_used.npy"

@@ -12,7 +12,8 @@ from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings,
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
 from semore.datasets.rollouts.store import Rollouts
-from semore.datasets.settings import load_settings, part_of, run_command
+from semore.datasets.run_command import run_command
+from semore.datasets.settings import load_settings, part_of
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from rich.table import Table
 from semore.collect.plan import CollectSettings
 from semore.collect.workers import collect
 from semore.datasets.rollouts.store import Rollouts
-from semore.datasets.settings import load_settings, run_command
+from semore.datasets.run_command import run_command
+from semore.datasets.settings import load_settings
 
 
 def _summary(rollouts: Rollouts) -> Table:

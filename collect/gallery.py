@@ -25,7 +25,7 @@ from semore.collect.scenarios import SCENARIOS, WEATHERS, Scenario, Weather
 from semore.collect.simulator import Snapshot
 from semore.datasets.command_line import read_settings
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS, Kind
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 Picture = NDArray[np.uint8]
 

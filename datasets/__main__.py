@@ -20,7 +20,7 @@ from semore.datasets.knowledge.admin.why import Why
 from semore.datasets.rollouts.listing import List, Show
 from semore.datasets.rollouts.merge import Merge, Split
 from semore.datasets.rollouts.validate import Validate
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 
 class Command(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from semore.datasets.settings import preset_section
+from semore.datasets.presets import preset_section
 
 DESCRIBER: Final = "privileged"
 SEGMENTER: Final = "cris-tiny"

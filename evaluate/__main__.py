@@ -15,7 +15,8 @@ from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.datasets.settings import load_settings, run_command
+from semore.datasets.run_command import run_command
+from semore.datasets.settings import load_settings
 from semore.evaluate.episodes import RunCourse, evaluate_courses
 from semore.evaluate.film.video import film, noted
 from semore.evaluate.policies import POLICIES

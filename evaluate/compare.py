@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from semore.datasets.command_line import read_settings
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.claims import in_words, lacking
 from semore.evaluate.episodes import FAILED, Row, driven

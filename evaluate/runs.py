@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import flat
+from semore.datasets.presets import flat
 from semore.evaluate.claims import Trained, trained
 from semore.evaluate.episodes import FAILED, Row, read_rows
 from semore.train.log import read_metrics

@@ -42,7 +42,7 @@ from semore.collect.carla.messages import CAMERAS
 from semore.collect.scenarios import SCENARIOS, scenario_and_weather
 from semore.collect.simulator import Control
 from semore.datasets.rollouts.schema import MAX_EPISODE_STEPS
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 SETS: Final = {"empty": (), "colour": CAMERAS[:1], "three": CAMERAS[:3], "all": CAMERAS}
 CONTROL: Final = Control(0.0, 0.1, 0.0)

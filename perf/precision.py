@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from semore.datasets.atomic_io import atomic_file
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.train.log import read_metrics
 
 matplotlib.use("agg")

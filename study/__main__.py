@@ -14,7 +14,7 @@ from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.train.launch import train_runs
 from semore.train.run import hyperparameters
 from semore.train.settings import TrainSettings

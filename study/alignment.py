@@ -29,7 +29,7 @@ from semore.datasets.knowledge.merge import max_pool
 from semore.datasets.progress import meter
 from semore.datasets.resize import shrink
 from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.counterfactual.policies import with_weights
 from semore.evaluate.runs import metrics_of
 from semore.train.agent import Agent

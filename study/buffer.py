@@ -18,7 +18,7 @@ from semore.datasets.atomic_io import write_csv
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from study.buffer_history import WINDOW, History, read_history
 from study.buffer_picture import draw
 

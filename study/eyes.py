@@ -26,7 +26,7 @@ from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.claims import in_words, lacking
 from semore.evaluate.episodes import TOGETHER, Row, by_policy, evaluate_policies
 from semore.evaluate.statistics import estimate, paired_difference

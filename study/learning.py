@@ -16,7 +16,7 @@ from rich.console import Console
 from semore.datasets.atomic_io import atomic_file, write_csv, write_text
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.compare import significance
 from semore.evaluate.episodes import Row
 from semore.evaluate.runs import Run, by_method, read_run, shared_cells

@@ -17,7 +17,8 @@ from semore.datasets.atomic_io import atomic_file, read_json, write_json, write_
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
-from semore.datasets.settings import from_dict, run_command
+from semore.datasets.run_command import run_command
+from semore.datasets.settings import from_dict
 from semore.evaluate.checkpoints import (
     FOLDER,
     LARGEST,

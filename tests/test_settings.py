@@ -18,16 +18,9 @@ import yaml
 from semore.annotate.__main__ import AnnotateSettings
 from semore.collect.plan import CollectSettings
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import (
-    PRESETS,
-    as_dict,
-    from_dict,
-    from_record,
-    load_settings,
-    preset_path,
-    preset_section,
-    run_command,
-)
+from semore.datasets.presets import PRESETS, preset_path, preset_section
+from semore.datasets.run_command import run_command
+from semore.datasets.settings import as_dict, from_dict, from_record, load_settings
 from semore.evaluate.__main__ import EvaluateSettings
 from semore.train.settings import TrainSettings
 
@@ -202,7 +195,7 @@ def test_the_laptop_preset_is_the_default():
 )
 def test_unknown_keys_and_wrong_types_end_with_code_2(preset, words, capsys):
     with pytest.raises(SystemExit) as ended:
-        car("--preset", preset, *words)
+        run_command(lambda: car("--preset", preset, *words))
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert "error:" in said
@@ -212,7 +205,7 @@ def test_unknown_keys_and_wrong_types_end_with_code_2(preset, words, capsys):
 
 def test_an_abbreviated_preset_is_not_half_taken(capsys):
     with pytest.raises(SystemExit) as ended:
-        load_settings(CollectSettings, "collect", ["--pres", "debug"])
+        run_command(lambda: load_settings(CollectSettings, "collect", ["--pres", "debug"]))
     assert ended.value.code == 2
 
 
@@ -344,7 +337,7 @@ def test_help_explains_every_setting(stage, capsys):
         load_settings(STAGES[stage], stage, ["--help"])
     assert ended.value.code == 0
     said = "".join(capsys.readouterr().out.split())
-    assert f"python-m{stage}" in said
+    assert f"semore{stage}" in said
     settings = documented(STAGES[stage])
     assert len(settings) >= len(fields(STAGES[stage]))
     for name, text in settings.items():

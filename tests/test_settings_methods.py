@@ -8,7 +8,8 @@ from functools import cache
 import pytest
 
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import PRESETS, as_dict, flat, from_dict, load_settings, method_path, preset_section
+from semore.datasets.presets import PRESETS, flat, method_path, preset_section
+from semore.datasets.settings import as_dict, from_dict, load_settings
 from semore.train.agent_settings import AgentSettings, check
 from semore.train.encoder_settings import EncoderSettings
 from semore.train.settings import TrainSettings
@@ -100,7 +101,7 @@ def test_a_mistake_in_a_method_s_file_names_it(monkeypatch, tmp_path):
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "mine.yaml").write_text("agent: {shifs: 1}")
     (tmp_path / "laptop.yaml").write_text("train: {}")
-    monkeypatch.setattr("semore.datasets.settings.PRESETS", tmp_path)
+    monkeypatch.setattr("semore.datasets.presets.PRESETS", tmp_path)
     assert method_path("mine") == tmp_path / "methods" / "mine.yaml"
     with pytest.raises(SemoreError, match=r"methods/mine\.yaml: .*shifs"):
         load_settings(TrainSettings, "train", ["--method", "mine"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import load_settings, run_command
+from semore.datasets.run_command import run_command
+from semore.datasets.settings import load_settings
 from semore.train.launch import train_seeds
 from semore.train.run import train
 from semore.train.settings import TrainSettings

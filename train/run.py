@@ -32,10 +32,11 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from semore.datasets.knowledge.records import Digests
+from semore.datasets.presets import flat
 from semore.datasets.progress import meter
 from semore.datasets.provenance import environment
 from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
-from semore.datasets.settings import as_dict, flat
+from semore.datasets.settings import as_dict
 from semore.train.agent import Agent
 from semore.train.async_annotation import AsyncAnnotation
 from semore.train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest

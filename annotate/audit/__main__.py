@@ -17,7 +17,7 @@ from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
 from semore.datasets.rollouts.store import Rollouts, rollouts_path
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 
 @dataclass(frozen=True)

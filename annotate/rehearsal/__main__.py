@@ -24,7 +24,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.knowledge.records import LevelName
 from semore.datasets.rollouts.store import Rollouts
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 NAME: Final = "rehearsal"
 PASSES: Final = 8

@@ -18,7 +18,7 @@ from semore.collect.simulators import worker_count
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import read_manifest, set_names
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.counterfactual.policies import PLAIN, VARIANTS, CounterfactualCourse, attention_gates, refuse
 from semore.evaluate.episodes import evaluate_policies
 from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, run_points

@@ -18,7 +18,7 @@ from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.checkpoints import FOLDER, Shipped, open_shipped, shipped_scenarios
 from semore.evaluate.episodes import RunCourse
 from semore.evaluate.film.moments import Enlarged, Moment, record

@@ -10,7 +10,7 @@ import torch
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.report.media import Clip, clips
 from semore.evaluate.report.page import LIMIT, render

@@ -18,7 +18,7 @@ from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.episodes import Row, RunCourse, evaluate_policies
 from semore.evaluate.sweep.points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
 from semore.evaluate.sweep.results import Result, draw, table, write_tables

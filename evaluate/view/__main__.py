@@ -16,7 +16,7 @@ from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.inventory import choose_set
 from semore.datasets.rollouts.store import Rollouts, rollouts_path
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.view.scene import coverage_line, scene
 
 

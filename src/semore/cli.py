@@ -58,7 +58,7 @@ def main() -> None:
         raise SystemExit(2)
     del sys.argv[1]
     sys.argv[0] = f"semore {name}"
-    from semore.datasets.settings import run_command
+    from semore.datasets.run_command import run_command
 
     run_command(import_module(f"semore.{COMMANDS[name].module}").main)
 

@@ -21,7 +21,7 @@ from semore.collect.carla.ping import identity
 from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 GIB: Final = 2**30
 MEMORY: Final = 4.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import read_settings
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from study.results.collect import collect_results
 from study.results.files import Results, read_results
 from study.results.pages import fill, skeleton

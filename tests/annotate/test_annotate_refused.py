@@ -25,7 +25,7 @@ from semore.annotate.settings import ClipSegSettings, EndpointSettings, Executor
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set, set_names
 from semore.datasets.rollouts.store import Rollouts
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.train.async_annotation import AsyncAnnotation, Group
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jsonargparse's own, from datasets.settings

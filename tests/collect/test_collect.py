@@ -30,7 +30,7 @@ from semore.collect.workers import collect
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import EGO_COLUMN, FRAME_ARRAYS, SCHEMA_VERSION, SEED_SPLITS, STEP_ARRAYS, split_of
 from semore.datasets.rollouts.store import Rollouts, row_digests
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 SMALL = {"camera": 32, "max_episode_steps": 60, "action_repeat": 2, "rollouts": "r"}
 

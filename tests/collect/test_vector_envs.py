@@ -18,7 +18,7 @@ SEEDS = [3, 4]
 
 
 def make() -> gymnasium.Env[Any, Any]:
-    assert collect.__name__  # registers the environments, wherever this is unpickled
+    assert semore.collect.__name__  # registers the environments, wherever this is unpickled
     return gymnasium.make("semore/JayWalk-v0", size=21, camera=32, render_mode="rgb_array")
 
 

@@ -23,7 +23,7 @@ from tiny_run import TINY, asked, make_data, metrics, short_envs
 
 from semore.datasets.atomic_io import exclusive_lock, read_json
 from semore.datasets.errors import SemoreError, Stopped
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.train import launch as seeds
 from semore.train import online
 from semore.train import run as run_module

@@ -14,7 +14,7 @@ from PIL import Image
 
 from semore.datasets.atomic_io import atomic_file, exclusive_lock, write_csv, write_text
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.evaluate.film import video
 from semore.train.agent import Agent
 from semore.train.agent_settings import AgentSettings

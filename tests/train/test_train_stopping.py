@@ -16,7 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from tiny_run import asked, assert_same_run, make_data, run_whole, short_envs
 
 from semore.datasets.errors import Stopped
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 from semore.train import online
 from semore.train import run as run_module
 from semore.train.agent import Agent

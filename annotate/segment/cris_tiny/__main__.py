@@ -23,7 +23,8 @@ from semore.datasets.atomic_io import digest_json, exclusive_lock
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import as_dict, run_command
+from semore.datasets.run_command import run_command
+from semore.datasets.settings import as_dict
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from semore.collect.carla.loopback.server import Server
 from semore.collect.embedded.maps.town import SPECS
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from semore.collect.embedded.maps.town import SPECS, WHITE, YELLOW, Marking, Tow
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
-from semore.datasets.settings import run_command
+from semore.datasets.run_command import run_command
 
 GEO_REFERENCE: Final = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 """The towns stand nowhere on Earth; CARLA's client wants a projection all the same."""

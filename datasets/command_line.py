@@ -116,10 +116,12 @@ def read_settings(settings: type[T], command: str, arguments: Sequence[str] | No
 
 
 def words_for(settings: type[Any], command: str, arguments: Sequence[str] | None) -> list[str]:
-    """The command line's words (default: this program's) behind those of the environment, each list in one word."""
+    """The words, each list in one of them; default: this program's own behind those of the environment, which is of no
+    concern to who names all the words."""
     lists = dict(_lists(settings))
-    given = sys.argv[1:] if arguments is None else arguments
-    return [*_gathered(_environment(settings, command), lists), *_gathered(given, lists)]
+    if arguments is not None:
+        return _gathered(arguments, lists)
+    return [*_gathered(_environment(settings, command), lists), *_gathered(sys.argv[1:], lists)]
 
 
 def _environment(settings: type[Any], command: str) -> list[str]:

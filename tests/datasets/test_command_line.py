@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -81,15 +83,19 @@ def test_a_mistake_is_one_line_with_a_remedy(words, said):
 
 
 def test_the_environment_gives_defaults_that_the_command_line_beats(monkeypatch):
+    def asked(*words: str) -> Trip:
+        monkeypatch.setattr("sys.argv", ["trip", "home", *words])
+        return read_settings(Trip, "trip")
+
     monkeypatch.setenv("SEMORE_SCENARIO", "HighBeam")
     monkeypatch.setenv("SEMORE_SEEDS", "5 6")
     monkeypatch.setenv("SEMORE_VARY", "a=1,2 b=3")
     monkeypatch.setenv("SEMORE_METHOD", "sac")  # a trip has none
-    assert (trip("home").scenario, trip("home").seeds) == ("HighBeam", (5, 6))
-    assert trip("home").vary == ("a=1,2", "b=3")
-    assert trip("home", "--scenario", "HighWay", "--seeds", "7").seeds == (7,)
+    assert (asked().scenario, asked().seeds, asked().vary) == ("HighBeam", (5, 6), ("a=1,2", "b=3"))
+    assert asked("--scenario", "HighWay", "--seeds", "7").seeds == (7,)
+    assert trip("home").scenario == "JayWalk", "who names all the words is not surprised by the environment"
     monkeypatch.setenv("SEMORE_SCENARIO", "")
-    assert trip("home").scenario == "JayWalk"
+    assert asked().scenario == "JayWalk"
 
 
 def test_a_variable_of_some_commands_is_not_taken_by_others(monkeypatch):
@@ -102,9 +108,17 @@ def test_a_variable_of_some_commands_is_not_taken_by_others(monkeypatch):
         frames: int = 1
         """Frames."""
 
+    monkeypatch.setattr("sys.argv", ["audit"])
     assert VARIABLES["FRAMES"].commands == ("annotate",)
-    assert read_settings(Audit, "audit", []).frames == 1
-    assert read_settings(Audit, "annotate", []).frames == 7
+    assert read_settings(Audit, "audit").frames == 1
+    assert read_settings(Audit, "annotate").frames == 7
+
+
+def test_make_hands_on_every_variable_and_no_other():
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    block = re.search(r"^variables := (.*?)[^\\]\n\$", makefile, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    assert set(block[0].removesuffix("$").replace("variables :=", "").replace("\\", " ").split()) == set(VARIABLES)
 
 
 def test_positional_fields_that_need_a_word(monkeypatch):

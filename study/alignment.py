@@ -192,7 +192,7 @@ class AlignmentSettings:
     """Path of the rollouts of the runs, where those have moved."""
     image: str = "docs/images/alignment.png"
     """The picture to write."""
-    table: str = "docs/results/alignment.csv"
+    table: str = "study/docs/results/alignment.csv"
     """The CSV file to write."""
 
 

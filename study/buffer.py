@@ -1,7 +1,7 @@
 """What the replay buffer held while runs trained: δ and admit rate as it filled, size and composition by behaviour over
 updates, the validation reward beside them, and whether it ever starved.
 
-`python -m study.buffer --runs RUN … --out docs/results/buffer` writes two CSV files and a picture."""
+`python -m study.buffer --runs RUN … --out study/docs/results/buffer` writes two CSV files and a picture."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class BufferSettings:
 
     runs: tuple[str, ...] = ()
     """Folders of finished runs."""
-    out: str = "docs/results/buffer"
+    out: str = "study/docs/results/buffer"
     """Prefix of the files to write."""
 
 

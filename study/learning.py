@@ -1,6 +1,6 @@
 """Learning curves and test results of many runs, by method: run folders in, CSV tables, a picture and a summary out.
 
-`python -m study.learning --runs RUN … --out docs/results/jaywalk`: each run is finished and evaluated."""
+`python -m study.learning --runs RUN … --out study/docs/results/jaywalk`: each run is finished and evaluated."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class LearningSettings:
 
     runs: tuple[str, ...] = ()
     """Folders of finished, evaluated runs."""
-    out: str = "docs/results/learning"
+    out: str = "study/docs/results/learning"
     """Prefix of the files to write."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "study" / "docs").glob("*.md")])
 CODE: Final = ("bash", "sh", "python")
 PLAIN: Final = ("text", "yaml", "json")
 """Languages of what nobody runs: output, file contents."""

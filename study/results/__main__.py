@@ -1,5 +1,5 @@
-"""The study's results: CSV files of everything that is finished (docs/results/<study>-*.csv), the tables of
-docs/results.md, and pictures. At any time, also while the study runs; with `--from_csv true` from the files alone."""
+"""The study's results: CSV files of everything that is finished (study/docs/results/<study>-*.csv), the tables of
+study/docs/results.md, and pictures. At any time, also while the study runs; with `--from_csv true` from the files alone."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class ResultsSettings:
     """Folder of all runs."""
     study: str = "study"
     """Name of the study."""
-    page: str = "docs/results.md"
+    page: str = "study/docs/results.md"
     """The page with the tables; one without prose is written where there is none."""
-    folder: str = "docs/results"
+    folder: str = "study/docs/results"
     """Folder of the CSV files and pictures."""
     from_csv: bool = False
     """Leave the CSV files as they are, and look at no run."""

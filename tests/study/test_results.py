@@ -239,10 +239,10 @@ def test_an_empty_study_gives_a_page_with_every_place(tmp_path):
 
 
 def test_the_committed_page_is_what_the_committed_files_give(tmp_path):
-    committed = ROOT / "docs" / "results.md"
+    committed = ROOT / "study" / "docs" / "results.md"
     page = tmp_path / "results.md"
     page.write_bytes(committed.read_bytes())
-    write_page(page, ROOT / "docs" / "results")
+    write_page(page, ROOT / "study" / "docs" / "results")
     assert page.read_bytes() == committed.read_bytes()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 Number = TypeVar("Number", float, np.ndarray)
 
 IMPULSE_WEIGHT: Final[dict[str, float]] = {"published": 0.001, "safety": 0.01}
-"""`safety` weighs impulses ten times: with the published reward a hit costs less than braking (laptop.md 6)."""
+"""`safety` weighs impulses ten times: under `published` hitting a walker costs less than braking for them."""
 
 
 def driving_reward(progress: Number, impulse: Number, steer: Number, brake: Number, kind: str = "published") -> Number:

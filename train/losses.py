@@ -35,7 +35,7 @@ def reward_loss(predicted: Tensor, reward: Tensor) -> Tensor:
 def semantic_loss(student_Bgg: Tensor, known_Bgg: Tensor, valid_B: Tensor, kind: str) -> Tensor:
     """L_sem between the student's mask Ĥ = σ(student) and the max-pooled H_ka in [0,1], over valid samples only.
 
-    H_ka is almost empty, so a plain L1 is nearly minimal for "nothing anywhere" and collapses (laptop.md 3). The
+    H_ka is almost empty, so a plain L1 is nearly minimal for "nothing anywhere" and collapses (method.md §5.2). The
     balanced forms weigh the object cells (weight H) and the others (weight 1 − H) half and half:
     balanced_bce scores cells by −log Ĥ and −log(1 − Ĥ), balanced_l1 by 1 − Ĥ and Ĥ; plain_l1 is mean |Ĥ − H|.
     """
@@ -93,7 +93,7 @@ def alpha_loss(log_alpha: Tensor, log_pi: Tensor, target_entropy: float) -> Tens
 def cloning_loss(mean: Tensor, advice: Tensor, driver: Tensor) -> Tensor:
     """Mean squared error of tanh(mean) against the driver's action (B,2), weighted by `driver` (B,1).
 
-    Not in the paper: offline, Q knows nothing of untried actions; imitation bridges that (laptop.md 1).
+    Not in the paper: offline, Q overrates actions that nobody recorded, and imitation bridges that.
     """
     return _weighted_mean((torch.tanh(mean) - advice).square(), driver.expand_as(advice))
 

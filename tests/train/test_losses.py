@@ -155,7 +155,7 @@ def test_balanced_forms_do_not_care_how_much_background_there_is(seed, times):
 
 
 def test_plain_l1_collapses_on_sparse_masks_where_the_balanced_forms_do_not():
-    """laptop.md 3: with one cell in 128 the mask that says nothing beats one that finds every object but is a little
+    """method.md §5.2: with one cell in 128 the mask that says nothing beats one that finds every object but is a little
     unsure elsewhere. The balanced forms rank them the other way round."""
     known = torch.zeros(2, 8, 8)
     known[0, 3, 4] = 1.0

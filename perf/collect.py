@@ -4,7 +4,7 @@ Prints a table with the targets of the design, and as its very last line one JSO
 (JayWalk, hard_high_light) and night (HighBeam, midnight), frames per second as medians over interleaved rounds, so that
 whatever else the machine does falls on all alike:
 
-    prototype_fps           ../shared/prototypes/raycast.py beside the project, with as many road users; null without it
+    prototype_fps           a prototype ray-caster (--prototype), with as many road users; null without one
     raw_render_fps          drawing the states of a recorded episode again, no physics
     env_fps                 DrivingEnv under a constant action
     env_with_recording_fps  the same through the recorder: digests, compression and writing on a second thread
@@ -44,7 +44,6 @@ from semore.datasets.rollouts.schema import ACTOR_COLUMN, KIND_INDEX
 from semore.datasets.rollouts.store import Rollouts
 
 SKIES: Final = {"day": ("JayWalk", "hard_high_light"), "night": ("HighBeam", "midnight")}
-PROTOTYPE: Final = Path(__file__).resolve().parents[2] / "shared" / "prototypes" / "raycast.py"
 ACTION: Final = (0.0, 0.1)
 """About 12 m/s straight ahead: episodes last nearly to their limit, and the driver itself costs nothing."""
 MUJOCO_FPS: Final = 142.0
@@ -98,12 +97,10 @@ def redraw(shots: Sequence[Snapshot]) -> Callable[[], int]:
     return draw
 
 
-def prototype(case: Case, shot: Snapshot) -> Callable[[], int] | None:
+def prototype(path: Path, case: Case, shot: Snapshot) -> Callable[[], int]:
     """The prototype's ray-caster on its own scene, cut down to the road users of `shot`; by night six headlights."""
-    if not PROTOTYPE.is_file():
-        return None
-    sys.path.append(str(PROTOTYPE.parent))  # numba's cached code asks for the module by its own name
-    module: Any = importlib.import_module(PROTOTYPE.stem)
+    sys.path.append(str(path.parent))  # numba's cached code asks for the module by its own name
+    module: Any = importlib.import_module(path.stem)
     size, sky = case
     scene, buffers, turn = module.scene(sky == "night"), module.bufs(size), count()
     walkers = int((shot.actors[:, ACTOR_COLUMN["kind"]] == KIND_INDEX["pedestrian"]).sum())
@@ -181,11 +178,11 @@ def recording(pipes: Sequence[Connection], case: Case, seconds: float) -> float:
     return float(sum(pipe.recv() for pipe in pipes))
 
 
-def measure(case: Case, rounds: int, seconds: float, pipes: Sequence[Connection]) -> list[Rates]:
+def measure(case: Case, rounds: int, seconds: float, pipes: Sequence[Connection], rival: Path | None) -> list[Rates]:
     """One row of rates per round, every kind measured in each."""
     drive = Drive(case)
     shots = drive.states(1000)
-    old, new = prototype(case, shots[0]), redraw(shots)
+    old, new = prototype(rival, case, shots[0]) if rival else None, redraw(shots)
     for warm_up in (old or new, new, drive):
         timed(warm_up, 0.2)
     found: list[Rates] = []
@@ -237,11 +234,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds whose median counts")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement in a round")
     parser.add_argument("--sizes", type=int, nargs="+", default=[84, 128], help="picture sizes, px")
+    parser.add_argument("--prototype", type=Path, help="a file with `scene`, `bufs` and `draw` to compare drawing with")
     chosen = parser.parse_args()
     print(f"load of this machine before we begin: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     with recorders(2) as pipes:
         cases = product(chosen.sizes, SKIES)
-        found = {case: measure(case, chosen.rounds, chosen.seconds, pipes) for case in cases}
+        found = {case: measure(case, chosen.rounds, chosen.seconds, pipes, chosen.prototype) for case in cases}
     Console(width=200).print(report(found))
     result: dict[str, dict[str, Rates]] = {}
     for (size, sky), rows in found.items():

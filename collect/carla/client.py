@@ -1,4 +1,4 @@
-"""CARLA behind the Simulator's seam: a proxy whose client lives in a child process, see child.py."""
+"""CARLA behind the Simulator's seam: a proxy whose client lives in a child process (client_process.py)."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Sample(NamedTuple):
 
 class Server:
     """The server on a leased port. It only ever ends what it has started itself; a started server also ends when this
-    process does (keeper.py)."""
+    process does (watchdog.py)."""
 
     def __init__(self, settings: CarlaSettings, lease: Lease) -> None:
         self._settings, self._lease = settings, lease

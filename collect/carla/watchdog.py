@@ -1,6 +1,6 @@
 """Keeps one server process and ends it when its owner goes, however that comes about: run as a script, stdlib only.
 
-    python keeper.py LOG STOP COMMAND...
+    python watchdog.py LOG STOP COMMAND...
 
 The server's output goes to LOG. When standard input ends (the owner closed it, or was killed), the server's process
 group is ended and STOP, a command line, is run if there is one. Exits with the server's exit code.

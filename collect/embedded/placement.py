@@ -23,8 +23,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cast:
-    """An episode's start: ego, `vehicles` (V, 17) as in vehicles.py and `walkers` (W, 11) as in walkers.py, `actors`
-    (V+W, 14) with the columns that never change filled in (vehicles first, ids from 1), their `paint` (V+W, 3),
+    """An episode's start: the ego, the physics tables of `vehicles` (V, 17) and `walkers` (W, 11), `actors` (V+W, 14)
+    with the columns that never change filled in (vehicles first, ids from 1), their `paint` (V+W, 3), and the
     crossing speeds (m/s)."""
 
     ego: EgoState

@@ -39,7 +39,7 @@ _BRAKE: Final = ACTOR_COLUMN["brake"]
 class WorldState:
     """All of an episode at one moment, ready to be pickled: what `EmbeddedSimulator.save` gives and `restore` takes.
 
-    `vehicles` (V, 17) and `walkers` (W, 11) are vehicles.py's and walkers.py's tables, `rng` the generator's state."""
+    `vehicles` (V, 17) and `walkers` (W, 11) are the tables of the physics package, `rng` is the generator's state."""
 
     version: str
     scenario: Scenario

@@ -1,5 +1,5 @@
 """CRIS behind the Segmenter seam: order, batching, memory of phrases, geometry, tokens. A light network stands in for
-the real one, which tests/test_cris.py measures."""
+the real one, which tests/annotate/test_cris.py measures."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Body(Actor):
 @dataclass
 class Vehicle(Body):
     """`control` as procedures carry it: throttle, steer, brake, hand brake, reverse, manual gears, gear. `state` while
-    it obeys it; `row` (17,) of vehicles.py while it is on autopilot."""
+    it obeys it; `row` (17,) of semore.collect.embedded.physics.vehicles while it is on autopilot."""
 
     control: list[Any] = field(default_factory=lambda: list(_AT_REST))
     state: EgoState = EgoState(0.0, 0.0, 0.0)  # noqa: RUF009  (frozen)
@@ -140,7 +140,7 @@ class Vehicle(Body):
 
 @dataclass
 class Walker(Body):
-    """`control`: direction [x, y, z], speed (m/s), jump; `row` (11,) of walkers.py."""
+    """`control`: direction [x, y, z], speed (m/s), jump; `row` (11,) of semore.collect.embedded.physics.walkers."""
 
     control: list[Any] = field(default_factory=lambda: [[0.0, 0.0, 0.0], 0.0, False])
     row: Floats = field(default_factory=lambda: np.zeros(walkers.WALKER_COLUMNS))
@@ -216,7 +216,7 @@ class Actors:
                 body.row = self.lane_row(body)
 
     def lane_row(self, vehicle: Vehicle) -> Floats:
-        """The row of vehicles.py for a vehicle that goes on by itself from here, in the nearest lane of its way."""
+        """The physics row for a vehicle that goes on by itself from here, in the nearest lane of its way."""
         road = self.town.road
         s, t = road.locate(vehicle.x, vehicle.y)
         heading = road.pose(s, 0.0)[2]

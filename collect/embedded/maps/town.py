@@ -49,8 +49,8 @@ class Row:
 
     `left`, `right`: t of the row's middle; `every`: spacing (m); length, width, height: box sizes (m), the height
     uniform in its range; `colours` are drawn from; `lift`: height of the box's foot (m); `hit_as`: what the ego
-    runs into, each box, an endless fence along their faces (no joints to catch on), or nothing; `material`: as in
-    shapes.py. left = right: one row only."""
+    runs into, each box, an endless fence along their faces (no joints to catch on), or nothing; `material`: one
+    of semore.collect.embedded.render.shapes. left = right: one row only."""
 
     semantic: SemanticClass
     left: float

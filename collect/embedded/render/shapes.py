@@ -1,6 +1,6 @@
 """The alphabet of things: solids, materials, template rows, and the kernel that poses actors' templates for a picture.
 
-The templates themselves are written down in bodywork.py and figures.py."""
+The templates themselves are written down in vehicle_models.py and pedestrian_models.py."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ def main() -> None:
     settings = load_settings(AnnotateSettings, "annotate")
     if settings.batch < 1:
         raise SemoreError(f"batch is {settings.batch}; it must be at least 1")
-    recipe, crew = part_of(settings, ProducerSettings), part_of(settings, ExecutorSettings)
-    extent = part_of(settings, Budget)
+    recipe, executor = part_of(settings, ProducerSettings), part_of(settings, ExecutorSettings)
+    budget = part_of(settings, Budget)
     name = settings.knowledge or default_knowledge(recipe)
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
     summary = annotate_rollouts(
@@ -33,16 +33,16 @@ def main() -> None:
         settings.batch,
         settings.retry_failed,
         recipe=recipe,
-        extent=extent,
-        crew=crew,
+        budget=budget,
+        executor=executor,
         off_decisions=settings.off_decisions,
     )
     summary.require_answers()
-    if extent.sample:
+    if budget.sample:
         wanted = all_frames if settings.off_decisions else decision_frames
         episodes = list(Rollouts(settings.folder).episodes())
         report_pilot(open_set(cache, name), settings.folder, episodes, wanted)
-    print("next: make annotate" if extent.sample else "next: make train")
+    print("next: make annotate" if budget.sample else "next: make train")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The annotator: describe, segment and judge what the cache misses, in batches that bad answers do not stop."""
+"""The annotator: it describes, segments and judges what the cache lacks; a bad answer never stops a batch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Annotator:
     _reader: Reader = field(default_factory=Reader, repr=False, compare=False)
 
     def __call__(self, episodes: Sequence[Episode]) -> Summary:
-        """Annotate the episodes' decision frames without a word and commit."""
+        """Annotate the episodes' decision frames without printing anything, and commit."""
         plan = self.plan(episodes)
         return Summary.of(plan).merge(self.work(WorkChunk(plan.parts)))
 
@@ -63,25 +63,25 @@ class Annotator:
         self.knowledge.cache.refresh()
         return make_plan(self.knowledge, episodes, self.retry_failed, wanted)
 
-    def work(self, share: WorkChunk, advance: Callable[[int], None] = nobody) -> Summary:
-        """Annotate a share's frames, calling `advance(frames)` after each batch, and commit: whatever ends it, what is
-        finished is kept, and with the first answer the set's name."""
+    def work(self, chunk: WorkChunk, advance: Callable[[int], None] = nobody) -> Summary:
+        """Annotate a chunk's frames, calling `advance(frames)` after each batch, and commit. What is finished is kept,
+        also when an exception ends the work, and with the first answer the set's name."""
         self.producers.load()  # not counted: it happens once
         start, summary = time.monotonic(), Summary()
         try:
-            for parts, batch in ahead(self._reader.read(share, self.batch, self.producers.privileged)):
+            for parts, batch in ahead(self._reader.read(chunk, self.batch, self.producers.privileged)):
                 self._annotate(parts, batch, summary)
                 advance(len(batch))
-                if share.deaths:  # a worker died over it: what goes well this time is not to be lost again
+                if chunk.deaths:  # a worker died over it: what goes well this time is not to be lost again
                     self._commit(summary)
         finally:
             self._commit(summary)
-        summary.done, summary.seconds = len(share), time.monotonic() - start
+        summary.done, summary.seconds = len(chunk), time.monotonic() - start
         return summary
 
-    def give_up(self, share: WorkChunk, reason: str) -> Summary:
-        """Record as failed what the share's frames miss, without asking anybody; a later run tries them again."""
-        return replace(self, producers=_refusing(self.producers, reason)).work(share)
+    def give_up(self, chunk: WorkChunk, reason: str) -> Summary:
+        """Record what the chunk's frames lack as failed, without asking a producer; a later run tries them again."""
+        return replace(self, producers=_refusing(self.producers, reason)).work(chunk)
 
     def _commit(self, summary: Summary) -> None:
         self.knowledge.cache.commit()

@@ -1,4 +1,4 @@
-"""Where a model's files are, and what to call them: a local folder is known by its content, a hub id by its commit."""
+"""Where a model's files are and what identifies them: a local folder's content, or a hub id's commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames on their way from rollouts to producers: a share in, batches out, the next one read while one is used."""
+"""Loads frames for producers: a chunk in, batches out; the next batch is read while one is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Reads the frames of shares; the last episode stays at hand, for the next share mostly goes on with it."""
+    """Reads the frames of chunks. It keeps the last episode in memory, since the next chunk mostly goes on with it."""
 
     def __init__(self) -> None:
         self._last: tuple[str, bool, FrameBatch] | None = None
@@ -24,9 +24,9 @@ class Reader:
         """A copy for another process reads for itself."""
         return type(self), ()
 
-    def read(self, share: WorkChunk, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
-        """The share's frames in batches of at most `size`, across episodes of one camera."""
-        for group in share.batches(size):
+    def read(self, chunk: WorkChunk, size: int, privileged: bool) -> Iterator[tuple[tuple[Part, ...], FrameBatch]]:
+        """The chunk's frames in batches of at most `size`, across episodes of one camera."""
+        for group in chunk.batches(size):
             pieces = [self._episode(part.episode, privileged).take(part.rows) for part in group]
             for same in _alike(pieces):
                 yield tuple(group[place] for place in same), FrameBatch.joined([pieces[place] for place in same])

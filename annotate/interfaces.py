@@ -1,4 +1,4 @@
-"""The seams of annotate: Describer (frame → phrases), Segmenter (phrase → soft mask), Judge (action → verdict)."""
+"""The annotators' protocols: Describer (frame → phrases), Segmenter (phrase → soft mask), Judge (action → verdict)."""
 
 from __future__ import annotations
 

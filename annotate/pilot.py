@@ -1,4 +1,4 @@
-"""The go or no-go before days of GPU: what a sample says about the rest, how good its masks are, and how they look."""
+"""The pilot: a sample's speed, cost of the rest, mask quality and contact sheet, before a long pass is started."""
 
 from __future__ import annotations
 

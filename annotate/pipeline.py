@@ -1,4 +1,4 @@
-"""A pass of annotation over rollouts: forecast, work (all, a sample or a budget; here or on a cluster), summary."""
+"""An annotation pass over rollouts: cost estimate, work here or on a cluster, summary."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def annotate_rollouts(
     quiet: bool = False,
     *,
     recipe: ProducerSettings | None = None,
-    extent: Budget | None = None,
-    crew: ExecutorSettings | None = None,
+    budget: Budget | None = None,
+    executor: ExecutorSettings | None = None,
     off_decisions: bool = False,
 ) -> Summary:
     """Annotate the complete episodes of the rollouts folders into the knowledge set `name` of the open `cache`:
@@ -82,7 +82,7 @@ def annotate_rollouts(
     annotator = make_annotator(cache, name, producers, merge, batch, retry_failed, recipe)
     wanted = all_frames if off_decisions else decision_frames
     plan = annotator.plan(episodes, wanted)
-    extent, settings = extent or Budget(), crew or ExecutorSettings()
+    budget, settings = budget or Budget(), executor or ExecutorSettings()
     summary = Summary.of(plan)
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     manifest = annotator.knowledge.manifest
@@ -93,14 +93,14 @@ def annotate_rollouts(
             console.print(forecast(plan, manifest, cache, workers.workers))
             rows = [wanted(episode) for episode in episodes]
             first = 2 * batch * workers.workers
-            for part in rounds(extent, plan, episodes, rows, first, lambda: summary.done / max(summary.wall, 1e-9)):
-                deal = ChunkQueue(part, batch, settings.commit_seconds)
-                deal.learn(summary.done, summary.seconds)
-                _round(annotator, workers, deal, part.todo, summary, quiet)
+            for part in rounds(budget, plan, episodes, rows, first, lambda: summary.done / max(summary.wall, 1e-9)):
+                queue = ChunkQueue(part, batch, settings.commit_seconds)
+                queue.learn(summary.done, summary.seconds)
+                _round(annotator, workers, queue, part.todo, summary, quiet)
         cache.refresh()  # what workers have committed; saves the index
         if summary.done >= MEASURED and not summary.refusal:
             remember_rate(cache.root, manifest, summary.seconds / summary.done)
-        _record(cache, name, extent, settings, summary)
+        _record(cache, name, budget, settings, summary)
     if (summary.answered or summary.known.total()) and not summary.refusal:
         annotator.knowledge.keep()  # also when other sets' answers serve all of it
     if not quiet:
@@ -108,10 +108,12 @@ def annotate_rollouts(
     return summary
 
 
-def _round(annotator: Annotator, crew: Executor, deal: ChunkQueue, frames: int, summary: Summary, quiet: bool) -> None:
+def _round(
+    annotator: Annotator, executor: Executor, queue: ChunkQueue, frames: int, summary: Summary, quiet: bool
+) -> None:
     start = time.monotonic()
     with nullcontext() if quiet or not frames else meter("annotate", frames, "frames") as progress:
-        summary.merge(crew.work(annotator, deal, progress.advance if progress else nobody))
+        summary.merge(executor.work(annotator, queue, progress.advance if progress else nobody))
     summary.wall += time.monotonic() - start
 
 
@@ -123,8 +125,8 @@ def _by_kind(manifest: SetManifest) -> ProducerSettings:
     return ProducerSettings(describer, segmenter, judge)
 
 
-def _record(cache: KnowledgeCache, name: str, extent: Budget, crew: ExecutorSettings, summary: Summary) -> None:
+def _record(cache: KnowledgeCache, name: str, budget: Budget, executor: ExecutorSettings, summary: Summary) -> None:
     """Keep what the pass did: with a budget, how many frames it came to (design.md §7.6)."""
-    about = {"knowledge": name, "extent": as_dict(extent), "crew": as_dict(crew), "code": code_version()}
+    about = {"knowledge": name, "extent": as_dict(budget), "crew": as_dict(executor), "code": code_version()}
     path = cache.root / "passes" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{name}.json"
     write_json(path, about | summary.plain())

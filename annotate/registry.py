@@ -1,4 +1,4 @@
-"""Producers by the names users type. A learned one's code is imported only when it is asked for."""
+"""The registry of producers by the names users type; a learned one is imported only when it is asked for."""
 
 from __future__ import annotations
 

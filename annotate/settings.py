@@ -1,4 +1,4 @@
-"""What `annotate` can be told: who annotates (the producers, by the names users type), where, and how much.
+"""The configuration of `annotate`: which producers, on which executor, and within which budget.
 
 Plain values, so that the producers' recipe can travel into a knowledge set's manifest."""
 

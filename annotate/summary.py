@@ -1,4 +1,4 @@
-"""What a pass of annotation did, as people read it."""
+"""The summary of an annotation pass: records made, producer calls, failures, and time."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _PRODUCER: Final = dict(zip(LEVELS, ("describer", "segmenter", "judge"), strict=
 
 @dataclass
 class Summary:
-    """Of a pass or of one share. `statuses[level]` counts the records made, `calls[level]` the producer calls."""
+    """Counts of a pass or of one chunk: `statuses[level]` of the records made, `calls[level]` of the producer calls."""
 
     frames: int = 0
-    """All frames knowledge is wanted for."""
+    """All frames that knowledge is wanted for."""
     todo: int = 0
-    """Of these, the ones that missed any and equal no other of them."""
+    """Distinct frames among these that lacked any knowledge."""
     done: int = 0
-    """Of those, the ones worked on."""
+    """Frames that were worked on."""
     seconds: float = 0.0
-    """Of work, summed over the workers."""
+    """Seconds of work, summed over the workers."""
     wall: float = 0.0
     """Seconds by the clock."""
     statuses: dict[str, Counter[str]] = field(default_factory=lambda: {level: Counter() for level in LEVELS})
@@ -142,7 +142,7 @@ class Summary:
         if self.done < self.todo:
             lines.append(f"{self.todo - self.done:,} frames stay without knowledge for now: no semantic loss on them")
         if self.deaths:
-            lines.append(f"{self.deaths} workers died; their frames were dealt again")
+            lines.append(f"{self.deaths} workers died; their frames were handed out again")
         masks, judged = self.statuses["masks"].total(), self.statuses["verdicts"]["ok"]
         if masks:
             lines.append(f"mean mask {100 * self.mask_pixels / masks:.2f}% of the picture")

@@ -1,5 +1,4 @@
-"""The rule-based driver: sees the simulator's state, keeps its lane, and picks the way forward on which it hits
-nobody."""
+"""The rule-based expert: it sees the simulator's state, keeps its lane, and picks a way ahead without a hit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets of the embedded world: a telling moment of every scenario under every weather, and every actor.
+"""Contact sheets of the embedded world: every scenario under every weather, and every actor.
 
 `semore gallery` writes docs/images/gallery.png and, beside it, actors.png."""
 

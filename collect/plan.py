@@ -1,4 +1,4 @@
-"""What `collect` is asked to record: its settings, and the deterministic plan of episodes they stand for."""
+"""The settings of `collect`, and the deterministic plan of episodes that follows from them."""
 
 from __future__ import annotations
 

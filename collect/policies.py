@@ -1,4 +1,4 @@
-"""Behaviour policies: a rule-based driver with or without noise, random ones, full throttle, trained checkpoints."""
+"""Policies: the rule-based expert with or without noise, random ones, full throttle, and trained checkpoints."""
 
 from __future__ import annotations
 

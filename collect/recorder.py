@@ -1,4 +1,4 @@
-"""Recording episodes: a recorder listens to each environment, a writer takes what it has gathered."""
+"""Records episodes: an EpisodeRecorder listens to each environment, and an EpisodeWriter takes what it gathers."""
 
 from __future__ import annotations
 

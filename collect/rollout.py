@@ -1,5 +1,6 @@
-"""Driving many episodes in lockstep: one policy call per decision serves every live environment. What a failing
-simulator loses is driven again."""
+"""Drives many episodes in lockstep: one policy call per decision serves every live environment.
+
+An episode that a failing simulator loses is driven again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The seam every world stands behind: `reset` and `step` give a Snapshot. Implementations: embedded, carla."""
+"""The Simulator protocol that every world implements: `reset` and `step` return a Snapshot.
+
+The worlds are `embedded` and `carla`."""
 
 from __future__ import annotations
 

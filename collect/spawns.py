@@ -1,4 +1,4 @@
-"""Where an episode begins: actors drawn in road coordinates, the same for every simulator (method.md §2.2)."""
+"""The initial state of an episode: actors drawn in road coordinates, equal for all simulators (method.md §2.2)."""
 
 from __future__ import annotations
 

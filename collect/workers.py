@@ -1,4 +1,4 @@
-"""Recording a plan with worker processes: each takes whole episodes, nothing finished is recorded twice.
+"""Records a plan with worker processes: each takes whole episodes, and nothing finished is recorded twice.
 
 A worker writes one episode while it drives the next. It says None when it wants an episode, Recorded when one is on
 disk, Redone when one was lost with its simulator, Spent at its end, and an exception when it fails; it is told (seed,

@@ -1,4 +1,4 @@
-"""Episodes to disk behind the driver's back: one thread digests, compresses and writes while the next one is driven."""
+"""Writes episodes on a thread of its own: it digests and compresses one while the next is driven."""
 
 from __future__ import annotations
 

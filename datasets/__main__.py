@@ -1,5 +1,4 @@
-"""Look after recorded data and the knowledge cache: what there is and whether it is sound, other formats and folders,
-which records serve a frame, what a change makes stale, what can go."""
+"""Look after rollouts and the knowledge cache: list, validate, export, explain, compare, and free space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A control as the words a judge is asked about (method.md §6.1)."""
+"""An action as the words that a judge is asked about (method.md §6.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Durable files: temp + fsync + rename, one digest, one advisory lock. Every write that matters goes through here."""
+"""Durable files: temporary name, fsync and rename; also the project's digest and its advisory lock.
+
+Every write that matters goes through here."""
 
 from __future__ import annotations
 

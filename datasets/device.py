@@ -1,4 +1,4 @@
-"""The processor that a setting names."""
+"""The torch device that a setting names."""
 
 from __future__ import annotations
 

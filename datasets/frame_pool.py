@@ -1,4 +1,4 @@
-"""Recorded frames in memory for training: single uint8 frames, stacks and residuals by indexing (design.md §4)."""
+"""Recorded frames in memory for training: single uint8 frames; stacks and residuals by indexing (design.md §4)."""
 
 from __future__ import annotations
 

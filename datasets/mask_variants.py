@@ -1,4 +1,4 @@
-"""H_ka replaced on purpose, to ask what the knowledge is worth (docs/counterfactual.md)."""
+"""Variants of H_ka for counterfactuals: shuffled, empty, inverted (docs/counterfactual.md)."""
 
 from __future__ import annotations
 

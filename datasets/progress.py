@@ -1,4 +1,4 @@
-"""Progress with rate and ETA: a rich bar on a terminal, a plain line now and then elsewhere."""
+"""Progress with rate and ETA: a rich bar on a terminal, and a plain line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which code, packages and machine produced a file: saved with every rollout, cache record and run."""
+"""Provenance: the code, packages and machine behind a file, saved with every rollout, cache record and run."""
 
 from __future__ import annotations
 

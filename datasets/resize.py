@@ -1,4 +1,4 @@
-"""The smaller view of a recorded frame, the same bytes for the environment and the pool."""
+"""The smaller view of a recorded frame, with the same bytes in the environment and in the frame pool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driving reward, whole (method.md §2.4): the environment and the frame pool both call this one function."""
+"""The driving reward (method.md §2.4): the environment and the frame pool both call this one function."""
 
 from __future__ import annotations
 

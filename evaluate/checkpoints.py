@@ -1,4 +1,4 @@
-"""Policies that are handed on, with their cards: what one is, what it reached, whether a file is still what it was."""
+"""Shipped policies and their cards: what a policy is, what it reached, and whether its file is unchanged."""
 
 from __future__ import annotations
 

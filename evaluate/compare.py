@@ -1,5 +1,4 @@
-"""Several runs in one table, in the form the field prints it and with the published row beside, and how far
-the first method is from each other one.
+"""Several runs in one table in the field's form, beside the published row, with paired differences.
 
 `semore compare --runs RUN RUN …`: names or folders of evaluated runs. Those that differ in `-seed<n>` only are the
 training seeds of one method."""

@@ -1,4 +1,4 @@
-"""Driving the test seeds: every policy on the same episodes, a row each, saved as they finish."""
+"""Drives the test seeds: every policy on the same episodes, one row each, saved as they finish."""
 
 from __future__ import annotations
 

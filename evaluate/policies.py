@@ -1,4 +1,4 @@
-"""The policies of the table: the trained one, what it must beat, and what it is without its eyes (design.md §7.5)."""
+"""The policies of an evaluation: the trained one, its baselines, and blind variants of it (design.md §7.5)."""
 
 from __future__ import annotations
 

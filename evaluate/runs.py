@@ -1,4 +1,4 @@
-"""Finished, evaluated runs: a folder in; method, training seed, validation curve and test episodes out."""
+"""Finished, evaluated runs read from their folders: method, seed, validation curve and test episodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of an evaluation: every policy on the same test seeds, and the trained one against each other one."""
+"""The tables of an evaluation: every policy on the same test seeds, and differences to the trained one."""
 
 from __future__ import annotations
 

@@ -109,8 +109,10 @@ def on_dask(rollouts: Rollouts, root: Path, workers: int) -> tuple[float, Summar
     with plain, LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as cluster:
 
         def annotate(recorded: Rollouts) -> Summary:
-            cache, crew = KnowledgeCache(root / "k"), ExecutorSettings(cluster.scheduler_address)
-            return annotate_rollouts([recorded.path], cache, "k", describing(BURN), batch=BATCH, quiet=True, crew=crew)
+            cache, executor = KnowledgeCache(root / "k"), ExecutorSettings(cluster.scheduler_address)
+            return annotate_rollouts(
+                [recorded.path], cache, "k", describing(BURN), batch=BATCH, quiet=True, executor=executor
+            )
 
         annotate(random_rollouts(root / "short.zarr", 1, 4 * BATCH * workers, side=SIDE, seed=2))
         started = time.perf_counter() - start

@@ -1,1 +1,3 @@
-"""Our own study: what it trains, its results and pictures. Not part of the installed package; nothing imports it."""
+"""The project's own study: what it trains, its results and pictures. It is not part of the package.
+
+No other package imports it."""

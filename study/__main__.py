@@ -1,5 +1,6 @@
-"""The study: every method, ablation and kind of knowledge, trained and driven on the same test episodes, and the tables
-of what is finished. `python -m study --parts [main,ablations]`; the same command goes on after a stop."""
+"""The study: every method, ablation and kind of knowledge, trained and driven on the same test episodes.
+
+`python -m study --parts [main,ablations]` also prints the tables of what is finished, and resumes when repeated."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Do the masks lie on what matters? Held-out frames of finished runs with the simulator's truth, H_ka, the student's
-mask and where the attention looks, and numbers for each run.
+"""Mask alignment on held-out frames: H_ka, the student's mask and the attention against the truth.
 
 `python -m study.alignment --runs RUN …`: the picture shows the first run of each scenario, the table all."""
 

@@ -1,4 +1,4 @@
-"""Masks over frames as people compare them: a column per frame, a row per mask, the truth outlined in all."""
+"""The picture of mask alignment: a column per frame, a row per mask, the truth outlined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row per scenario: how the buffer filled, what it held over updates, and the validation reward beside it."""
+"""The picture of the replay buffer: how it filled, what it held, and the validation reward, by scenario."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recordings and knowledge that the study's runs read, made by their own commands when they are missing."""
+"""The recordings and knowledge that the study reads, made by their own commands when they are missing."""
 
 from __future__ import annotations
 

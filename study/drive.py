@@ -1,5 +1,4 @@
-"""Test episodes of the study: a run's own, driven by the process that trained it, and those of the world's own
-policies, which are the same whatever the run."""
+"""Drives the study's test episodes: those of its runs, and those of policies that need no run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Does a scenario need eyes? Drives the rule-based driver and everything blind over the same seeds, and prints by how
-much it differs.
+"""Does a scenario need eyes? The expert against blind policies on the same seeds.
 
 Blind are: full throttle, the best of a grid of constant actions (picked in hindsight), random actions, and the driver
 when it ignores all actors. One drive serves both rewards: they differ in the weight of the impulses only

@@ -1,4 +1,4 @@
-"""Learning curves and test results of many runs, by method: run folders in, CSV tables, a picture and a summary out.
+"""Learning curves and test results of many runs by method, as CSV tables, a picture and a summary.
 
 `python -m study.learning --runs RUN … --out study/docs/results/jaywalk`: each run is finished and evaluated."""
 

@@ -1,4 +1,4 @@
-"""What the study trains: its parts as plain data, and the training runs that follow from them."""
+"""The plan of the study: its parts as plain data, and the training runs that follow from them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Make a checkpoint that ships with the repository of a finished, evaluated run: its acting network, and a card that
-says what it is and what it reached. `python -m study.publish --run runs/JayWalk-laptop`."""
+"""Makes a checkpoint that ships with the repository from a finished, evaluated run, with its card.
+
+`python -m study.publish --run runs/JayWalk-laptop` writes its acting network and a card with its results."""
 
 from __future__ import annotations
 

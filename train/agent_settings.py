@@ -1,4 +1,4 @@
-"""The agent's settings: the method's knobs and what rivals add."""
+"""Configuration of the agent: the method's settings and those of its rivals."""
 
 from __future__ import annotations
 

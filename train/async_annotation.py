@@ -1,5 +1,4 @@
-"""Annotation of refreshed episodes: at once, or on a cluster while training goes on, journaled so that resume is exact
-(design.md §7.6)."""
+"""Annotation of refreshed episodes: at once, or on a cluster with a journal for exact resume (design.md §7.6)."""
 
 from __future__ import annotations
 
@@ -48,14 +47,19 @@ class AsyncAnnotation:
     """Groups handed in come out, annotated, when they are `due`."""
 
     def __init__(
-        self, make_annotator: Callable[[], Annotator], crew: ExecutorSettings, journal: Path, waits: bool
+        self, make_annotator: Callable[[], Annotator], executor: ExecutorSettings, journal: Path, waits: bool
     ) -> None:
         """`make_annotator`: an annotator with a cache of its own, for it works in another thread. With `waits` a group
         is annotated while it is submitted, and due at once; without, it is due when its annotation is found finished,
         and `journal` keeps at which update that was."""
-        self._make_annotator, self._crew_settings, self._journal, self._waits = make_annotator, crew, journal, waits
+        self._make_annotator, self._executor_settings, self._journal, self._waits = (
+            make_annotator,
+            executor,
+            journal,
+            waits,
+        )
         self._annotator: Annotator | None = None
-        self._crew: Executor | None = None
+        self._executor: Executor | None = None
         self._stack = ExitStack()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="annotate")
         self._working: dict[int, tuple[Group, Future[None]]] = {}
@@ -100,13 +104,13 @@ class AsyncAnnotation:
         self._stack.close()
 
     def _annotate(self, group: Group) -> None:
-        if self._annotator is None or self._crew is None:
+        if self._annotator is None or self._executor is None:
             self._annotator = self._make_annotator()
-            self._crew = self._stack.enter_context(open_executor(self._crew_settings, print))
+            self._executor = self._stack.enter_context(open_executor(self._executor_settings, print))
         rows = {episode.path: own for episode, own in zip(group.episodes, group.rows, strict=True)}
         plan = self._annotator.plan(group.episodes, lambda episode: rows[episode.path])
-        deal = ChunkQueue(plan, self._annotator.batch, self._crew_settings.commit_seconds)
-        Summary.of(plan).merge(self._crew.work(self._annotator, deal, nobody)).require_answers()
+        queue = ChunkQueue(plan, self._annotator.batch, self._executor_settings.commit_seconds)
+        Summary.of(plan).merge(self._executor.work(self._annotator, queue, nobody)).require_answers()
 
     def _note(self, update: int, numbers: Sequence[int]) -> None:
         if not numbers:

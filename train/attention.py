@@ -1,5 +1,4 @@
-"""How knowledge features meet the streams: the paper's bidirectional cross-attention, and the public code's joint form
-(method.md §5.3)."""
+"""Attention between knowledge and streams: the paper's cross form and the public code's joint form (method.md §5.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random shifts, the augmentation of DrQ and CURL here."""
+"""Random shifts, the augmentation that DrQ and CURL use here."""
 
 from __future__ import annotations
 

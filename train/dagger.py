@@ -1,4 +1,4 @@
-"""What the rule-based driver would do where somebody else drove: labels for the cloning term (as in DAgger)."""
+"""The expert's action at every decision, whoever drove: labels for the cloning term, as in DAgger."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""The encoders: Semore's two streams (semantics from the newest frame, motion from frame residuals, knowledge between
-them; method.md §3, §5), and the rivals' single one over the stacked frames, of the same convolutions."""
+"""The encoders: Semore's two streams with knowledge between them, and the rivals' single stream (method.md §3, §5).
+
+The semantic stream sees the newest frame, the motion stream the frame residuals, and the single stream all three frames
+stacked. All have the same convolutions."""
 
 from __future__ import annotations
 

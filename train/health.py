@@ -1,5 +1,4 @@
-"""Is the run alive? Constant student mask, dead stream, dead gate, exploding Q, starved buffer, zigzag steering:
-measured and named (design.md §7.3)."""
+"""Health checks: constant mask, dead stream or gate, exploding Q, starved buffer, zigzag (design.md §7.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Metrics on disk: a tidy CSV (update, metric, value) that a resumed run cuts back to its checkpoint; and speeds."""
+"""Metrics on disk: a tidy CSV (update, metric, value) that a resumed run cuts back to its checkpoint.
+
+It also holds the meters of speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses of Semore, each whole, in method.md's order and notation (§4, §5.2). Pure functions of tensors."""
+"""The losses of Semore and its rivals as pure functions of tensors, in the order of method.md §4 and §5.2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The Lightning side: one manual update per step, and what happens between updates (refresh, log, validate, save)."""
+"""The Lightning module: one manual update per step, and what happens between updates.
+
+Between updates the policy refreshes its data, metrics are logged, validation drives, and checkpoints are saved."""
 
 from __future__ import annotations
 

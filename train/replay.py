@@ -1,4 +1,4 @@
-"""The selective replay buffer: what is admitted, by verdict and decay δ, and the sampler (method.md §6)."""
+"""The selective replay buffer: admission by verdict and decay δ, and the sampler (method.md §6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent of a run before its first update: the row that shows what training added."""
+"""The agent of a run before its first update, for the row that shows what training adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `train` can be told: the run, its data, the agent, the replay filter and the schedule."""
+"""Training configuration: the run, its data, the agent, the replay filter and the schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures for people: what the network is shown and what it makes of it, newest frames first."""
+"""Pictures of training: what the network is shown and the masks it makes of it, newest frames first."""
 
 from __future__ import annotations
 

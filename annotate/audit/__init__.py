@@ -1,4 +1,4 @@
-"""How good H_ka is, measured against the simulator's truth, and whether it looks broken."""
+"""The audit of H_ka against the simulator's truth."""
 
 from semore.annotate.audit.knowledge import audit_knowledge
 

@@ -1,4 +1,4 @@
-"""Would the masks fit the truth much better moved, mirrored or transposed? Then something feeds them wrongly."""
+"""Alignment check: would the masks fit the truth much better if they were shifted, mirrored or transposed?"""
 
 from __future__ import annotations
 

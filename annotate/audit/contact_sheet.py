@@ -1,4 +1,4 @@
-"""A contact sheet as PNG: frame | phrases | H_ka over the frame | truth over the frame, a row each."""
+"""The contact sheet as PNG: frame, phrases, H_ka over the frame, and truth over the frame, one row each."""
 
 from __future__ import annotations
 

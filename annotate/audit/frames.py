@@ -1,4 +1,4 @@
-"""Recorded frames with what a knowledge set says about them and what is true of them, streamed episode by episode."""
+"""Recorded frames with their knowledge and their truth, streamed episode by episode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit of a knowledge set: frames compared with the simulator's truth, and what is left of it on disk."""
+"""The audit of a knowledge set: frames compared with the simulator's truth, and the files it leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an audit counts: overlap of masks with the truth, actors found, phrases that found something, change over time.
+"""The metrics of an audit: overlap of masks with the truth, actors found, phrases that hit, change over time.
 
 Every ratio is NaN where there was nothing to count."""
 

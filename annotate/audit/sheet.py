@@ -1,4 +1,4 @@
-"""Which audited frames a contact sheet shows: the worst, the typical, those without knowledge; and their pictures."""
+"""The frames that a contact sheet shows: the worst, the typical, and those without knowledge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The describer that knows the actors' states: exact, instant, and a truth that learned ones are measured against."""
+"""The privileged describer: it reads the actors' states and is exact and instant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The judge that knows speeds and distances: is this action reasonable here (method.md §6.1)?"""
+"""The privileged judge: from speeds and distances it says whether an action is reasonable (method.md §6.1)."""
 
 from __future__ import annotations
 

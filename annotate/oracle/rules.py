@@ -1,4 +1,4 @@
-"""What the privileged producers agree on: which actors matter, and the phrase a person would use for each."""
+"""The rules that privileged producers share: which actors matter, and the phrase for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The segmenter that knows which pixels belong to which actor."""
+"""The privileged segmenter: it reads which pixels belong to which actor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The questions put to vision-language models: a text file each, versioned by name. A changed text is a new file."""
+"""The prompts of vision-language models: one text file each, named by version. A changed text is a new file."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]
     log.mkdir()
     faults = Faults(log, cache, _chosen(rollouts))
     producers = fake_producers(settings.seconds, faults)
-    crew = ExecutorSettings("local", settings.workers, commit_seconds=settings.commit_seconds)
+    executor = ExecutorSettings("local", settings.workers, commit_seconds=settings.commit_seconds)
     outcome = Outcome(frames=settings.episodes * settings.frames)
     trouble: list[str] = []
     poison = {frame for frame, kind in faults.at.items() if kind in POISON}
@@ -83,7 +83,13 @@ def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]
         before = Counter(faults.asked("texts"))
         try:
             summary = annotate_rollouts(
-                [rollouts.path], KnowledgeCache(cache), NAME, producers, batch=settings.batch, quiet=True, crew=crew
+                [rollouts.path],
+                KnowledgeCache(cache),
+                NAME,
+                producers,
+                batch=settings.batch,
+                quiet=True,
+                executor=executor,
             )
         except SemoreError as error:
             say(f"pass {outcome.passes}: stopped: {error}")
@@ -91,7 +97,7 @@ def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]
             outcome.deaths += summary.deaths
             say(
                 f"pass {outcome.passes}: {summary.done} frames, {summary.failed} records failed, "
-                f"{summary.deaths} shares lost to dead workers"
+                f"{summary.deaths} chunks lost to dead workers"
             )
         again = set(Counter(faults.asked("texts")) - before) & done.get("texts", set())
         if again:
@@ -124,7 +130,7 @@ def main() -> None:
         if not settings.folder:
             shutil.rmtree(root, ignore_errors=True)
     print(
-        f"{outcome.frames} frames, {len(KINDS)} faults, {outcome.passes} passes, {outcome.deaths} shares lost to dead "
+        f"{outcome.frames} frames, {len(KINDS)} faults, {outcome.passes} passes, {outcome.deaths} chunks lost to dead "
         f"workers; the model was asked about {outcome.asked} frames ({outcome.asked / outcome.frames:.2f} times each)"
     )
     for problem in outcome.problems:

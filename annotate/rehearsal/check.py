@@ -1,4 +1,4 @@
-"""What must hold after a rehearsal, read from the disk anew."""
+"""The checks after a rehearsal, read from the disk anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Producers that burn processor time and answer by the frame's digest: the engine's own cost and faults show alone."""
+"""Fake producers that burn processor time and answer by the frame's digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a rehearsal, each at a frame chosen before: some once, some (poison) whenever the frame is asked.
+"""The faults of a rehearsal, each at a chosen frame: once, or (poison) whenever the frame is asked for.
 
 Workers are processes that die, so what has happened is kept in files: a fault that strikes once leaves a mark, and what
 is asked of the model goes into a log."""

@@ -1,4 +1,4 @@
-"""Rollouts of random pictures: nothing to see, but every frame distinct."""
+"""Rollouts of random pictures for rehearsals and benchmarks: every frame is distinct."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Which frames a pass annotates, in which order and chunks, at what cost, and who does the work."""
+"""Which frames a pass annotates, in which order and chunks, at what cost, and on which executor."""

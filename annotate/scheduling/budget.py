@@ -1,4 +1,4 @@
-"""How much of a plan a pass does: all of it, a sample, so many frames, or what a budget of minutes allows."""
+"""How much of a plan a pass does: all, a sample, a number of frames, or what a budget of minutes allows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from semore.annotate.settings import Budget
 from semore.datasets.rollouts.store import Episode
 
 SPENT_AT_ONCE: Final = 0.5
-"""Share of the minutes left that a round plans for: the speed is measured anew before the rest is."""
+"""Fraction of the minutes left that a round plans for; after it the speed is measured anew."""
 
 
 def rounds(
-    extent: Budget,
+    budget: Budget,
     plan: Plan,
     episodes: Sequence[Episode],
     rows: Sequence[NDArray[np.int64]],
@@ -28,15 +28,15 @@ def rounds(
 ) -> Iterator[Plan]:
     """The parts of the plan to do, one after another; `rows` are the frames that knowledge is wanted for.
 
-    A budget is spent in rounds: one of `first` frames, then each planned at the `speed()` (frames per second) seen so
-    far, until it is spent. However the time falls out, what is done is the beginning of one fixed order, so that a
-    count of frames repeats it.
+    A budget of minutes is spent in rounds. The first has `first` frames; each later one is planned with the `speed()`
+    (frames per second) seen so far. Whatever the speed, what is done is the beginning of one fixed order, so that the
+    same number of frames repeats it.
     """
-    if not extent.budget:
-        count = extent.sample or extent.frames
+    if not budget.budget:
+        count = budget.sample or budget.frames
         yield plan.within(frame_order(episodes, rows, count).by_path()) if count else plan
         return
-    end = time.monotonic() + 60 * extent.budget
+    end = time.monotonic() + 60 * budget.budget
     left = frame_order(episodes, rows).of(plan)
     count = first
     while len(left) and count:

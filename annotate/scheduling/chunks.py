@@ -1,4 +1,4 @@
-"""Units of work: a plan's frames dealt out as shares that last long enough to be worth a commit, and no longer."""
+"""A plan's frames in chunks that last long enough to be worth a commit, and no longer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from semore.annotate.scheduling.plan import Part, Plan
 DEATHS: Final = 3
 """Workers that may die over a single frame before it is recorded as failed: one death may be an accident."""
 AT_RISK: Final = 0.02
-"""Share of the time worked so far that may be lost when a worker dies: what a share may last, within the bounds."""
+"""Fraction of the time worked so far that a chunk may last: this much may be lost when a worker dies."""
 SHORTEST: Final = 1.0
-"""Seconds a share should last at least: below, scheduling and committing it would cost too much of it."""
+"""Seconds that a chunk should last at least; in a shorter one, scheduling and committing take too large a part."""
 
 
 @dataclass(frozen=True)
 class WorkChunk:
-    """Frames that are annotated together and committed together. `deaths` counts the workers that died over it."""
+    """Frames that are annotated and committed together. `deaths` counts the workers that died over them."""
 
     parts: tuple[Part, ...]
     deaths: int = 0
@@ -34,9 +34,9 @@ class WorkChunk:
         yield from _grouped(deque(self.parts), size)
 
     def halves(self) -> tuple[WorkChunk, WorkChunk]:
-        """Two shares of half the frames each; ValueError for a single frame."""
+        """Two chunks of half the frames each; ValueError for a single frame."""
         if len(self) < 2:
-            raise ValueError("a share of one frame cannot be halved")
+            raise ValueError("a chunk of one frame cannot be halved")
         first, *rest = self.batches(len(self) // 2)
         return WorkChunk(first, self.deaths), WorkChunk(tuple(part for group in rest for part in group), self.deaths)
 
@@ -46,10 +46,11 @@ class WorkerDied(Exception):
 
 
 class ChunkQueue:
-    """Deals a plan's frames in order. How many go into a share follows from the speed seen so far.
+    """Hands out a plan's frames in order, in chunks. The speed seen so far decides how many frames a chunk has.
 
-    batch: frames a producer gets at once; a share is a multiple of it, and the first ones are one batch each. longest:
-    seconds a share may last. Frames over which workers died in an earlier pass come last, alone, and have one try.
+    A chunk is a multiple of `batch`, the number of frames that a producer gets at once; the first chunks are one batch
+    each. No chunk is meant to last more than `longest` seconds. Frames over which workers died in an earlier pass come
+    last, each in a chunk of its own, and are tried once.
     """
 
     def __init__(self, plan: Plan, batch: int, longest: float) -> None:
@@ -65,19 +66,19 @@ class ChunkQueue:
         self._returned: list[WorkChunk] = []
 
     def next(self) -> WorkChunk | None:
-        """The next share, None when all are dealt."""
+        """The next chunk; None when all have been handed out."""
         if self._returned:
             return self._returned.pop()
         if (group := next(_grouped(self._left, self._size()), None)) is not None:
             return WorkChunk(group)
         return self._deadly.pop() if self._deadly else None
 
-    def give_back(self, *shares: WorkChunk) -> None:
-        """Deal these again."""
-        self._returned += shares
+    def give_back(self, *chunks: WorkChunk) -> None:
+        """Hand these chunks out again."""
+        self._returned += chunks
 
     def learn(self, frames: int, seconds: float) -> None:
-        """Note that a share of `frames` took so long."""
+        """Note that a chunk of `frames` frames took so many seconds."""
         self._frames += frames
         self._seconds += seconds
 

@@ -1,4 +1,4 @@
-"""What annotating will cost: frames, time, memory and disk, from the speed and sizes measured before."""
+"""The cost of annotating: frames, time, memory and disk, from the speed and sizes measured before."""
 
 from __future__ import annotations
 

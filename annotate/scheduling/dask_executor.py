@@ -1,7 +1,7 @@
-"""The pass on a Dask cluster: one model per worker, few shares in flight, deaths survived, a lost scheduler awaited.
+"""The executor on a Dask cluster: one model per worker, few chunks in flight, and recovery from lost workers.
 
-Dask executes a task at least once; what holds here is that nothing committed is done again: a worker looks the cache up
-before it asks a model (design.md §7.10)."""
+Dask runs a task at least once. Nothing committed is done again all the same, because a worker looks a frame up in the
+cache before it asks a model (design.md §7.10)."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, claim_s
 from semore.datasets.lock_files import has_locks
 
 AHEAD: Final = 2
-"""Shares in flight per worker: one being worked on, one waiting beside it."""
+"""Chunks in flight per worker: one being worked on, one waiting."""
 LOOK_UP: Final = 2.0
 """Seconds between looks at whether scheduler and workers are still there."""
 SETTLING: Final = 1.0
-"""Age in seconds of a worker before its first share: Dask's nanny restarts none that dies while it is being started."""
+"""Age in seconds of a worker before its first chunk: Dask's nanny restarts none that dies while it is being started."""
 ALL_GONE: Final = 30.0
 """Seconds without any worker after which a local cluster is started anew."""
 GPU: Final = "GPU"
@@ -48,8 +48,10 @@ GPU: Final = "GPU"
 
 
 class AnnotatorPlugin(WorkerPlugin):
-    """Keeps one annotator, with its weights, per worker. Made on the client without weights; loaded by the first share,
-    in a task's thread, so that the worker keeps answering meanwhile."""
+    """Keeps one annotator, with its weights, on each worker.
+
+    The plugin is made on the client without weights. The first chunk loads them in a task's thread, so that the worker
+    keeps answering the scheduler meanwhile."""
 
     def __init__(self, annotator: Annotator) -> None:
         self.root = annotator.knowledge.cache.root.resolve()
@@ -64,8 +66,8 @@ class AnnotatorPlugin(WorkerPlugin):
         self._lock = threading.Lock()  # an annotator is for one thread
         self._annotator: Annotator | None = None
 
-    def work(self, share: WorkChunk) -> Summary:
-        """Annotate a share and commit it."""
+    def work(self, chunk: WorkChunk) -> Summary:
+        """Annotate a chunk and commit it."""
         with self._lock:
             if self._annotator is None:
                 time.sleep(max(SETTLING - (time.time() - Process().create_time()), 0.0))
@@ -76,16 +78,16 @@ class AnnotatorPlugin(WorkerPlugin):
                 knowledge = claim_set(KnowledgeCache(self.root), self.set_name, self.manifest)
                 self._annotator = Annotator(knowledge, self.producers, self.batch, self.retry_failed)
                 self._annotator.producers.load()
-            # Somebody else may have done some of it meanwhile. The client saves the index, once, at the end.
+            # Another worker may have done some of it meanwhile. The client saves the index, once, at the end.
             self._annotator.knowledge.cache.refresh(save=False)
-            return self._annotator.work(share)
+            return self._annotator.work(chunk)
 
 
-def _work(plugin: str, share: WorkChunk) -> Summary:
+def _work(plugin: str, chunk: WorkChunk) -> Summary:
     """The task: only counts go back to the client."""
     own = get_worker().plugins[plugin]
     assert isinstance(own, AnnotatorPlugin)
-    return own.work(share)
+    return own.work(chunk)
 
 
 class ChunkFailed(Exception):
@@ -120,7 +122,7 @@ def local_options() -> dict[str, Any]:
 
 
 class DaskExecutor(AbstractContextManager["DaskExecutor"]):
-    """The workers of a Dask cluster."""
+    """Annotates on the workers of a Dask cluster."""
 
     def __init__(self, settings: ExecutorSettings, say: Callable[[str], None]) -> None:
         self._settings, self._say = settings, say
@@ -129,7 +131,7 @@ class DaskExecutor(AbstractContextManager["DaskExecutor"]):
         self._client: Client | None = None
 
     def __enter__(self) -> DaskExecutor:
-        # Zero failures allowed: shares of a dead worker come back at once, to be halved here.
+        # Zero failures allowed: chunks of a dead worker come back at once, to be halved here.
         # No sampling profiler: a hundred times a second it stops the thread that does the work.
         options = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.profile.enabled": False}
         self._stack.enter_context(dask.config.set(options | local_options()))
@@ -145,18 +147,18 @@ class DaskExecutor(AbstractContextManager["DaskExecutor"]):
 
     @property
     def workers(self) -> int:
-        """Shares that can be worked on at once: GPUs where workers announce any, else threads."""
+        """Number of chunks that can be worked on at once: GPUs where workers announce any, else threads."""
         workers = self._workers()
         gpus = sum(int(worker["resources"].get(GPU, 0)) for worker in workers)
         return gpus or sum(int(worker["nthreads"]) for worker in workers)
 
-    def work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None]) -> Summary:
-        """As Crew.work. Shares of a worker that died are halved and dealt again until the frames that kill stand alone;
-        those are recorded as failed. While the scheduler is away, it is waited for."""
+    def work(self, annotator: Annotator, queue: ChunkQueue, advance: Callable[[int], None]) -> Summary:
+        """See Executor.work. A chunk whose worker died is halved and handed out again until the deadly frames stand
+        alone; those are recorded as failed. A lost scheduler is waited for."""
         summary = Summary()
         while True:
             try:
-                self._work(annotator, deal, advance, summary)
+                self._work(annotator, queue, advance, summary)
                 return summary
             except _SchedulerLost:
                 self._say(f"the cluster is gone; waiting up to {self._settings.patience:.0f} s for it to come back")
@@ -164,56 +166,56 @@ class DaskExecutor(AbstractContextManager["DaskExecutor"]):
                 self._connect()
                 self._say(f"the cluster is back with {self.workers} workers; going on")
 
-    def _work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None], summary: Summary) -> None:
+    def _work(self, annotator: Annotator, queue: ChunkQueue, advance: Callable[[int], None], summary: Summary) -> None:
         flying: dict[Future[Summary], WorkChunk] = {}
         try:
             plugin = AnnotatorPlugin(annotator)
             self._connected.register_plugin(plugin, name=plugin.name)
             resources = {GPU: 1} if any(GPU in worker["resources"] for worker in self._workers()) else None
             while True:
-                while len(flying) < AHEAD * max(self.workers, 1) and (share := deal.next()) is not None:
-                    future = self._connected.submit(_work, plugin.name, share, pure=False, resources=resources)
-                    flying[future] = share
+                while len(flying) < AHEAD * max(self.workers, 1) and (chunk := queue.next()) is not None:
+                    future = self._connected.submit(_work, plugin.name, chunk, pure=False, resources=resources)
+                    flying[future] = chunk
                 if not flying:
                     return
                 for future in self._finished(list(flying)):
-                    share = flying[future]
-                    self._settle(future, share, annotator, deal, advance, summary)
+                    chunk = flying[future]
+                    self._settle(future, chunk, annotator, queue, advance, summary)
                     del flying[future]
         except (_SchedulerLost, RuntimeError, OSError, *LOST) as error:
             if self._connected.status == "running" and not isinstance(error, (_SchedulerLost, *LOST)):
                 raise  # not the connection's fault
-            deal.give_back(*flying.values())
+            queue.give_back(*flying.values())
             raise _SchedulerLost from error
 
     def _settle(
         self,
         future: Future[Summary],
-        share: WorkChunk,
+        chunk: WorkChunk,
         annotator: Annotator,
-        deal: ChunkQueue,
+        queue: ChunkQueue,
         advance: Callable[[int], None],
         summary: Summary,
     ) -> None:
         error = future.exception() if future.status == "error" else None
         if error is None:
             done: Summary = future.result()  # raises when the scheduler was lost meanwhile
-            deal.learn(done.done, done.seconds)
+            queue.learn(done.done, done.seconds)
         elif isinstance(error, KilledWorker):
             summary.deaths += 1
-            share = replace(share, deaths=share.deaths + 1)
-            if len(share) > 1:
-                deal.give_back(*share.halves())
+            chunk = replace(chunk, deaths=chunk.deaths + 1)
+            if len(chunk) > 1:
+                queue.give_back(*chunk.halves())
                 return
-            if share.deaths < DEATHS:
-                deal.give_back(share)
+            if chunk.deaths < DEATHS:
+                queue.give_back(chunk)
                 return
             annotator.knowledge.cache.refresh()
-            done = annotator.give_up(share, f"{share.deaths} workers died over this frame")
+            done = annotator.give_up(chunk, f"{chunk.deaths} workers died over this frame")
         elif isinstance(error, SemoreError):
             raise error
         else:
-            raise ChunkFailed(f"a share of {len(share)} frames failed on its worker") from error
+            raise ChunkFailed(f"a chunk of {len(chunk)} frames failed on its worker") from error
         summary.merge(done)
         advance(done.done)
 

@@ -1,4 +1,4 @@
-"""Who does the work of a pass: this process, or the workers of a Dask cluster (annotate.scheduling.dask_executor)."""
+"""The executors of a pass: this process, or a Dask cluster (semore.annotate.scheduling.dask_executor)."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from semore.annotate.summary import Summary
 
 
 class Executor(Protocol):
-    """Works off shares until none is left."""
+    """Works off the chunks of a queue until none is left."""
 
     @property
     def workers(self) -> int:
-        """Shares that are worked on at once."""
+        """Number of chunks that are worked on at once."""
 
-    def work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None]) -> Summary:
-        """Annotate everything that is dealt, calling `advance(frames)` on the way. `seconds` of the summary are the
-        workers' own. SemoreError for what the user must mend; what was committed before stays."""
+    def work(self, annotator: Annotator, queue: ChunkQueue, advance: Callable[[int], None]) -> Summary:
+        """Annotate everything in the queue, calling `advance(frames)` on the way. The summary's `seconds` are the sum
+        over workers. SemoreError for what the user must mend; what was committed before stays."""
 
 
 class SerialExecutor:
-    """This process."""
+    """Annotates in this process, one chunk after another."""
 
     workers = 1
 
-    def work(self, annotator: Annotator, deal: ChunkQueue, advance: Callable[[int], None]) -> Summary:
-        """As Crew.work."""
+    def work(self, annotator: Annotator, queue: ChunkQueue, advance: Callable[[int], None]) -> Summary:
+        """See Executor.work."""
         summary = Summary()
-        while (share := deal.next()) is not None:
-            done = annotator.work(share, advance)
-            deal.learn(done.done, done.seconds)
+        while (chunk := queue.next()) is not None:
+            done = annotator.work(chunk, advance)
+            queue.learn(done.done, done.seconds)
             summary.merge(done)
         return summary
 
 
 @contextmanager
 def open_executor(settings: ExecutorSettings, say: Callable[[str], None]) -> Iterator[Executor]:
-    """The crew of the settings, ended at the end; `say` gets lines such as a dashboard's address. SemoreError when the
-    scheduler cannot be reached."""
+    """The executor that the settings name, closed at the end of the block. `say` gets lines such as the dashboard's
+    address. SemoreError when the scheduler cannot be reached."""
     if settings.scheduler in ("", "none"):
         yield SerialExecutor()
         return
     from semore.annotate.scheduling.dask_executor import DaskExecutor
 
-    with DaskExecutor(settings, say) as crew:
-        yield crew
+    with DaskExecutor(settings, say) as executor:
+        yield executor

@@ -1,4 +1,4 @@
-"""What is still to do for recorded episodes: frames that miss a text, a mask or a verdict, each distinct one once."""
+"""What is left to annotate: recorded frames without a text, a mask or a verdict, each distinct frame once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which frames first, when there is not time for all: every prefix of the order is spread over what happens.
+"""The order of frames when there is no time for all: every prefix is spread over what happens.
 
 A frame's place on its episode's clock is the change of picture seen so far, plus a little for time itself. Halving that
 clock again and again (the van der Corput sequence) visits scene changes and long quiet stretches alike, and comes to

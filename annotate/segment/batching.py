@@ -1,4 +1,4 @@
-"""What learned segmenters share: each frame and each phrase is encoded once, questions are answered in batches."""
+"""Batching for learned segmenters: each frame and each phrase is encoded once, pairs are answered in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIPSeg through transformers behind the Segmenter seam: text to mask, with weights that anybody can download."""
+"""CLIPSeg through transformers as a Segmenter, with weights that anybody can download."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Vision-language models as describer and judge: in this process, or behind a server."""
+"""Vision-language models as describer and judge, in this process or behind a server."""

@@ -1,4 +1,4 @@
-"""The describer that asks a vision-language model, whichever engine runs it (method.md §5.1)."""
+"""The describer that prompts a vision-language model, whichever engine runs it (method.md §5.1)."""
 
 from __future__ import annotations
 

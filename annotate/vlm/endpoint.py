@@ -1,5 +1,6 @@
-"""A vision-language model behind an OpenAI-compatible server, e.g. vLLM serving Qwen2-VL: many requests at once, none
-of which can stop the others."""
+"""A vision-language model behind an OpenAI-compatible server, e.g. vLLM: many requests at once.
+
+A request that fails stops no other one."""
 
 from __future__ import annotations
 

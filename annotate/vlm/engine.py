@@ -1,4 +1,4 @@
-"""The seam under every prompted producer: pictures and prompts in, raw answers out."""
+"""The protocol of vision-language engines: pictures and prompts in, raw answers out."""
 
 from __future__ import annotations
 

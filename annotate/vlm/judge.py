@@ -1,4 +1,4 @@
-"""The judge that asks a vision-language model, whichever engine runs it (method.md §6.1)."""
+"""The judge that prompts a vision-language model, whichever engine runs it (method.md §6.1)."""
 
 from __future__ import annotations
 

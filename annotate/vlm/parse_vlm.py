@@ -1,4 +1,4 @@
-"""Raw answers of a vision-language model, parsed leniently (method.md §8): a list into a Text, a 1 or 0 into a Verdict.
+"""Lenient parsing of a model's raw answers (method.md §8): a list into a Text, a 1 or 0 into a Verdict.
 
 Nothing here raises, whatever the model says."""
 

@@ -1,4 +1,4 @@
-"""Frames as a vision-language model is shown them: small ones upscaled, since 128×128 is only 25 visual tokens."""
+"""Frames as a vision-language model is shown them: small ones are upscaled, since 128×128 is 25 tokens."""
 
 from __future__ import annotations
 

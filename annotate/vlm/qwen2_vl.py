@@ -1,4 +1,4 @@
-"""Qwen2-VL in this process through transformers, without torchvision: pictures and prompts in, greedy answers out."""
+"""Qwen2-VL in this process through transformers, without torchvision: greedy answers to pictures and prompts."""
 
 from __future__ import annotations
 

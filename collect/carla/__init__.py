@@ -1,1 +1,1 @@
-"""CARLA behind the Simulator's seam. The `carla` wheel is optional: only the client's own process imports it."""
+"""The CARLA simulator. Only the client's own process imports the optional `carla` wheel."""

@@ -1,4 +1,4 @@
-"""The actors of an episode on the server: spawned as a Start says, told what to do, and read back as the table."""
+"""The actors of an episode on the CARLA server: spawned from an InitialState, ordered about, and read back."""
 
 from __future__ import annotations
 

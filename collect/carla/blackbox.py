@@ -1,4 +1,4 @@
-"""What is kept of a simulator's failure: one JSON file with the last that was known of episode, client and server."""
+"""The black box of a simulator failure: a JSON file with the last known facts of episode, client and server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cameras in the ego's windscreen; their pictures are matched to ticks by frame id."""
+"""The cameras on the ego. Their pictures are matched to simulator steps by frame id."""
 
 from __future__ import annotations
 

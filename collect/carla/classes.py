@@ -1,4 +1,4 @@
-"""CARLA's object labels in our classes: by name, since their numbers change between CARLA's versions."""
+"""The mapping of CARLA's object labels to our classes: by name, since numbers change between versions."""
 
 from __future__ import annotations
 

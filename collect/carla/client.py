@@ -1,4 +1,4 @@
-"""CARLA behind the Simulator's seam: a proxy whose client lives in a child process (client_process.py)."""
+"""The CARLA client as a Simulator: a proxy whose client lives in a child process (client_process.py)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CarlaSimulator:
 
     The server is contacted at the first reset. It must answer every call within `timeout` s, else the episode is lost;
     the next reset then begins with a new client. Where somebody can tell whether the server's process `lives`, nothing
-    is waited for once it does not: the client library alone would not notice. `cameras` leaves some of moment.CAMERAS
+    is waited for once it does not: the client library alone would not notice. `cameras` leaves some of messages.CAMERAS
     out, for measurements: such a simulator's pictures cannot be drawn."""
 
     name: Final = "carla"
@@ -58,7 +58,7 @@ class CarlaSimulator:
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """The cameras it sees with, of moment.CAMERAS."""
+        """The cameras it sees with, of messages.CAMERAS."""
         return self._address.cameras
 
     @cached_property
@@ -93,10 +93,10 @@ class CarlaSimulator:
         if self._child is None:
             raise SemoreError("the simulator has no episode; call reset first")
         began = time.perf_counter()
-        moment = self._ask(self._child, "step", (control,), _STEP_PATIENCE)
-        snapshot = self._snapshot(moment)
+        message = self._ask(self._child, "step", (control,), _STEP_PATIENCE)
+        snapshot = self._snapshot(message)
         spent = time.perf_counter() - began
-        for key, seconds in (("steps", 1.0), *moment.cost._asdict().items(), ("own", spent - sum(moment.cost))):
+        for key, seconds in (("steps", 1.0), *message.cost._asdict().items(), ("own", spent - sum(message.cost))):
             self._spent[key] += seconds
         return snapshot
 
@@ -116,11 +116,11 @@ class CarlaSimulator:
 
     def _ask(self, child: _Child, request: str, arguments: tuple[Any, ...], patience: float) -> StepMessage:
         try:
-            moment: StepMessage = child.ask(request, arguments, patience * self._address.timeout)
+            message: StepMessage = child.ask(request, arguments, patience * self._address.timeout)
         except (EpisodeLost, KeyboardInterrupt):  # after Ctrl-C an answer would come that nobody asked for
             self._end()
             raise
-        return moment
+        return message
 
     def _end(self) -> None:
         child, self._child = self._child, None
@@ -128,13 +128,15 @@ class CarlaSimulator:
             child.end()
             self._trace = child.trace.read()
 
-    def _snapshot(self, moment: StepMessage) -> Snapshot:
+    def _snapshot(self, message: StepMessage) -> Snapshot:
         assert self._child is not None
         raw = self._child.pictures.copy()
         draw = partial(
-            decode, raw, self._address.cameras, self._child.classes, moment.eye, moment.actors.copy(), moment.ego
+            decode, raw, self._address.cameras, self._child.classes, message.eye, message.actors.copy(), message.ego
         )
-        return Snapshot(moment.tick, moment.ego, moment.lane, moment.road_ends, moment.collisions, moment.actors, draw)
+        return Snapshot(
+            message.tick, message.ego, message.lane, message.road_ends, message.collisions, message.actors, draw
+        )
 
 
 class _Child:

@@ -1,8 +1,8 @@
-"""The client's process: it alone imports `carla`, since the client library ends the process it is in on bad data.
+"""The process that imports `carla`: the client library ends the process it runs in when it meets bad data.
 
-It is told (request, arguments) and answers ("done", result), ("refused", text) for what the user can mend, or ("lost",
-text) when server or client failed. It ends, having put everything back, on "close", when its parent is gone, and on
-SIGTERM; Ctrl-C is the parent's business."""
+A request is (name, arguments). The answer is ("done", result), ("refused", text) for what the user can mend, or
+("lost", text) when server or client failed. The process puts everything back and ends on "close", when its parent is
+gone, and on SIGTERM; it leaves Ctrl-C to its parent."""
 
 from __future__ import annotations
 

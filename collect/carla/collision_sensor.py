@@ -1,4 +1,4 @@
-"""The ego's collision detector. Its events travel apart from ticks and pictures, so one may come after its step."""
+"""The ego's collision sensor. Its events travel on a connection of their own and may arrive after their step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Roads and lanes as the client's map knows them: places by road, lane and s, and the lane under a place."""
+"""Roads and lanes of a CARLA map: places by road, lane and s, and the lane under a place."""
 
 from __future__ import annotations
 

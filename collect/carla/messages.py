@@ -1,4 +1,4 @@
-"""What the client's process tells the driver's of one step: everything of a Snapshot but the pictures."""
+"""The messages from the client's process to the driving process: a step's Snapshot without its pictures."""
 
 from __future__ import annotations
 

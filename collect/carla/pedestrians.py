@@ -1,4 +1,4 @@
-"""The walkers' crossing rule (method.md §2.2), as orders to the server: it moves them, we say where to."""
+"""The pedestrians' crossing rule (method.md §2.2), as orders to the server."""
 
 from __future__ import annotations
 

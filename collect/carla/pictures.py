@@ -1,4 +1,4 @@
-"""A step's raw camera buffers as Images: classes, depth along the ray, and whose pixel is whose."""
+"""Raw camera buffers of a step turned into Images: classes, depth along the ray, and actor ids."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def decode(
 ) -> Images:  # fmt: skip
     """The pictures in `raw` (C, H, W, 4) uint8 BGRA, one of each of `cameras` (of CAMERAS; SemoreError without one).
 
-    `classes` (256,) as class_table gives it; `eye` as in Moment. Pixels of moving things that belong to none of
+    `classes` (256,) as class_table gives it; `eye` as in StepMessage. Pixels of moving things that belong to none of
     `actors`, such as cars parked on the map, have instance 0; those of the ego itself become OTHER.
     """
     missing = [camera for camera in CAMERAS if camera not in cameras]

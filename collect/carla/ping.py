@@ -1,4 +1,4 @@
-"""Asking a server who it is without the `carla` wheel: one msgpack-rpc call on a connection of its own."""
+"""Asks a server for its version without the `carla` wheel: one msgpack-RPC call on a connection of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One user at a time for each server: leases on ports, held by the kernel, so that no crash leaves a stale one."""
+"""Leases on server ports, so that each server has one user. The kernel holds them: a crash leaves none behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One CARLA server's life: found running or started, watched, ended and started again."""
+"""The life of one CARLA server: found running or started, watched, ended and started again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from semore.collect.carla import fitness
-from semore.collect.carla import watchdog as keeper
+from semore.collect.carla import fitness, watchdog
 from semore.collect.carla.ping import Identity, identity
 from semore.collect.carla.ports import Lease
 from semore.collect.carla.settings import CarlaSettings
@@ -45,7 +44,7 @@ class Server:
 
     def __init__(self, settings: CarlaSettings, lease: Lease) -> None:
         self._settings, self._lease = settings, lease
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._known = False  # whether it could be driven on before
         self._remark = ""  # what was last said of it
         self.port = lease.port
@@ -58,12 +57,12 @@ class Server:
     @property
     def ours(self) -> bool:
         """Whether it was started here."""
-        return self._keeper is not None
+        return self._watchdog is not None
 
     @property
     def exit_code(self) -> int | None:
         """Of a server started here; None while it runs. 128 + n for one that signal n ended."""
-        return self._keeper.poll() if self._keeper else None
+        return self._watchdog.poll() if self._watchdog else None
 
     def ready(self) -> Identity:
         """Have it running and answering; returns who it is. SemoreError when it can't be had, or can't be driven on.
@@ -89,16 +88,16 @@ class Server:
 
     def settle(self) -> None:
         """Give a server that is dying a moment to be dead, so that its exit code and last words can be had."""
-        if self._keeper is not None:
+        if self._watchdog is not None:
             with suppress(subprocess.TimeoutExpired):
-                self._keeper.wait(DYING)
+                self._watchdog.wait(DYING)
 
     def measure(self) -> int:
         """Bytes of memory its processes hold now, 0 for a server not started here; remembered in `samples`."""
         held = 0
-        if self._keeper is not None:
+        if self._watchdog is not None:
             with suppress(psutil.NoSuchProcess):  # it is just ending; whoever drives on it will notice
-                for process in psutil.Process(self._keeper.pid).children(recursive=True):
+                for process in psutil.Process(self._watchdog.pid).children(recursive=True):
                     held += process.memory_info().rss
             self.samples.append(Sample(time.monotonic(), held))
         return held
@@ -111,12 +110,12 @@ class Server:
 
     def stop(self) -> None:
         """End it if it was started here; returns when it is gone. Harmless twice."""
-        if self._keeper is None:
+        if self._watchdog is None:
             return
-        assert self._keeper.stdin is not None
-        self._keeper.stdin.close()
-        self._keeper.wait()
-        self._keeper = None
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.close()
+        self._watchdog.wait()
+        self._watchdog = None
         if self.log.exists() and not self.log.stat().st_size:  # it had nothing to say
             self.log.unlink()
             remove_empty(self._made)
@@ -153,8 +152,8 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         stop = self._settings.stop.replace("{port}", str(self.port))
         self.samples.clear()
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", keeper.__file__, str(self.log), stop, *words],
+        self._watchdog = subprocess.Popen(
+            [sys.executable, "-I", watchdog.__file__, str(self.log), stop, *words],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             pass_fds=[self._lease.fileno()], start_new_session=True,
         )  # fmt: skip

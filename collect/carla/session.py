@@ -1,4 +1,4 @@
-"""A connection to a server held in synchronous mode: maps, weather, actors; and everything put back at the end."""
+"""A session on a server in synchronous mode: map, weather and actors, and everything put back at the end."""
 
 from __future__ import annotations
 

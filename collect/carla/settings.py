@@ -1,4 +1,4 @@
-"""Where CARLA servers are, or how to start them: the `carla` group of every stage that drives."""
+"""The `carla` settings of every stage that drives: where servers are, or how to start them."""
 
 from __future__ import annotations
 

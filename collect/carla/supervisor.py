@@ -1,5 +1,4 @@
-"""A CARLA server that may die: a Simulator that finds or starts one, notices its failures and has it back for the next
-episode."""
+"""A Simulator over a CARLA server that may fail: it finds or starts one, and restarts it after a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of driving on CARLA servers went: the server's ticks, waiting for pictures, and our own part."""
+"""Where the time of driving on CARLA servers goes: ticks, waiting for pictures, and our own work."""
 
 from __future__ import annotations
 

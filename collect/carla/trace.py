@@ -1,4 +1,4 @@
-"""The last things the client's process asked of the server, readable from outside even after it has died."""
+"""The client process's last calls to the server, readable from outside even after it has died."""
 
 from __future__ import annotations
 

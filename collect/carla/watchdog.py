@@ -1,4 +1,4 @@
-"""Keeps one server process and ends it when its owner goes, however that comes about: run as a script, stdlib only.
+"""The watchdog of one server process: a script that ends the server when its owner is gone. Stdlib only.
 
     python watchdog.py LOG STOP COMMAND...
 

@@ -1,4 +1,4 @@
-"""A CARLA server as a driving world, from inside the client's process: the real API calls of `reset` and `step`."""
+"""The CARLA calls behind `reset` and `step`, made inside the client's process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LONGER: Final = 1.5  # times that is the next wait
 class CarlaWorld:
     """One episode after another on the server at host:port.
 
-    `pictures` (C, size, size, 4) uint8 takes the newest BGRA buffers of the `cameras`, names of moment.CAMERAS. `say`
+    `pictures` (C, size, size, 4) uint8 takes the newest BGRA buffers of the `cameras`, names of messages.CAMERAS. `say`
     is told of every call. Errors as in Session; EpisodeLost for a frame that is not the one asked for."""
 
     def __init__(
@@ -53,17 +53,17 @@ class CarlaWorld:
         session.open(scenario.map)
         rng = episode_generator(scenario, seed)
         start = draw_initial_state(scenario, session.lanes.where, rng)
-        company = EpisodeActors(session, scenario, start, weather.headlights, rng)
-        bumper = CollisionSensor(session, company.ego)
+        actors = EpisodeActors(session, scenario, start, weather.headlights, rng)
+        collision_sensor = CollisionSensor(session, actors.ego)
         size = self._pictures.shape[1]
-        cameras = [Camera(name, size, session, company.ego) for name in self._names]
-        episode = _Episode(session, company, bumper, cameras, self._pictures, self._timeout)
+        cameras = [Camera(name, size, session, actors.ego) for name in self._names]
+        episode = _Episode(session, actors, collision_sensor, cameras, self._pictures, self._timeout)
         episode.wait_for_first_pictures()
         session.set_weather(weather)
-        moment = episode.advance()
-        company.set_off(self._traffic_manager(seed))
+        message = episode.advance()
+        actors.set_off(self._traffic_manager(seed))
         self._episode = episode
-        return replace(moment, collisions=())
+        return replace(message, collisions=())
 
     def step(self, control: Control) -> StepMessage:
         """Advance 0.05 s; out-of-range controls are clipped. SemoreError before the first reset."""
@@ -90,10 +90,10 @@ class _Episode:
     """One episode, everybody placed; only the world above holds it."""
 
     def __init__(
-        self, session: Session, company: EpisodeActors, bumper: CollisionSensor, cameras: list[Camera],
+        self, session: Session, actors: EpisodeActors, collision_sensor: CollisionSensor, cameras: list[Camera],
         pictures: NDArray[np.uint8], timeout: float,
     ) -> None:  # fmt: skip
-        self._session, self._company, self._bumper, self._timeout = session, company, bumper, timeout
+        self._session, self._actors, self._collision_sensor, self._timeout = session, actors, collision_sensor, timeout
         self._cameras = list(zip(cameras, pictures, strict=True))
         self._tick, self._control = 0, Control()
 
@@ -114,14 +114,14 @@ class _Episode:
 
     def step(self, control: Control) -> StepMessage:
         self._control = asked = control.clipped()
-        self._company.ego.apply_control(carla.VehicleControl(asked.throttle, asked.steer, asked.brake))
-        self._company.walk(self._tick)
+        self._actors.ego.apply_control(carla.VehicleControl(asked.throttle, asked.steer, asked.brake))
+        self._actors.walk(self._tick)
         self._tick += 1
         return self.advance()
 
     def advance(self) -> StepMessage:
         """Tick, and wait for everything that belongs to the tick."""
-        company, clock = self._company, time.perf_counter
+        actors, clock = self._actors, time.perf_counter
         began = clock()
         snapshot = self._session.tick()
         ticked = clock()
@@ -131,31 +131,31 @@ class _Episode:
         seen = clock()
         if self._cameras:
             eye = np.array(image.transform.get_matrix())
-        company.look(snapshot)
+        actors.look(snapshot)
         ego = self._ego(snapshot)
         waiting = clock()
-        events = self._bumper.take(snapshot.frame, ego, company.table())
+        events = self._collision_sensor.take(snapshot.frame, ego, actors.table())
         cost = Cost(ticked - began, seen - ticked + clock() - waiting)
         hits = tuple(self._collision(event) for event in events)
-        lane, ends = self._session.lanes.under(carla.Location(ego.x, ego.y, ego.z + company.ground), ego.yaw)
-        return StepMessage(self._tick, ego, lane, ends, hits, company.table(), eye, cost)
+        lane, ends = self._session.lanes.under(carla.Location(ego.x, ego.y, ego.z + actors.ground), ego.yaw)
+        return StepMessage(self._tick, ego, lane, ends, hits, actors.table(), eye, cost)
 
     def _ego(self, snapshot: carla.WorldSnapshot) -> Ego:
-        company = self._company
-        found = snapshot.find(company.ego.id)
+        actors = self._actors
+        found = snapshot.find(actors.ego.id)
         if found is None:
             raise EpisodeLost(f"the ego is not in the server's frame {snapshot.frame}; did another client remove it?")
         pose, velocity = found.get_transform(), found.get_velocity()
         place = pose.location
         return Ego(
-            place.x, place.y, place.z - company.ground, math.radians(pose.rotation.yaw),
+            place.x, place.y, place.z - actors.ground, math.radians(pose.rotation.yaw),
             velocity.x, velocity.y, velocity.z, self._control,
         )  # fmt: skip
 
     def _collision(self, event: Any) -> Collision:
         push, other = event.normal_impulse, event.other_actor
         impulse = math.sqrt(push.x**2 + push.y**2 + push.z**2)
-        number, name = self._company.struck(other.id, impulse)
+        number, name = self._actors.struck(other.id, impulse)
         scenery = other.type_id.rsplit(".", 1)[-1] or "scenery"
         return Collision(impulse, number, name or _NOUNS.get(scenery, scenery))
 

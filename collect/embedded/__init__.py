@@ -1,1 +1,1 @@
-"""The built-in world: ray-cast pictures, kinematic physics, walkers and traffic, no server needed."""
+"""The embedded world: ray-cast pictures, kinematic physics, walkers and traffic, without a server."""

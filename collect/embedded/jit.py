@@ -1,4 +1,4 @@
-"""Compiles the world's inner loops with numba, cached on disk in a folder named after all their sources."""
+"""Numba compilation of the embedded world's inner loops, cached on disk by a digest of all their sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts a scenario's actors on the road, as collect.spawns draws them from the episode's generator."""
+"""Places a scenario's actors on the embedded world's road, from an InitialState (collect.spawns)."""
 
 from __future__ import annotations
 

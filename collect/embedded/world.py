@@ -1,4 +1,4 @@
-"""The embedded simulator: ties road, actors, contact and camera together behind collect.simulator.Simulator."""
+"""The embedded simulator: road, actors, contact and camera behind collect.simulator.Simulator."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Other formats and places: Minari, LeRobot, rerun, a hub, and a card that describes the data."""
+"""Other formats and places: Minari, LeRobot, Rerun, the model hub, and a card that describes the data."""

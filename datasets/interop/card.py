@@ -1,4 +1,4 @@
-"""`card`: a README.md for the data folder, so that others know what they have before they open it."""
+"""`card`: a README.md for the data folder that says what it holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollouts as a LeRobot dataset, version 3.0 of its format: parquet with the pictures inside, and JSON beside it.
+"""Rollouts as a LeRobot dataset, version 3.0: parquet files with the pictures inside, and JSON beside them.
 
 A row per simulator step: the frame, H_ka as a second picture, the car's state, the action, and what followed.
 """

@@ -1,4 +1,4 @@
-"""Rollouts as a Minari dataset and back: pictures are the observations, everything else a frame has is an info."""
+"""Rollouts as a Minari dataset and back: pictures are observations, all other arrays of a frame are infos."""
 
 from __future__ import annotations
 

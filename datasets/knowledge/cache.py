@@ -1,4 +1,4 @@
-"""The shared knowledge cache: what describers, segmenters and judges said about frames, and the named sets reading it.
+"""The shared knowledge cache of texts, masks and verdicts, and the named knowledge sets that read it.
 
 `KnowledgeCache` is the store (three append-only levels), `KnowledgeSet` the reader for training and evaluation."""
 

@@ -1,4 +1,4 @@
-"""Which shard row answers a key: sorted arrays, searched for many keys at once, saved so that start-up stays fast."""
+"""The index of the knowledge cache: from a key to the shard row that answers it, for many keys at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""H_ka from phrase masks: the merge rule and the max-pooling onto the feature grid (method.md §5.1, design.md §7.1)."""
+"""H_ka from phrase masks: the merge rule and the max-pooling onto the grid (method.md §5.1, design.md §7.1)."""
 
 from __future__ import annotations
 

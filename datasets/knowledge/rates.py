@@ -1,4 +1,4 @@
-"""How fast a set's producers were when they worked last, for forecasts: `rates.json` in the cache folder."""
+"""The speed of a set's producers in their last pass, for cost estimates: `rates.json` in the cache folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the knowledge cache stores and under which keys: levels, statuses, producer identities, texts."""
+"""The records of the knowledge cache and their keys: levels, statuses, producer identities, texts."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Recorded episodes in Zarr: their schema, their store, and what looks after them."""
+"""Recorded episodes in Zarr: their schema, their store, and the commands over them."""

@@ -1,4 +1,4 @@
-"""What rollouts folders hold: episodes, sizes, rewards, and how much of them the knowledge sets cover."""
+"""The contents of rollouts folders: episodes, sizes, rewards, and how far knowledge sets cover them."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def choose_set(data: str, name: str, episodes: Sequence[Episode], preset: str = 
     if name:
         return open_set(Path(data) / "knowledge", name)
     sets = knowledge_sets(data)
-    footage = [FrameKeys.of(episodes)] if sets else []
-    covering = {each.name: each for each in sets if coverage(each, footage).masks > 0}
+    frame_keys = [FrameKeys.of(episodes)] if sets else []
+    covering = {each.name: each for each in sets if coverage(each, frame_keys).masks > 0}
     default = default_set(preset)
     if len(covering) > 1 and default not in covering:
         raise SemoreError(
@@ -98,12 +98,12 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
     rollouts = Rollouts(folder)
     rollouts.episodes()  # SemoreError when the folder is foreign or of another version
     episodes: list[Episode] = []
-    footage: list[FrameKeys] = []
+    frame_keys: list[FrameKeys] = []
     unreadable = []
     for name in rollouts.names():
         try:
             episode = rollouts.episode(name)
-            footage += [FrameKeys.of([episode])] if sets else []
+            frame_keys += [FrameKeys.of([episode])] if sets else []
             episodes.append(episode)
         except SemoreError:
             unreadable.append(name)
@@ -131,16 +131,16 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
         count("camera"),
         spread,
         unreadable,
-        {each.name: coverage(each, footage) for each in sets},
+        {each.name: coverage(each, frame_keys) for each in sets},
     )
 
 
-def coverage(knowledge: KnowledgeSet, footage: Sequence[FrameKeys]) -> Coverage:
+def coverage(knowledge: KnowledgeSet, frame_keys: Sequence[FrameKeys]) -> Coverage:
     """How much of the footage a set covers."""
-    frames = np.concatenate([np.zeros((0, 16), np.uint8), *(each.frames for each in footage)])
-    states = np.concatenate([np.zeros((0, 16), np.uint8), *(each.states for each in footage)])
-    acted = np.concatenate([np.zeros(0, np.bool_), *(each.acted for each in footage)])
-    words = [word for each in footage for word in each.words]
+    frames = np.concatenate([np.zeros((0, 16), np.uint8), *(each.frames for each in frame_keys)])
+    states = np.concatenate([np.zeros((0, 16), np.uint8), *(each.states for each in frame_keys)])
+    acted = np.concatenate([np.zeros(0, np.bool_), *(each.acted for each in frame_keys)])
+    words = [word for each in frame_keys for word in each.words]
     masks = float(knowledge.valid(frames, states).mean()) if len(frames) else 0.0
     verdicts = None
     if knowledge.manifest.judge is not None:

@@ -1,4 +1,4 @@
-"""`list` and `show`: which rollouts there are, what they hold, and how much of it the knowledge sets cover."""
+"""`list` and `show`: the rollouts there are, what they hold, and how far knowledge sets cover them."""
 
 from __future__ import annotations
 

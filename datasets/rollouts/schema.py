@@ -1,4 +1,4 @@
-"""The vocabulary every stage shares: classes, actor kinds, array layouts, seed splits, and the version of it all."""
+"""The schema that all stages share: classes, actor kinds, array layouts, seed splits, and its version."""
 
 from __future__ import annotations
 

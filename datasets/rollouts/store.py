@@ -1,4 +1,4 @@
-"""Recorded episodes in Zarr v3: a group per episode, written whole under a temporary name, then renamed."""
+"""The store of recorded episodes: a Zarr v3 group each, written under a temporary name and then renamed."""
 
 from __future__ import annotations
 

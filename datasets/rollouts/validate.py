@@ -1,4 +1,4 @@
-"""`validate`: is every recorded episode whole, as the schema says, and what was recorded?"""
+"""`validate`: check that every recorded episode is whole and as the schema says, and sum up what was recorded."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Whether the knowledge matters: the same policy, or the same training, with one part of it changed."""
+"""Counterfactuals: the same policy, or the same training, with one part of it changed."""

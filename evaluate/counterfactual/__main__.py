@@ -1,5 +1,7 @@
-"""Does the knowledge matter, and where? The same trained policy acts with another mask, without a stream or without the
-attention; with `--train true`, the same training run is repeated so. All drive the same episodes.
+"""Does the knowledge matter, and where? The same policy drives with another mask, or without a part.
+
+The same trained policy acts with another mask, without a stream or without the attention; with `--train true`, the same
+training run is repeated in this way. All variants drive the same episodes.
 
 docs/counterfactual.md says what each variant means."""
 

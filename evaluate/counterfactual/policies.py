@@ -1,4 +1,4 @@
-"""A trained policy with one thing about it changed while it acts: the mask it uses, a stream, or the attention.
+"""A trained policy with one part changed while it acts: its mask, a stream, or the attention.
 
 The weights are those of its policy file; a silent stream and a missing attention are the encoder's own settings."""
 

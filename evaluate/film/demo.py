@@ -1,5 +1,6 @@
-"""Watch the shipped policies drive: a film of a test episode for every scenario, with what the policy is shown, its
-mask, the truth and the motion beside the camera's picture. `make demo`; no training, no data, no GPU."""
+"""Films of the shipped policies on test episodes, without training or data (`make demo`).
+
+One film for each scenario shows the camera, what the policy is shown, its mask, the truth and the motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An episode as people watch it: what the policy was shown, what mattered in truth, what it saw and what it did."""
+"""An episode as films show it: what the policy was shown, the truth, its own mask, and its actions."""
 
 from __future__ import annotations
 

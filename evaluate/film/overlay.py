@@ -1,4 +1,4 @@
-"""The picture of a moment: camera, privileged H_ka and student's mask over it, and a panel of what the policy did."""
+"""A film frame: the camera, privileged H_ka and the student's mask over it, and a panel of actions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A moment as the demo shows it: the camera large, beside it what the policy is shown, its own mask, the truth and the
-motion, and below them controls and reward."""
+"""A frame of the demo: the camera large, beside it input, mask, truth and motion, below it the controls."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One self-contained HTML file that compares runs: what they show, how sure that is, and where it comes from."""
+"""One self-contained HTML file that compares runs, with intervals and provenance."""

@@ -1,4 +1,4 @@
-"""Numbers as people read them: a true minus sign, as many digits as the size of the number deserves."""
+"""Numbers as text: a true minus sign, and as many digits as the number's size deserves."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Films of the best, median and worst test episode and strips of crashes, driven once per run and kept in its folder;
-and the album that takes them into the page, up to its size."""
+"""Films of the best, median and worst test episode and strips of crashes, and their place in the page."""
 
 from __future__ import annotations
 
@@ -17,8 +16,7 @@ from PIL import Image
 from semore.collect.policies import load_view
 from semore.datasets.progress import meter
 from semore.evaluate.episodes import Row, RunCourse, driven
-from semore.evaluate.film import crash_strip as strip
-from semore.evaluate.film import video
+from semore.evaluate.film import crash_strip, video
 from semore.evaluate.film.moments import record, teaches_mask
 from semore.evaluate.film.overlay import compose
 from semore.evaluate.report.runs import Course, Run
@@ -140,8 +138,8 @@ def _film(world: RunCourse, seed: int, filmed: bool) -> dict[str, Any]:
     moments = record(world, seed, teaches_mask(world.run))
     if filmed:
         video.save(compose(moments), film, video.frame_rate(moments))
-    picture = strip.strip(moments)
+    picture = crash_strip.crash_strip(moments)
     if picture is not None:
-        strip.save(picture, picture_path)
+        crash_strip.save(picture, picture_path)
     video.note(digest, film, moments[-1].metrics)
     return moments[-1].metrics

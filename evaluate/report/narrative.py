@@ -1,4 +1,4 @@
-"""The findings in plain words: what the runs show, and what they do not."""
+"""The findings of a report in plain words: what the runs show, and what they do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: everything read, compared, drawn and filmed, put into the template."""
+"""The report's page: results, charts and films put into the template."""
 
 from __future__ import annotations
 

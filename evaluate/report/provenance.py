@@ -1,4 +1,4 @@
-"""Where a run comes from: code, data, machine, time, and an estimate of the energy it took."""
+"""A run's provenance: code, data, machine, time, and an estimate of its energy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of a course: everybody's test episodes, and paired differences on the same test seeds."""
+"""The report's tables: all policies on a run's test episodes, and paired differences on the same seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report reads of each run's folder, and which runs are the same contender under other training seeds."""
+"""What the report reads of each run's folder, and which runs differ only in their training seed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Train a run for every combination of settings and seeds, drive the same episodes with all, print how they differ:
-`semore sweep --vary agent.lr=3e-4,1e-3 --seeds [1,2,3]`. The same command goes on after a stop."""
+"""Train a run for every combination of chosen settings and seeds, and compare all on the same episodes.
+
+For example `semore sweep --vary agent.lr=3e-4,1e-3 --seeds 1 2 3`. The same command resumes after an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep found: one table over its points, CSV files, and a plot of reward against each varied setting."""
+"""The results of a sweep: one table over its points, CSV files, and a plot of reward by setting."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Walk through a rollout in a browser."""
+"""A viewer of recorded episodes in a browser."""

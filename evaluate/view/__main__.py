@@ -1,5 +1,6 @@
-"""Walk through a recorded episode in a browser: camera, H_ka, phrases, verdicts, reward and control on a time line.
-Writes one HTML file that needs nothing else."""
+"""Walk through a recorded episode in a browser: camera, H_ka, phrases, verdicts, reward and control.
+
+It writes one HTML file that needs nothing else."""
 
 from __future__ import annotations
 

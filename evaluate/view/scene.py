@@ -1,4 +1,4 @@
-"""What the viewer's page shows of an episode: pictures as sprite sheets, everything else as lists of numbers."""
+"""The data of the viewer's page: pictures as sprite sheets, everything else as lists of numbers."""
 
 from __future__ import annotations
 

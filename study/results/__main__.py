@@ -1,5 +1,7 @@
-"""The study's results: CSV files of everything that is finished (study/docs/results/<study>-*.csv), the tables of
-study/docs/results.md, and pictures. At any time, also while the study runs; with `--from_csv true` from the files alone."""
+"""The study's results: CSV files of everything that is finished, the tables of study/docs/results.md, and pictures.
+
+The CSV files are study/docs/results/<study>-*.csv. The command may be run at any time, also while the study runs; with
+`--from_csv true` it works from the files alone."""
 
 from __future__ import annotations
 

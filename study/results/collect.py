@@ -1,4 +1,6 @@
-"""From the finished runs of a study to its CSV files; runs under way are left out."""
+"""Collects the finished runs of a study into its CSV files.
+
+Runs under way are left out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Tables inside a Markdown page: what stands between `<!-- table: NAME -->` and `<!-- end -->` is written anew, all
-else is left alone. `<!-- table: STUDY NAME -->` takes a table of another study."""
+"""Tables inside a Markdown page: text between `<!-- table: NAME -->` and `<!-- end -->` is written anew.
+
+All other text is left alone. `<!-- table: STUDY NAME -->` takes a table of another study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study's pictures, from its CSV files: learning curves of a scenario, and every method's reward at a glance."""
+"""The study's pictures from its CSV files: learning curves by scenario, and every method's reward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the study says as a whole: the paper's claim scenario by scenario, methods over all scenarios, and the cost."""
+"""The study as a whole: the paper's claim by scenario, methods over all scenarios, and the cost."""
 
 from __future__ import annotations
 

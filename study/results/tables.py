@@ -1,4 +1,6 @@
-"""The study's tables as Markdown, from its CSV files alone; the same files give the same bytes."""
+"""The study's tables as Markdown, from its CSV files alone.
+
+The same files give the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plans cut into shares: every frame once, whatever the speed; and which frames come first."""
+"""Plans cut into chunks: every frame once, whatever the speed; and which frames come first."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def part(number: int, frames: int) -> Part:
     )
 
 
-def frames_of(shares: list[WorkChunk]) -> list[tuple[str, int]]:
-    return [(own.episode.name, row) for share in shares for own in share.parts for row in own.rows.tolist()]
+def frames_of(chunks: list[WorkChunk]) -> list[tuple[str, int]]:
+    return [(own.episode.name, row) for chunk in chunks for own in chunk.parts for row in own.rows.tolist()]
 
 
 sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
@@ -41,33 +41,33 @@ sizes = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 
 @settings(max_examples=100, deadline=None)
 @given(sizes, st.integers(1, 9), st.lists(st.floats(0.001, 50), max_size=8), st.randoms(use_true_random=False))
-def test_every_frame_is_dealt_once_whatever_the_speed_and_whoever_dies(lengths, batch, speeds, random):
+def test_every_frame_is_handed_out_once_whatever_the_speed_and_whoever_dies(lengths, batch, speeds, random):
     plan = Plan(tuple(part(number, length) for number, length in enumerate(lengths)))
-    deal, finished = ChunkQueue(plan, batch, 10.0), []
-    while (share := deal.next()) is not None:
-        if random.random() < 0.2 and len(share) > 1:  # its worker died
-            deal.give_back(*share.halves())
+    queue, finished = ChunkQueue(plan, batch, 10.0), []
+    while (chunk := queue.next()) is not None:
+        if random.random() < 0.2 and len(chunk) > 1:  # its worker died
+            queue.give_back(*chunk.halves())
             continue
-        finished.append(share)
-        deal.learn(len(share), len(share) * (speeds[len(finished) % len(speeds)] if speeds else 0.1))
+        finished.append(chunk)
+        queue.learn(len(chunk), len(chunk) * (speeds[len(finished) % len(speeds)] if speeds else 0.1))
     assert sorted(frames_of(finished)) == sorted(frames_of([WorkChunk(plan.parts)]))
 
 
 def test_shares_begin_with_a_batch_and_grow_with_the_time_worked():
-    deal = ChunkQueue(Plan((part(0, 5000),)), 8, 20.0)
-    first = deal.next()
+    queue = ChunkQueue(Plan((part(0, 5000),)), 8, 20.0)
+    first = queue.next()
     assert first is not None
     assert len(first) == 8
-    deal.learn(8, 0.8)
-    second = deal.next()
+    queue.learn(8, 0.8)
+    second = queue.next()
     assert second is not None
     assert len(second) == round(SHORTEST / 0.1 / 8) * 8
-    deal.learn(992, 99.2)  # 100 s so far
-    third = deal.next()
+    queue.learn(992, 99.2)  # 100 s so far
+    third = queue.next()
     assert third is not None
     assert len(third) == round(AT_RISK * 100 / 0.1 / 8) * 8
-    deal.learn(99_000, 9900.0)
-    last = deal.next()
+    queue.learn(99_000, 9900.0)
+    last = queue.next()
     assert last is not None
     assert len(last) == round(20.0 / 0.1 / 8) * 8  # never longer than asked
 
@@ -75,9 +75,9 @@ def test_shares_begin_with_a_batch_and_grow_with_the_time_worked():
 @settings(max_examples=50, deadline=None)
 @given(sizes, st.integers(1, 9))
 def test_batches_are_full_but_the_last_and_keep_the_order(lengths, size):
-    share = WorkChunk(tuple(part(number, length) for number, length in enumerate(lengths)))
-    groups = [WorkChunk(group) for group in share.batches(size)]
-    assert frames_of(groups) == frames_of([share])
+    chunk = WorkChunk(tuple(part(number, length) for number, length in enumerate(lengths)))
+    groups = [WorkChunk(group) for group in chunk.batches(size)]
+    assert frames_of(groups) == frames_of([chunk])
     assert [len(group) for group in groups[:-1]] == [size] * (len(groups) - 1)
     assert 0 < len(groups[-1]) <= size
 
@@ -171,10 +171,10 @@ def test_frames_that_killed_workers_before_come_last_and_alone():
     texts = [None] * 10
     texts[3] = Text((), Status.FAILED, f"{WorkerDied.__name__}: 3 workers died over this frame")
     texts[6] = Text((), Status.FAILED, "TimeoutError: late")
-    deal = ChunkQueue(Plan((replace(whole, texts=tuple(texts)),)), 4, 10.0)
-    dealt = []
-    while (share := deal.next()) is not None:
-        dealt.append(share)
-    assert [len(share) for share in dealt] == [4, 4, 1, 1]
-    assert frames_of(dealt)[-1] == ("e0", 6)  # row 3 of the part is frame 6
-    assert [share.deaths for share in dealt] == [0, 0, 0, DEATHS - 1]
+    queue = ChunkQueue(Plan((replace(whole, texts=tuple(texts)),)), 4, 10.0)
+    handed_out = []
+    while (chunk := queue.next()) is not None:
+        handed_out.append(chunk)
+    assert [len(chunk) for chunk in handed_out] == [4, 4, 1, 1]
+    assert frames_of(handed_out)[-1] == ("e0", 6)  # row 3 of the part is frame 6
+    assert [chunk.deaths for chunk in handed_out] == [0, 0, 0, DEATHS - 1]

@@ -31,7 +31,7 @@ def rollouts(tmp_path_factory) -> Rollouts:
     return random_rollouts(tmp_path_factory.mktemp("rollouts") / "r.zarr", 3, 40, side=16)
 
 
-def annotate(rollouts: Rollouts, root: Path, crew: ExecutorSettings | None, producers=None) -> Summary:
+def annotate(rollouts: Rollouts, root: Path, executor: ExecutorSettings | None, producers=None) -> Summary:
     return annotate_rollouts(
         [rollouts.path],
         KnowledgeCache(root),
@@ -39,7 +39,7 @@ def annotate(rollouts: Rollouts, root: Path, crew: ExecutorSettings | None, prod
         producers or fake_producers(0.002),
         batch=8,
         quiet=True,
-        crew=crew,
+        executor=executor,
     )
 
 
@@ -113,10 +113,10 @@ def test_a_lost_scheduler_is_awaited_and_nothing_finished_is_done_again(rollouts
     faults = Faults(tmp_path / "log", None, {})
     file = tmp_path / "scheduler.json"
     processes = cluster(file)
-    crew = ExecutorSettings(str(file), patience=60, commit_seconds=1.0)
+    executor = ExecutorSettings(str(file), patience=60, commit_seconds=1.0)
     results: list[Summary] = []
     thread = threading.Thread(
-        target=lambda: results.append(annotate(rollouts, tmp_path / "k", crew, fake_producers(0.25, faults)))
+        target=lambda: results.append(annotate(rollouts, tmp_path / "k", executor, fake_producers(0.25, faults)))
     )
     try:
         thread.start()

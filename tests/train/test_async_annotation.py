@@ -228,7 +228,7 @@ def _summary(settings: Any) -> Path:
 
 
 def test_a_run_with_a_journal_resumes_to_the_same_weights(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "CrewSettings", lambda scheduler: ExecutorSettings())  # a thread, but no cluster
+    monkeypatch.setattr(run_module, "ExecutorSettings", lambda scheduler: ExecutorSettings())  # no cluster
     check_resume(data, tmp_path, monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""CRIS: pictures and phrases to soft masks (method.md §7)."""
+"""CRIS-R50: pictures and phrases to soft masks (method.md §7)."""
 
 from semore.annotate.segment.cris.checkpoint import load_checkpoint
 from semore.annotate.segment.cris.network import CRIS

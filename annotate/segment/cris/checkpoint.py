@@ -1,4 +1,4 @@
-"""Reads a CRIS checkpoint in the official layout and refuses anything that is not one."""
+"""Reads a CRIS checkpoint in the official layout and refuses any other file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CLIP-RN50 as CRIS uses it: picture to three feature maps, tokens to words and a sentence (method.md §7)."""
+"""CLIP-RN50 as CRIS uses it: three feature maps of a picture, words and sentence of a text (method.md §7)."""
 
 from __future__ import annotations
 

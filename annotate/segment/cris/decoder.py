@@ -1,4 +1,4 @@
-"""Lets every place of the fused map attend to all places and to the phrase's words (method.md §7)."""
+"""CRIS's decoder: every cell of the fused map attends to all cells and to the phrase's words (method.md §7)."""
 
 from __future__ import annotations
 

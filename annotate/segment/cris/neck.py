@@ -1,4 +1,4 @@
-"""Mixes a sentence into the picture's feature pyramid (method.md §7)."""
+"""CRIS's neck: it fuses the sentence into the picture's feature pyramid (method.md §7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""CRIS-R50 (method.md §7): picture and phrase in, mask logits out. Re-implemented from published facts."""
+"""The CRIS-R50 network (method.md §7): picture and phrase in, mask logits out.
+
+It is re-implemented from published facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phrases into CLIP tokens (method.md §7)."""
+"""Phrases as CLIP tokens for CRIS (method.md §7)."""
 
 from __future__ import annotations
 

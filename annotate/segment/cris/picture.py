@@ -1,4 +1,4 @@
-"""Frames into CRIS's square input and its answers back onto the frame (method.md §7)."""
+"""CRIS's square input from a frame, and its mask mapped back onto the frame (method.md §7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns the sentence into a convolution that draws the mask (method.md §7)."""
+"""CRIS's projector: the sentence becomes a convolution that draws the mask (method.md §7)."""
 
 from __future__ import annotations
 

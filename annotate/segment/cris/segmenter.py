@@ -1,4 +1,4 @@
-"""The CRIS segmenter: each frame and each phrase is encoded once, and everything asked is decoded in batches."""
+"""CRIS as a Segmenter: each frame and each phrase is encoded once, and pairs are decoded in batches."""
 
 from __future__ import annotations
 

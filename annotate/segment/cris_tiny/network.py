@@ -1,4 +1,4 @@
-"""The network: frames to outlines and embeddings, phrases to kernels; a mask is where something stands and is meant.
+"""The CRIS-tiny network: outlines and embeddings from frames, kernels from phrases, masks from both.
 
 The text-to-pixel idea of CRIS (method.md §7) at a hundredth of its size, in two factors: does this pixel show an actor
 at all (full resolution), and is what stands here what the phrase means (4×4 pixels). All work on pixels is done once

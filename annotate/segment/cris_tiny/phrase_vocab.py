@@ -1,4 +1,4 @@
-"""What CRIS-tiny is taught to understand: phrases with their meanings, and words as token numbers.
+"""The phrases that CRIS-tiny is taught, with their meanings, and words as token numbers.
 
 The privileged describer's phrases come first and mean exactly what its rules mean; beside them stand other wordings of
 the same, and a few wider ones (a bare noun, a side, the nearest, all key objects, the scenery)."""

@@ -1,4 +1,4 @@
-"""CRIS-tiny behind the Segmenter seam: frames of any size and phrases in, soft masks out."""
+"""CRIS-tiny as a Segmenter: frames of any size and phrases in, soft masks out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores as the tables of the model card: by phrase, size, distance, weather and scenario; and the card itself."""
+"""The scores of CRIS-tiny as tables by phrase, size, distance, weather and scenario, and its model card."""
 
 from __future__ import annotations
 

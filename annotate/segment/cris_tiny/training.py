@@ -1,4 +1,4 @@
-"""Training: scenes and a schedule in, weights out; goes on from its checkpoint after any interruption."""
+"""The training of CRIS-tiny: scenes and a schedule in, weights out; it resumes from its checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of which frame: whole masks of a few phrases, and single pixels for a great many; from the scenes."""
+"""Training batches of CRIS-tiny: whole masks of a few phrases, and single pixels for a great many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights file: half-precision numbers with what they were trained on; a network in, a file out, and back."""
+"""The weights file of CRIS-tiny: half-precision numbers and what they were trained on."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Who is in the world: actors as clients spawn, order about and destroy them, in CARLA's terms on the outside and the
-embedded world's on the inside."""
+"""The loopback server's actors: spawned, controlled and destroyed by clients, in CARLA's terms outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blueprint library: which vehicles, walkers and sensors can be spawned, with CARLA's attributes and defaults."""
+"""The loopback server's blueprints: vehicles, walkers and sensors with CARLA's attributes and defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cameras see: the embedded ray-caster draws each pose once per tick, and CARLA's pictures are cut from it."""
+"""The loopback server's cameras: each pose is drawn once per tick, and CARLA's pictures are cut from it."""
 
 from __future__ import annotations
 

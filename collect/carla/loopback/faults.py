@@ -1,4 +1,4 @@
-"""A server's bad days, on purpose: what it does wrong from a given tick on, for clients to be tested against."""
+"""Faults that the loopback server shows on request from a given tick on, to test clients against."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets that never block: what cannot be sent yet waits in memory, and a client that stops reading loses frames."""
+"""Non-blocking sockets: unsent data wait in memory, and a client that stops reading loses frames."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What the server says of a vehicle's engine and wheels. It is kept when a client changes it, and moves nothing: cars
-move by the embedded ego dynamics."""
+"""A vehicle's physics control as the loopback server answers it. Clients may change it; it moves nothing.
+
+Cars move by the embedded ego dynamics, whatever their physics control says."""
 
 from __future__ import annotations
 

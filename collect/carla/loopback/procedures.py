@@ -1,4 +1,4 @@
-"""The procedures a client can call, by name: what they ask of the simulation and what they answer."""
+"""The remote procedures that a client can call on the loopback server, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server as a process of its own for as long as a block lasts: for tests, benchmarks and notebooks."""
+"""The loopback server in a process of its own for the length of a block, for tests and benchmarks."""
 
 from __future__ import annotations
 

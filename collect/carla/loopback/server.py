@@ -1,4 +1,4 @@
-"""The server's loop: one thread that answers procedures, feeds streams, and ticks the world when nobody else does."""
+"""The loopback server's loop: one thread answers procedures, feeds streams, and ticks the world."""
 
 from __future__ import annotations
 

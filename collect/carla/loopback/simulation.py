@@ -1,4 +1,4 @@
-"""The simulated world as a whole: map, clock, weather, settings, actors; a tick moves it and tells every subscriber."""
+"""The loopback server's world: map, clock, weather, settings and actors, and the tick that moves them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""One step of everybody in the street: the embedded world's walkers, traffic, ego dynamics and contacts, for as many of
-each as clients have spawned."""
+"""One step of the loopback world's walkers, traffic, ego dynamics and contacts, for any number of each."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The traffic manager that this server plays, on whatever port a client asks for: vehicles on autopilot follow the
-embedded world's rules, at the speeds the client sets.
+"""The loopback server's traffic manager: vehicles on autopilot follow the embedded world's rules.
+
+It answers on whatever port a client asks for, and drives at the speeds that the client sets.
 
 CARLA's own traffic manager runs inside the client. A client that is told "one is running already, over there" sends its
 orders there instead; here "there" is this server."""

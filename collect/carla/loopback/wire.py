@@ -1,4 +1,4 @@
-"""CARLA 0.9.16 on the wire: msgpack-RPC replies, stream tokens, and the binary records that streams carry.
+"""CARLA 0.9.16's wire format: msgpack-RPC replies, stream tokens, and the binary records of streams.
 
 Learnt by driving the real client; docs/loopback.md lists what is known. All numbers are little-endian."""
 

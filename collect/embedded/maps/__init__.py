@@ -1,1 +1,1 @@
-"""The two maps of the built-in world, their roads, and the same as OpenDRIVE."""
+"""The two maps of the embedded world, their roads, and their OpenDRIVE text."""

@@ -1,4 +1,4 @@
-"""A map of the embedded world as OpenDRIVE 1.4 text, the form in which CARLA's client and other tools read a road.
+"""A map of the embedded world as OpenDRIVE 1.4 text, which CARLA's client and other tools read.
 
     semore opendrive Town01                  print it
     semore opendrive Town01 --out FILE       write it (whole or not at all)

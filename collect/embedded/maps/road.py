@@ -1,4 +1,4 @@
-"""A road as a reference line of straights and arcs with lanes beside it, and the way between (x, y) and (s, t).
+"""A road as a reference line of straights and arcs with lanes beside it, and the maps between (x, y) and (s, t).
 
 Frame: CARLA's, left-handed (x forward, y right, headings in radians clockwise seen from above). `s` runs along the
 reference line in metres; `t` is the offset from it in metres, **positive to the right** (OpenDRIVE's t is positive to

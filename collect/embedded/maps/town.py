@@ -1,4 +1,4 @@
-"""The two maps as data: roads, paint, and what stands beside them; `town(name)` builds one to draw and to hit."""
+"""The two maps as data: roads, paint, and roadside objects; `town(name)` builds one to draw and to hit."""
 
 from __future__ import annotations
 

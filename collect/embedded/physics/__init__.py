@@ -1,1 +1,1 @@
-"""How things in the built-in world move and meet."""
+"""The motion and contact of everything in the embedded world."""

@@ -1,4 +1,4 @@
-"""The other vehicles: they follow their lane at a distance, overtake where a free lane lies beside it, and brake.
+"""Traffic: vehicles follow their lane at a distance, overtake in a free neighbour lane, and brake.
 
 A vehicle lives in road coordinates, so it can never lose its road by accident; a hit pushes and turns it there."""
 

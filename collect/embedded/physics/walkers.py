@@ -1,5 +1,6 @@
-"""People on foot: they cross by method.md §2.2's rule, and are solid. A soft hit makes them freeze or step back, a hard
-one knocks them over; they stay in the way either way."""
+"""Walkers: they cross by the rule of method.md §2.2 and are solid.
+
+A soft hit makes a walker freeze or step back, and a hard one knocks it over. It stays in the way in both cases."""
 
 from __future__ import annotations
 

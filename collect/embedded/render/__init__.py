@@ -1,1 +1,1 @@
-"""The ray-caster: what the camera sees of the built-in world."""
+"""The renderer of the embedded world: a ray-caster for the ego's camera."""

@@ -1,4 +1,4 @@
-"""The ground along one row of the picture: road coordinates, paving, painted lines, lamp light, mirror images."""
+"""The ground along one row of the picture: road coordinates, paving, painted lines, lamp light, reflections."""
 
 from __future__ import annotations
 

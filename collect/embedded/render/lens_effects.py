@@ -1,4 +1,4 @@
-"""What lies between the world and the lens, drawn over the finished picture: dazzle, spray, and falling rain."""
+"""Effects drawn over the finished picture: glare of lamps, spray behind vehicles, and falling rain."""
 
 from __future__ import annotations
 

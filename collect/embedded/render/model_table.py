@@ -1,4 +1,4 @@
-"""Every kind's template in one table, and where its lamps sit."""
+"""The models of all actor kinds in one table, and the positions of their lamps."""
 
 from __future__ import annotations
 

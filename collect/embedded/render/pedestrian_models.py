@@ -1,4 +1,4 @@
-"""What people look like: templates of a pedestrian and a cyclist, upright and knocked down."""
+"""Models of a pedestrian and a cyclist, upright and knocked down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part each ray meets first: boxes, wedges, ellipsoids and tubes against the rays inside their screen bounds.
+"""Ray intersection: the nearest box, wedge, ellipsoid or tube along each ray inside their screen bounds.
 
 The camera never pitches or rolls, so a ray's plan direction depends on its column only and its slope on its row only;
 every test below is split along that line, and its inner loop runs along a row without branches."""

@@ -1,4 +1,4 @@
-"""The ray-caster: one pass gives rgb, semantic, instance and depth of what an eye sees."""
+"""The ray-caster: one pass gives colour, classes, actor ids and depth of a camera's view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scratch for one row of the picture: all its per-pixel quantities in one flat buffer.
+"""Scratch memory for one row of the picture: all per-pixel quantities in one flat buffer.
 
 Side by side at constant distances the compiler knows that they never overlap, and turns the loops that fill them into
 vector code; the same quantities in arrays of their own stay scalar."""

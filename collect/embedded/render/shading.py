@@ -1,4 +1,4 @@
-"""From what each ray met to a picture: sky, ground and things row by row from the top, then haze and bytes."""
+"""Shading: from what each ray met to a picture of sky, ground and objects, row by row, then haze and bytes."""
 
 from __future__ import annotations
 

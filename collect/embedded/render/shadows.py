@@ -1,4 +1,4 @@
-"""Shadows on the ground: sharp ones of sunlit parts, and the soft dark patch under everything that stands on it."""
+"""Shadows on the ground: sharp ones in sunlight, and a soft dark patch under everything that stands on it."""
 
 from __future__ import annotations
 

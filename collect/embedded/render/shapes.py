@@ -1,4 +1,4 @@
-"""The alphabet of things: solids, materials, template rows, and the kernel that poses actors' templates for a picture.
+"""Solids, materials and rows of the model table, and the kernel that poses actors' models for a picture.
 
 The templates themselves are written down in vehicle_models.py and pedestrian_models.py."""
 

@@ -1,5 +1,4 @@
-"""Light and air of a moment: CARLA's weather percentages turned into the few numbers the ray-caster needs, and the
-kernel that draws the sky."""
+"""Light and air: CARLA's weather percentages as the ray-caster's parameters, and the kernel that draws the sky."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The colour of a point on a thing: its face's normal, its material's pattern, the light that falls on it."""
+"""The colour of a point on an object: its face's normal, its material's pattern, and the light on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One tile of cloud-like noise, drawn once and read everywhere: grain of asphalt and grass, puddles, clouds."""
+"""One tile of cloud-like noise, drawn once: the grain of asphalt and grass, puddles, and clouds."""
 
 from __future__ import annotations
 

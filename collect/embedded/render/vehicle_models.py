@@ -1,4 +1,4 @@
-"""What vehicles look like: templates of five cars, a fire truck and an ambulance, and where their lamps sit."""
+"""Models of five cars, a fire truck and an ambulance, and the positions of their lamps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ego's camera sees: gathers parts, shadows, lamps and glare around it and has them drawn."""
+"""The ego camera's view: gathers objects, shadows, lamps and glare around the ego and has them drawn."""
 
 from __future__ import annotations
 

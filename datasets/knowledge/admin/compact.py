@@ -1,4 +1,4 @@
-"""`compact`: join small shards, so that a cache written by many short passes opens and reads like one written whole."""
+"""`compact`: join small shards, so that a cache written by many short passes opens and reads fast."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ def stale(
 ) -> Stale:
     """What going from the producers of `old` (None: from nothing) to those of `new` costs over the episodes (`rows` of
     each; default: the frames at which actions were chosen). Looks keys up; calls no model and writes nothing."""
-    footage = FrameKeys.of(episodes, rows)
-    frames, states, acted = footage.frames, footage.states, footage.acted
+    frame_keys = FrameKeys.of(episodes, rows)
+    frames, states, acted = frame_keys.frames, frame_keys.states, frame_keys.acted
     texts = KnowledgeSet(cache, "", new).texts(frames, states)
     describe = cache.texts.missing(record_keys("texts", new.describer, frames, states), retry_failed=True)
     owners, flat = _named(texts)
@@ -111,7 +111,7 @@ def stale(
     )
     judge = np.zeros(len(frames), np.bool_)
     if new.judge is not None:
-        keys = record_keys("verdicts", new.judge, frames[acted], states[acted], footage.words)
+        keys = record_keys("verdicts", new.judge, frames[acted], states[acted], frame_keys.words)
         judge[acted] = cache.verdicts.missing(keys, retry_failed=True)
     todo = describe | judge
     todo[owners[masks]] = True
@@ -177,8 +177,8 @@ def compare(first: KnowledgeSet, second: KnowledgeSet, episodes: Sequence[Episod
     counts, overlaps = np.zeros(8, np.int64), [np.zeros(0)]
     with meter("diff", len(episodes), "episodes") as progress:
         for episode in episodes:
-            footage = FrameKeys.of([episode])
-            frames, states, acted = footage.frames, footage.states, footage.acted
+            frame_keys = FrameKeys.of([episode])
+            frames, states, acted = frame_keys.frames, frame_keys.states, frame_keys.acted
             side = int(episode.attributes.get("camera", RECORDING_SIZE))
             (mask, valid), (other, usable) = (each.h_ka(frames, states, size=(side, side)) for each in (first, second))
             both = valid & usable
@@ -186,7 +186,7 @@ def compare(first: KnowledgeSet, second: KnowledgeSet, episodes: Sequence[Episod
                 [None if text is None else frozenset(text.phrases) for text in each.texts(frames[both], states[both])]
                 for each in (first, second)
             ]
-            said, heard = (each.verdicts(frames[acted], states[acted], footage.words) for each in (first, second))
+            said, heard = (each.verdicts(frames[acted], states[acted], frame_keys.words) for each in (first, second))
             judged = (said != INVALID) & (heard != INVALID)
             counts += [
                 both.sum(),

@@ -1,5 +1,4 @@
-"""The cache as a ledger: who needs which records (knowledge sets by their producers, runs by the digests they pinned),
-and what all of its commands share."""
+"""What each knowledge set and run needs of the cache, and what all admin commands share."""
 
 from __future__ import annotations
 

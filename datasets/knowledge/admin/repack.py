@@ -1,4 +1,4 @@
-"""Records of some shards into fresh shards: the one way in which `gc` and `compact` change what lies on disk."""
+"""Repacks records of some shards into fresh ones; `gc` and `compact` change the disk in no other way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`stats` and `sets`: what the knowledge cache holds, who made it and who uses it."""
+"""`stats` and `sets`: what the knowledge cache holds, which producers made it and which runs use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`verify`: read the whole cache and compare every digest, or check that what a run rests on is still there."""
+"""`verify`: check every digest of the cache, or whether the records that a run rests on are still there."""
 
 from __future__ import annotations
 
@@ -54,16 +54,14 @@ class Verify(CacheCommand):
         return int(bool(damages))
 
     def _verify_run(self, folder: Path) -> int:
-        standing = verify_pins(KnowledgeCache(self.root), read_pins(folder / PINS))
-        lines = [
-            f"{folder} rests on {standing.pinned:,} records: {standing.serving:,} are there and serve their frames"
-        ]
-        if standing.overtaken:
-            lines.append(f"{standing.overtaken:,} are there, but better or other answers have taken their place since")
-        if standing.missing:
-            lines.append(f"{standing.missing:,} are gone: what the run was trained on cannot be had again in full")
-        self.show(asdict(standing), lines)
-        return int(standing.missing > 0)
+        status = verify_pins(KnowledgeCache(self.root), read_pins(folder / PINS))
+        lines = [f"{folder} rests on {status.pinned:,} records: {status.serving:,} are there and serve their frames"]
+        if status.overtaken:
+            lines.append(f"{status.overtaken:,} are there, but better or other answers have taken their place since")
+        if status.missing:
+            lines.append(f"{status.missing:,} are gone: what the run was trained on cannot be had again in full")
+        self.show(asdict(status), lines)
+        return int(status.missing > 0)
 
 
 @dataclass(frozen=True)
@@ -152,8 +150,8 @@ def _damage(root: Path, level: Level, known: Index, shard: str, problem: str) ->
             table, number = known.table(), known.shards.index(shard)
             records = int((~level.lookup(table.take(table.shard == number).keys).found).sum())
             producer = known.producers[number]
-    makers = {name: producer_of(read_manifest(root, name), level.name) for name in set_names(root)}
-    users = [name for name, identity in makers.items() if identity and producer_json(identity) == producer]
+    producers = {name: producer_of(read_manifest(root, name), level.name) for name in set_names(root)}
+    users = [name for name, identity in producers.items() if identity and producer_json(identity) == producer]
     return Damage(level.name, shard, problem, records, frames, tuple(users))
 
 

@@ -1,4 +1,4 @@
-"""`why`: which records serve a frame, which have lost to them, or why none does."""
+"""`why`: which records serve a frame, which have lost to them, or why there are none."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def find_frame(name: str, folder: Path) -> tuple[Episode, int]:
 
 def explain(knowledge: KnowledgeSet, episode: Episode, index: int) -> Explanation:
     """Why frame `index` of the episode has, or has not, a valid H_ka in the set, and its verdict."""
-    footage = FrameKeys.of([episode], [np.array([index])])
-    ask = _Question(knowledge, footage.frames, footage.states)
+    frame_keys = FrameKeys.of([episode], [np.array([index])])
+    ask = _Question(knowledge, frame_keys.frames, frame_keys.states)
     text = ask("texts")
     answers, valid, why = [text], False, f"no text by {text.producer}: run annotate"
     if index not in episode.decision_rows:
@@ -125,8 +125,8 @@ def explain(knowledge: KnowledgeSet, episode: Episode, index: int) -> Explanatio
         if bad:
             states = [f"{mask.asked!r} {mask.winner.status if mask.winner else 'missing'}" for mask in bad]
             why = f"{len(bad)} of {len(masks)} masks cannot be used: {', '.join(states)}"
-    if footage.words and knowledge.manifest.judge is not None:
-        answers.append(ask("verdicts", footage.words[0]))
+    if frame_keys.words and knowledge.manifest.judge is not None:
+        answers.append(ask("verdicts", frame_keys.words[0]))
     return Explanation(knowledge.name, str(episode.path), index, valid, why, tuple(answers))
 
 

@@ -17,9 +17,9 @@ from semore.datasets.rollouts.store import Episode
 MAX_PHRASES: Final = 8
 """Phrases per frame at most (method.md §8)."""
 FRAME_SOURCES: Final = ("rgb", "digest", "state_digest", "semantic", "instance", "actors", "ego")
-"""The recorded arrays a FrameBatch is made of, in its order."""
+"""The recorded arrays that a FrameBatch is made of, in the order of its fields."""
 PICTURES: Final = 3
-"""The first so many of them are all that an unprivileged producer may look at."""
+"""Number of arrays at the front of FRAME_SOURCES that an unprivileged producer may read."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FrameBatch:
 
     @staticmethod
     def read(episode: Episode, privileged: bool) -> FrameBatch:
-        """All frames of an episode; what only privileged producers look at, if there are `privileged` ones."""
+        """All frames of an episode; the privileged arrays are read only with `privileged`."""
         names = FRAME_SOURCES if privileged else FRAME_SOURCES[:PICTURES]
         arrays = episode.read(*names)
         unread: NDArray[Any] = np.zeros((episode.steps + 1, 0), np.uint8)
@@ -112,10 +112,10 @@ class Segmenter(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """As Describer.identity."""
+        """See Describer.identity."""
 
     def load(self) -> None:
-        """As Describer.load."""
+        """See Describer.load."""
 
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
         """(M, H, W) uint8 soft masks, 0–255 for [0, 1], frame by frame, each frame's phrases in order; M is the number
@@ -127,10 +127,10 @@ class Judge(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """As Describer.identity."""
+        """See Describer.identity."""
 
     def load(self) -> None:
-        """As Describer.load."""
+        """See Describer.load."""
 
     def judge(self, batch: FrameBatch, actions: Sequence[str]) -> Sequence[Verdict]:
         """B verdicts on the B actions in words (datasets.action_text)."""
@@ -138,7 +138,7 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class Producers:
-    """Who annotates; judge None: no verdicts.
+    """The describer, segmenter and judge of a pass; without a judge there are no verdicts.
 
     They travel to other processes by pickle, and a copy is as new: no weights, locks or connections go with it, nor
     what was looked up about files here, so that on another machine its identity tells of the files there.
@@ -150,17 +150,17 @@ class Producers:
 
     @property
     def privileged(self) -> bool:
-        """Whether any of them looks at more than pictures."""
+        """Whether any of them reads more than pictures."""
         everybody = (self.describer, self.segmenter, self.judge)
         return any(is_privileged(producer.identity) for producer in everybody if producer is not None)
 
     def manifest(self, merge: Merge = "max", recipe: Mapping[str, Any] | None = None) -> SetManifest:
-        """Of the knowledge set they fill. The recipe: settings they can be made again with."""
+        """The manifest of the knowledge set that they fill; `recipe` holds the settings to make them again with."""
         judge = self.judge.identity if self.judge is not None else None
         return SetManifest(self.describer.identity, self.segmenter.identity, judge, merge, dict(recipe or {}))
 
     def load(self) -> None:
-        """Load everybody's weights."""
+        """Load the weights of all producers."""
         for producer in (self.describer, self.segmenter, self.judge):
             if producer is not None:
                 producer.load()

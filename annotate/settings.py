@@ -85,7 +85,7 @@ class CrisSettings:
 
 @dataclass(frozen=True)
 class ClipSegSettings:
-    """CLIPSeg through transformers: public weights behind the same seam."""
+    """CLIPSeg through transformers, with public weights."""
 
     model: str = "CIDAS/clipseg-rd64-refined"
     """A model hub id, or a local folder."""
@@ -113,7 +113,7 @@ class CrisTinySettings:
 
 @dataclass(frozen=True)
 class ProducerSettings:
-    """Describer, segmenter and judge, and what each needs to know."""
+    """Describer, segmenter and judge, and the settings of each."""
 
     describer: str = DESCRIBER
     """Names the key objects of a frame: privileged (rules over the simulator's state), qwen2-vl, endpoint."""
@@ -136,7 +136,7 @@ class ProducerSettings:
 
 @dataclass(frozen=True)
 class ExecutorSettings:
-    """Where annotating runs."""
+    """On which executor annotating runs."""
 
     scheduler: str = "none"
     """none (this process), local (a Dask cluster on this machine), the address of a Dask scheduler (tcp://…), or the
@@ -144,7 +144,7 @@ class ExecutorSettings:
     workers: int = 2
     """Worker processes of a local cluster, one thread each."""
     commit_seconds: float = 60.0
-    """Most work that is committed at once: what a killed worker can lose. Early on it is 2% of the work so far."""
+    """Longest work (s) that is committed at once and that a killed worker can lose; early on, 2% of the work so far."""
     patience: float = 300.0
     """Seconds to wait for a scheduler that went away, or for a first worker, before giving up."""
     performance_report: str = ""
@@ -153,7 +153,7 @@ class ExecutorSettings:
 
 @dataclass(frozen=True)
 class Budget:
-    """At most one of them is set; none: everything."""
+    """How much to annotate: at most one of the fields is set; with none, everything is annotated."""
 
     sample: int = 0
     """A pilot: annotate so many frames, spread, and report rate, forecast, failures and a contact sheet."""
@@ -171,7 +171,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class AnnotateSettings(Budget, ExecutorSettings, ProducerSettings):
-    """What to annotate, who does it, where, and where the knowledge goes."""
+    """What to annotate, with which producers, on which executor, and into which knowledge set."""
 
     stage = "annotate"  # the section of presets that is read for it
 

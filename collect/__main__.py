@@ -18,7 +18,7 @@ def _summary(rollouts: Rollouts) -> Table:
     rows: dict[tuple[str, str], list[Any]] = {}
     for episode in rollouts.episodes():
         rows.setdefault((episode.attributes["policy"], episode.attributes["split"]), []).append(episode)
-    table = Table("behaviour", "split", "episodes", "steps", "mean reward", "endings", title=str(rollouts.path))
+    table = Table("policy", "split", "episodes", "steps", "mean reward", "endings", title=str(rollouts.path))
     for (policy, split), episodes in sorted(rows.items()):
         endings: dict[str, int] = {}
         for episode in episodes:

@@ -16,9 +16,9 @@ from semore.datasets.rollouts.schema import KIND_INDEX, KINDS
 Floats = NDArray[np.float64]
 
 CRUISE: Final = 20.0
-"""m/s on a free road."""
+"""Speed on a free road in m/s."""
 FAST: Final = 25.0
-"""m/s, as fast as the car goes."""
+"""The car's top speed in m/s."""
 
 _LENGTH, _WIDTH = KINDS[KIND_INDEX["sedan"]].length, KINDS[KIND_INDEX["sedan"]].width
 _WALKER: Final = KIND_INDEX["pedestrian"]

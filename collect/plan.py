@@ -44,9 +44,9 @@ class CollectSettings:
     first_seed: int = 0
     """Seed of the first training episode; the others follow."""
     policies: dict[str, float] = field(default_factory=lambda: {"noisy_driver": 0.5, "wander": 0.5})
-    """Share of episodes each behaviour drives."""
+    """Fraction of the episodes that each policy drives."""
     action_repeat: int = 2
-    """Simulator steps a behaviour holds each action; every step is recorded."""
+    """Simulator steps for which a policy holds each action; every step is recorded."""
     reward: str = "published"
     """published, or safety (impulses weigh ten times)."""
     jitter: bool = True
@@ -89,7 +89,7 @@ class CollectSettings:
             return simulator_identity(simulator)
 
     def env(self) -> DrivingEnv:
-        """The environment the behaviours drive in."""
+        """The environment that the policies drive in."""
         return DrivingEnv(
             self.scenario, self.weather, self._make_simulator(), self.camera, self.camera, self.action_repeat,
             reward=self.reward, jitter=self.jitter, max_episode_steps=self.max_episode_steps,
@@ -100,12 +100,12 @@ class CollectSettings:
 
 
 def plan(settings: CollectSettings) -> list[tuple[int, str]]:
-    """(seed, behaviour) of every episode. Shares are dealt evenly, so a longer plan begins with the shorter one."""
+    """(seed, policy) of every episode. Policies alternate evenly, so that a longer plan begins with the shorter one."""
     total = sum(settings.policies.values())
     dealt = dict.fromkeys(settings.policies, 0)
     episodes = []
     for index in range(settings.episodes):
-        # The behaviour furthest behind its share goes next.
+        # The policy furthest behind its fraction goes next.
         behind = {name: (index + 1) * share / total - dealt[name] for name, share in settings.policies.items()}
         chosen = max(behind, key=behind.__getitem__)
         dealt[chosen] += 1

@@ -182,7 +182,7 @@ def _policy_file(path: str | Path) -> Path:
     return file
 
 
-BEHAVIOURS: Final[dict[str, Callable[[], Policy]]] = {
+POLICIES: Final[dict[str, Callable[[], Policy]]] = {
     "driver": lambda: PerSlot(Expert),
     "noisy_driver": lambda: PerSlot(lambda generator: Expert(generator, noise=0.3)),
     "blind_driver": lambda: PerSlot(lambda generator: Expert(generator, careful=False)),
@@ -204,15 +204,15 @@ def _constant(name: str) -> tuple[float, float]:
 
 
 def make_policy(name: str) -> Policy:
-    """The behaviour called `name`, `constant:STEER,PEDAL`, or `checkpoint:PATH` for a trained policy that samples its
+    """The policy called `name`, `constant:STEER,PEDAL`, or `checkpoint:PATH` for a trained policy that samples its
     actions; SemoreError naming the choices otherwise."""
     if name.startswith("checkpoint:"):
         return load_policy(name.removeprefix("checkpoint:"), sample=True)
     if name.startswith("constant:"):
         action = _constant(name)
         return PerSlot(lambda _: Constant(action))
-    if name not in BEHAVIOURS:
+    if name not in POLICIES:
         raise SemoreError(
-            f"unknown behaviour {name!r}; choose one of {', '.join(BEHAVIOURS)}, constant:STEER,PEDAL, checkpoint:PATH"
+            f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}, constant:STEER,PEDAL, checkpoint:PATH"
         )
-    return BEHAVIOURS[name]()
+    return POLICIES[name]()

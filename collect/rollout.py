@@ -26,12 +26,12 @@ Each = Callable[..., Any]
 
 
 def tell(seed: int, error: EpisodeLost) -> None:
-    """Say so on standard error."""
+    """Report a lost episode on standard error."""
     print(f"seed {seed} is driven again: {error}", file=sys.stderr, flush=True)
 
 
 def refuse(seed: int, error: EpisodeLost) -> None:
-    """Drive nothing any more."""
+    """Give up: SemoreError that names the seed and the last error."""
     raise SemoreError(f"seed {seed} was lost {ATTEMPTS} times, the last time: {error}")
 
 

@@ -23,7 +23,7 @@ _TRIES: Final = 2000
 
 
 class Where(Protocol):
-    """A map, as far as placing goes."""
+    """A map's function from road coordinates to a pose."""
 
     def __call__(self, road: int, lane: int, s: float, offset: float = 0.0) -> tuple[float, float, float]:
         """x, y (m) and the travel direction's yaw (rad) at `s` of a lane, `offset` m to the right of its middle;
@@ -32,7 +32,7 @@ class Where(Protocol):
 
 @dataclass(frozen=True)
 class EgoPlace:
-    """`offset` (m) to the right of the lane's middle, `turn` (rad, clockwise) off its direction."""
+    """The ego's start: `offset` (m) to the right of the lane's middle, `turn` (rad, clockwise) off its direction."""
 
     road: int
     lane: int
@@ -55,7 +55,7 @@ class VehiclePlace:
 
 @dataclass(frozen=True)
 class WalkerPlace:
-    """The middle of a sidewalk lane at `s` (m)."""
+    """Where a walker starts: the middle of a sidewalk lane at `s` (m)."""
 
     road: int
     lane: int
@@ -64,9 +64,10 @@ class WalkerPlace:
 
 @dataclass(frozen=True)
 class InitialState:
-    """Everybody at rest. Actors count from 1, vehicles first, in this order; `paints` has one of PAINTS for each.
+    """The start of an episode, all actors at rest. Ids count from 1, vehicles first, in the order given.
 
-    `walk_left` and `walk_right` are the crossing speeds all walkers share (m/s), against and along +t."""
+    `paints` has a number below PAINTS for each actor. `walk_left` and `walk_right` are the crossing speeds (m/s) that
+    all walkers share, against and along +t."""
 
     ego: EgoPlace
     vehicles: tuple[VehiclePlace, ...]
@@ -77,12 +78,12 @@ class InitialState:
 
 
 def episode_generator(scenario: Scenario, seed: int) -> np.random.Generator:
-    """The generator every draw of an episode comes from; equal for the same seed and scenario name."""
+    """The generator of all draws of an episode; equal for the same seed and scenario name."""
     return np.random.default_rng([seed, zlib.crc32(scenario.name.encode())])
 
 
 def draw_initial_state(scenario: Scenario, where: Where, rng: np.random.Generator) -> InitialState:
-    """Draw a start for `scenario`, nothing on top of another; SemoreError when a group doesn't fit on the map."""
+    """Draw an initial state for `scenario` in which no two actors overlap; SemoreError when a group does not fit."""
     ego = _ego(scenario, rng)
     x, y, _ = where(ego.road, ego.lane, ego.s, ego.offset)
     vehicles: list[VehiclePlace] = []

@@ -2,7 +2,7 @@
 
 A worker writes one episode while it drives the next. It says None when it wants an episode, Recorded when one is on
 disk, Redone when one was lost with its simulator, Spent at its end, and an exception when it fails; it is told (seed,
-behaviour), or None when there is nothing left.
+policy), or None when there is nothing left.
 """
 
 from __future__ import annotations

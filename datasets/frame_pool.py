@@ -52,7 +52,7 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class Transitions:
     """One episode's decisions as the replay's filter sees them; they begin at the pool index `first`. `initial`: a
-    random behaviour acted, which counts as the method's initial random steps."""
+    random policy acted, which counts as the method's initial random steps."""
 
     first: int
     count: int

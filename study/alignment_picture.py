@@ -16,9 +16,9 @@ from semore.evaluate.film.overlay import FAINT, GROUND, INK, KNOWN, STUDENT, TUR
 SIDE: Final = 208
 """Pixels of a picture."""
 GAP: Final = 4
-"""Between pictures,"""
+"""Pixels between pictures."""
 APART: Final = 24
-"""and between the blocks."""
+"""Pixels between blocks."""
 WORDS: Final = 152
 """Width of the rows' names."""
 HEADER: Final = 62

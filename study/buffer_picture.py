@@ -18,7 +18,7 @@ from study.buffer_history import History
 matplotlib.use("agg")
 INK: Final = "#333333"
 RED, BLUE = "#c1272d", "#0072b2"
-BEHAVIOURS: Final = {
+POLICIES: Final = {
     "driver": "#00664b", "noisy_driver": "#009e73", "noisy_blind_driver": "#e69f00", "blind_driver": "#b37a00",
     "random": "#666666", "wander": "#aaaaaa", "trained": RED,
 }  # fmt: skip
@@ -81,9 +81,9 @@ def _composition(axes: Axes, groups: Sequence[Sequence[History]]) -> None:
         if not group[0].filtered:
             axes.plot(updates, held, color=INK, linewidth=1.4, linestyle=DASHED, label="no filter")
             continue
-        shares = {name: _column(group, f"share_{name}").mean(0) * held for name in BEHAVIOURS}
+        shares = {name: _column(group, f"share_{name}").mean(0) * held for name in POLICIES}
         present = {name.replace("_", " "): value for name, value in shares.items() if value.any()}
-        colours = [BEHAVIOURS[name.replace(" ", "_")] for name in present]
+        colours = [POLICIES[name.replace(" ", "_")] for name in present]
         axes.stackplot(updates, *present.values(), labels=present, colors=colours, alpha=0.75, linewidth=0)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8, loc="lower left", labelcolor=INK)

@@ -337,7 +337,7 @@ def test_help_explains_every_setting(stage, capsys):
         load_settings(STAGES[stage], stage, ["--help"])
     assert ended.value.code == 0
     said = "".join(capsys.readouterr().out.split())
-    assert f"semore{stage}" in said
+    assert f"usage:semore{stage}" in said
     settings = documented(STAGES[stage])
     assert len(settings) >= len(fields(STAGES[stage]))
     for name, text in settings.items():
@@ -351,7 +351,7 @@ def test_help_shows_the_attribute_docstrings(capsys):
         load_settings(CollectSettings, "collect", ["--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert "Side of a recorded frame in pixels." in said
-    assert "Simulator steps a behaviour holds each action; every step is recorded." in said
+    assert "Simulator steps for which a policy holds each action; every step is recorded." in said
     with pytest.raises(SystemExit):
         load_settings(TrainSettings, "train", ["--help"])
     assert "Updates between validations on validation seeds." in " ".join(capsys.readouterr().out.split())

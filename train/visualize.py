@@ -19,9 +19,9 @@ from semore.train.encoder import DualStream
 from semore.train.replay import SelectiveReplay
 
 SHOWN: Final = 4
-"""Frames in a picture,"""
+"""Frames in a picture."""
 APART: Final = 25
-"""so many transitions from one to the next."""
+"""Transitions from one frame to the next."""
 SIDE: Final = 128
 """Pixels of a panel."""
 PANELS: Final = ("newest frame", "H_ka", "student's mask", "attention to H_ka", "motion residual")

@@ -40,11 +40,11 @@ class Audit:
     knowledge: str
     threshold: float
     texts: Counter[str]
-    """Of all frames: described `ok`, `empty`, `failed`, or `missing`."""
+    """All frames by the status of their text: `ok`, `empty`, `failed`, or `missing`."""
     frames: int = 0
-    """Sampled: described frames, spread over the episodes."""
+    """Sampled frames: described ones, spread over the episodes."""
     without: int = 0
-    """Of these, without knowledge: text or a mask empty, failed or missing."""
+    """Sampled frames without knowledge: the text or a mask is empty, failed or missing."""
     reasons: Counter[str] = field(default_factory=Counter)
     overall: Overlap = field(default_factory=Overlap)
     weathers: dict[str, Overlap] = field(default_factory=lambda: defaultdict(Overlap))
@@ -55,19 +55,19 @@ class Audit:
     staying: int = 0
     """Key actors that are in view in two neighbouring frames."""
     blinking: int = 0
-    """Of these, found in only one of the two: flicker that no motion explains."""
+    """Staying actors found in only one of the two frames: flicker that no motion explains."""
     shown: int = 0
     """Frames with key objects in view."""
     empty: int = 0
-    """Of these, with an empty mask."""
+    """Shown frames with an empty mask."""
     shown_named: int = 0
     """Frames with key objects in view and at least one phrase."""
     empty_named: int = 0
-    """Of these, with an empty mask."""
+    """Named frames with an empty mask."""
     absent: int = 0
     """Frames without key objects in view."""
     alarms: int = 0
-    """Of these, with a mask that is not empty."""
+    """Absent frames with a mask that is not empty."""
     phrase_sets: Counter[tuple[str, ...]] = field(default_factory=Counter)
     """Sets of phrases of frames that have any."""
     truth_sets: Counter[tuple[str, ...]] = field(default_factory=Counter)

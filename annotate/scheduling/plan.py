@@ -22,9 +22,11 @@ Wanted = Callable[[Episode], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Part:
-    """n frames of one episode with work on them: rows (n,) of the episode, ascending; what is known of them (n texts,
-    None where there is none; n actions in words, empty for a last frame); and (n,) bool each: describe it, judge it.
-    Every frame is to be segmented as far as its phrases' masks are missing."""
+    """n frames of one episode that lack knowledge.
+
+    `rows` (n,) are the episode's rows, ascending. `texts` are the n cached texts, None where there is none; `words` the
+    n actions in words, empty for a last frame. `describe` and `judge` (n,) bool say what a frame lacks. Every frame is
+    segmented as far as its phrases' masks are missing."""
 
     episode: Episode
     rows: NDArray[np.int64]

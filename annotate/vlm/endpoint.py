@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Endpoint:
-    """The VisionLanguage engine behind a server (seam: annotate.vlm.engine)."""
+    """The VisionLanguage engine behind a server (protocol: annotate.vlm.engine)."""
 
     def __init__(self, settings: EndpointSettings) -> None:
         self._settings = settings
@@ -69,7 +69,7 @@ class Endpoint:
             self._checked = True
 
     def answer(self, rgb: NDArray[np.uint8], prompts: Sequence[str], max_new_tokens: int | None = None) -> list[Answer]:
-        """As VisionLanguage.answer; a request that fails for good becomes an Answer with the reason. SemoreError when
+        """See VisionLanguage.answer; a request that fails for good becomes an Answer with the reason. SemoreError when
         the server refuses the key or the model, or has gone away."""
         if len(rgb) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts for {len(rgb)} pictures")

@@ -33,7 +33,7 @@ class VisionLanguage(Protocol):
         """The settings' cap of a description."""
 
     def load(self) -> None:
-        """As Describer.load."""
+        """See Describer.load."""
 
     def answer(self, rgb: NDArray[np.uint8], prompts: Sequence[str], max_new_tokens: int | None = None) -> list[Answer]:
         """B answers on pictures (B, H, W, 3) uint8 and B prompts, greedy, of at most `max_new_tokens` (default the

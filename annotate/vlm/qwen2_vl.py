@@ -34,7 +34,7 @@ class _Loaded(NamedTuple):
 
 
 class Qwen2VL:
-    """The VisionLanguage engine of this process (seam: annotate.vlm.engine).
+    """The VisionLanguage engine of this process (protocol: annotate.vlm.engine).
 
     Answers are pure greedy: the sampling and penalties of the checkpoint's generation settings are left out.
     """
@@ -91,7 +91,7 @@ class Qwen2VL:
                 self._loaded = self._load()
 
     def answer(self, rgb: NDArray[np.uint8], prompts: Sequence[str], max_new_tokens: int | None = None) -> list[Answer]:
-        """As VisionLanguage.answer. Out of CUDA memory: goes on with half the sub-batch, for good; SemoreError when a
+        """See VisionLanguage.answer. Out of CUDA memory: goes on with half the sub-batch, for good; SemoreError when a
         single frame is too much."""
         if len(rgb) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts for {len(rgb)} pictures")

@@ -16,7 +16,7 @@ from semore.collect.spawns import EgoPlace, InitialState, VehiclePlace, WalkerPl
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS
 
 FALL: Final = 4.0
-"""m/s of velocity that a hit must give a walker to knock it over; Unreal tells of no fall."""
+"""Velocity in m/s that a hit must give a walker to knock it over; Unreal reports no fall."""
 
 _LIFT: Final = 0.1  # m above the road that vehicles spawn (method.md §2.2)
 _WALKER_LIFT: Final = 1.0  # m; a walker's origin is the middle of its body
@@ -29,9 +29,10 @@ _X, _Y, _Z, _YAW, _VX, _VY, _DOWN, _BRAKE = (
 
 
 class EpisodeActors:
-    """Everybody in an episode, at rest until `set_off`; the rows of the table are vehicles, then walkers, ids from 1.
+    """The vehicles and walkers of an episode, at rest until `set_off`, and the ego.
 
-    z of the table counts from the road's surface where the ego starts, since maps have hills."""
+    The rows of `table` are vehicles, then walkers; their ids count from 1. z counts from the road's surface where the
+    ego starts, since maps have hills."""
 
     def __init__(
         self, session: Session, scenario: Scenario, start: InitialState, low_beams: bool, rng: np.random.Generator
@@ -64,7 +65,7 @@ class EpisodeActors:
         self._table = np.array(rows, np.float32).reshape(-1, len(ACTOR_FIELDS))
 
     def set_off(self, traffic: Any) -> None:
-        """Hand the vehicles to the traffic manager (method.md §2.2)."""
+        """Hand the vehicles over to the traffic manager (method.md §2.2)."""
         for vehicle, place in zip(self._vehicles, self._start.vehicles, strict=True):
             vehicle.set_autopilot(True, traffic.get_port())
             traffic.auto_lane_change(vehicle, True)
@@ -74,7 +75,7 @@ class EpisodeActors:
             traffic.vehicle_percentage_speed_difference(vehicle, place.percent)
 
     def walk(self, tick: int) -> None:
-        """Order the walkers about as the last look shows them; an order holds, so only new ones go out."""
+        """Send the walkers' new orders, from where the last `look` saw them; an order holds until the next one."""
         if not self._walkers:
             return
         rows = self._table[len(self._vehicles) :]
@@ -86,7 +87,7 @@ class EpisodeActors:
                 self._told[number] = order
 
     def look(self, snapshot: carla.WorldSnapshot) -> None:
-        """Take note of where everybody is; who has vanished from the server stays where it was last seen."""
+        """Note where all actors are. One that has vanished from the server stays where it was last seen."""
         table = self._table
         for row, actor in enumerate(self._everybody):
             seen = snapshot.find(actor.id)
@@ -115,7 +116,7 @@ class EpisodeActors:
         return number, kind.name
 
     def table(self) -> NDArray[np.float32]:
-        """What the last look saw, a fresh (A, 14) float32 as datasets.rollouts.schema.ACTOR_FIELDS."""
+        """The actors as the last `look` saw them: a fresh (A, 14) float32, datasets.rollouts.schema.ACTOR_FIELDS."""
         return self._table.copy()
 
     def _spawn_ego(self, place: EgoPlace, low_beams: bool) -> Any:

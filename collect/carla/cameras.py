@@ -16,7 +16,7 @@ from semore.collect.simulator import EpisodeLost
 from semore.datasets.errors import SemoreError
 
 PLACE: Final = (1.0, 0.0, 1.5)
-"""m ahead of the ego's origin, to its right, above it (method.md §2.3)."""
+"""Place of the cameras in m: ahead of the ego's origin, to its right, above it (method.md §2.3)."""
 POST_PROCESS: Final = {
     "enable_postprocess_effects": "true",
     "exposure_max_bright": "20.0",

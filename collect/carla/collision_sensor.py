@@ -24,7 +24,7 @@ _EGO: Final = KINDS[KIND_INDEX["sedan"]]
 
 
 class CollisionSensor:
-    """A collision detector on the actor `ego`, from its spawning on."""
+    """The collision sensor on the actor `ego`; it listens from the moment it is made."""
 
     def __init__(self, session: Session, ego: carla.Actor) -> None:
         self._arrived: SimpleQueue[Any] = SimpleQueue()
@@ -34,8 +34,8 @@ class CollisionSensor:
         sensor.listen(self._arrived.put)
 
     def take(self, frame: int, ego: Ego, actors: NDArray[np.float32]) -> list[Any]:
-        """Every event since the last call; when one of `frame` is likely, it is waited for a moment. One that is later
-        still counts in the next step; none is lost. `actors` (A, 14) as datasets.rollouts.schema.ACTOR_FIELDS."""
+        """All events since the last call. When an event of `frame` is likely, it is waited for up to 0.1 s; one that
+        arrives later counts in the next step, and none is lost. `actors` (A, 14) has the columns of ACTOR_FIELDS."""
         events: list[Any] = []
         deadline = time.monotonic() + self._patience(ego, actors)
         while True:

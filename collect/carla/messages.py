@@ -15,7 +15,7 @@ CAMERAS: Final = ("rgb", "semantic", "instance", "depth")
 
 
 class Cost(NamedTuple):
-    """Seconds of one step: waiting for the server's tick, and for the cameras and the collision detector after it."""
+    """Seconds spent in one step: on the server's tick, and on the cameras and the collision sensor after it."""
 
     tick: float
     camera: float
@@ -23,9 +23,9 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class StepMessage:
-    """The world after one step; fields as in collect.simulator.Snapshot.
+    """The world after one step, as the client's process reports it; fields as in collect.simulator.Snapshot.
 
-    `eye` (4, 4) float64 carries points of the cameras' frame (x ahead, y right, z up; m) into the world's."""
+    `eye` (4, 4) float64 maps points from the cameras' frame (x ahead, y right, z up; m) to the world's frame."""
 
     tick: int
     ego: Ego

@@ -18,11 +18,11 @@ from semore.datasets.rollouts.schema import ACTOR_COLUMN, KIND_INDEX, KINDS, Sem
 Floats = NDArray[np.float64]
 
 FIELD_OF_VIEW: Final = 60.0
-"""Degrees (method.md §2.3)."""
+"""Horizontal field of view in degrees (method.md §2.3)."""
 FAR: Final = 1000.0
-"""m that the depth camera's 24 bits reach."""
+"""Range of the depth camera's 24 bits in m."""
 SKY_DEPTH: Final = 1e6
-"""m in Images.depth where nothing is hit."""
+"""Value of Images.depth in m where nothing is hit."""
 BOX: Final = [ACTOR_COLUMN[name] for name in ("x", "y", "yaw", "length", "width")]
 """Columns of an actor's place and size on the ground."""
 

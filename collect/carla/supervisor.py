@@ -81,7 +81,7 @@ class SupervisedCarla:
         return self._who().renderer
 
     def timings(self) -> Timings:
-        """As Client.timings, over all clients there have been."""
+        """See Client.timings, over all clients there have been."""
         return _sum(self._timings, self._client.timings()) if self._client else dict(self._timings)
 
     def reset(self, scenario: Scenario, weather: Weather, seed: int) -> Snapshot:

@@ -16,9 +16,9 @@ from semore.evaluate.film.overlay import GROUND, HURT, INK, camera, label, with_
 
 FRAMES: Final = 8
 BEFORE: Final = 2.0
-"""Seconds before the impact at which a strip begins;"""
+"""Seconds before the impact at which a strip begins."""
 AFTER: Final = 0.4
-"""it ends so many seconds after, or with the episode."""
+"""Seconds after the impact at which a strip ends, unless the episode ends first."""
 SIDE: Final = 160
 GAP: Final = 4
 

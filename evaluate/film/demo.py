@@ -30,17 +30,17 @@ from semore.evaluate.film.video import frame_rate, save
 HELD: Final = 1.5
 """Seconds that a film stays on its last picture."""
 BEFORE, AFTER = 3.0, 1.5
-"""Seconds of a page's animation before and after the moment at which key objects fill most of the picture,"""
+"""Seconds of a page's animation before and after the frame in which key objects fill most of the picture."""
 PER_SECOND: Final = 5
-"""its pictures per second,"""
+"""Pictures per second of a page's animation."""
 COLOURS: Final = 96
-"""its colours,"""
+"""Colours of a page's animation."""
 LARGEST: Final = 1_500_000
-"""and its bytes at most."""
+"""Largest size of a page's animation in bytes."""
 ACCENTS: Final = (KNOWN, STUDENT, GO, HALT, TURN)
-"""Colours that it must have,"""
+"""Colours that every animation's palette must have."""
 SWATCH: Final = 12
-"""and the height in pixels at which each stands in the sample that the palette is made of."""
+"""Height in pixels of each such colour in the sample that the palette is made from."""
 
 
 @dataclass(frozen=True)

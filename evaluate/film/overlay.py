@@ -18,9 +18,9 @@ from semore.evaluate.film.moments import Moment
 SIDE: Final = 256
 """Pixels of a panel; a picture is two by two of them."""
 KNOWN: Final = (0, 214, 170)
-"""Colour of the privileged H_ka,"""
+"""Colour of the privileged H_ka."""
 STUDENT: Final = (255, 60, 172)
-"""and of the student's mask."""
+"""Colour of the student's mask."""
 STRENGTH: Final = 0.65
 INK, FAINT, GROUND, RAIL = (236, 238, 242), (150, 156, 168), (20, 22, 27), (52, 56, 66)
 GO, HALT, TURN, HURT = (88, 196, 120), (240, 96, 84), (110, 168, 255), (255, 120, 96)

@@ -35,9 +35,9 @@ from semore.evaluate.film.overlay import (
 PANEL: Final = 288
 GAP: Final = 8
 LARGE: Final = 2 * PANEL + GAP
-"""Pixels of the camera's picture,"""
+"""Side of the camera's picture in pixels."""
 WIDTH, HEIGHT = 2 * LARGE + GAP, LARGE + 104
-"""and of the whole; even, as films want them."""
+"""Size of the whole frame in pixels; films need even numbers."""
 LIT: Final = 3.0
 """Residuals are shown brighter than they are, by this factor."""
 

@@ -91,7 +91,7 @@ class Album:
     left_out: list[Path] = field(default_factory=list)
 
     def add(self, path: Path) -> str | None:
-        """A data URI (PNG as WebP, others as they are), None when there is no room left for it."""
+        """A data URI (PNG converted to WebP, others unchanged), None when there is no room left for it."""
         if path.suffix == ".png":
             with Image.open(path) as picture:
                 kind, content = "image/webp", _webp(picture)

@@ -14,22 +14,22 @@ from semore.evaluate.report.runs import Course, Run
 REFERENCES: Final = {
     "driver": (
         "{} {} ahead of the rule-based driver, which sees the simulator's state.",
-        "{} {} not told apart from the rule-based driver, which sees the simulator's state.",
+        "{} {} not significantly different from the rule-based driver, which sees the simulator's state.",
         "{} {} behind the rule-based driver, which sees the simulator's state.",
     ),
     "blind_driver": (
         "{} {} ahead of a driver that keeps its lane and ignores everybody: the others on the road are heeded.",
-        "{} {} not told apart from a driver that keeps its lane and ignores everybody.",
+        "{} {} not significantly different from a driver that keeps its lane and ignores everybody.",
         "{} {} behind a driver that keeps its lane and ignores everybody.",
     ),
     "full_throttle": (
         "{} {} ahead of full throttle, which needs no eyes.",
-        "{} {} not told apart from full throttle, which needs no eyes.",
+        "{} {} not significantly different from full throttle, which needs no eyes.",
         "{} {} behind full throttle, which needs no eyes.",
     ),
     "trained_grey": (
         "{} {} ahead of the same network shown grey pictures: it uses its eyes.",
-        "{} {} not told apart from the same network shown grey pictures: it may not use its eyes.",
+        "{} {} not significantly different from the same network shown grey pictures: it may not use its eyes.",
         "{} {} behind the same network shown grey pictures.",
     ),
 }

@@ -32,7 +32,7 @@ AT_THE_END: Final = (
 """Measures of the buffer told as numbers."""
 SHORT: Final = {"driver": "rule-based driver", "blind_driver": "driver ignoring all", "fast_driver": "at 25 m/s"}
 """Baselines in a chart's narrow rows."""
-BEHAVIOURS: Final = {"trained": "ink", "noisy_driver": "b1", "wander": "b2", "random": "b3", "driver": "b4"}
+POLICIES: Final = {"trained": "ink", "noisy_driver": "b1", "wander": "b2", "random": "b3", "driver": "b4"}
 """Colours of the buffer's parts by who drove; `ink` stands for the contender's own colour."""
 
 
@@ -245,5 +245,5 @@ def _colour(number: int | None) -> str:
 
 
 def _part(name: str, number: int, place: int) -> str:
-    colour = BEHAVIOURS.get(name.removeprefix("replay/share_"), f"b{1 + place % 4}")
+    colour = POLICIES.get(name.removeprefix("replay/share_"), f"b{1 + place % 4}")
     return f"c{number % 8}" if colour == "ink" else colour

@@ -32,7 +32,7 @@ class ResultsSettings:
     folder: str = "study/docs/results"
     """Folder of the CSV files and pictures."""
     from_csv: bool = False
-    """Leave the CSV files as they are, and look at no run."""
+    """Make tables and pictures from the CSV files alone, without reading any run."""
 
 
 def write_page(page: Path, folder: Path) -> None:

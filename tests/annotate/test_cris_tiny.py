@@ -1,4 +1,4 @@
-"""CRIS-tiny: what its phrases mean, what its scenes hold, what its lessons show."""
+"""CRIS-tiny: what its phrases mean, what its scenes hold, what its training batches show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semore.annotate.oracle.segmenter import PrivilegedSegmenter
 from semore.annotate.segment.cris_tiny import phrase_vocab as words
 from semore.annotate.segment.cris_tiny.network import SIZE, TOP
 from semore.annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes, scene_of
-from semore.annotate.segment.cris_tiny.training_batches import ASKED, Teacher
+from semore.annotate.segment.cris_tiny.training_batches import ASKED, BatchMaker
 from semore.collect.embedded.world import EmbeddedSimulator
 from semore.collect.env import ego_row
 from semore.collect.scenarios import SCENARIOS, WEATHERS
@@ -134,33 +134,33 @@ class TestMeanings:
         assert np.flatnonzero(road.table(scene)[0]).tolist() == [1]
 
 
-class TestLessons:
+class TestTrainingBatches:
     def shown(self, scenes: Scenes, rgb: torch.Tensor) -> int:
-        """The scene that a lesson's picture shows the lower rows of."""
+        """The scene that a batch's picture shows the lower rows of."""
         same = ((rgb.numpy() * 255).round() == scenes.rgb[:, TOP:].transpose(0, 3, 1, 2)).all(axis=(1, 2, 3))
         (scene,) = np.flatnonzero(same)
         return int(scene)
 
-    def test_the_same_number_is_the_same_lesson_and_another_is_not(self, scenes):
-        one, same = (Teacher(scenes, 5, 4).lesson(7) for _ in range(2))
-        other = Teacher(scenes, 5, 4).lesson(8)
+    def test_the_same_number_is_the_same_batch_and_another_is_not(self, scenes):
+        one, same = (BatchMaker(scenes, 5, 4).batch(7) for _ in range(2))
+        other = BatchMaker(scenes, 5, 4).batch(8)
         assert all(torch.equal(value, getattr(same, name)) for name, value in vars(one).items())
         assert not torch.equal(one.rgb, other.rgb)
 
     def test_pictures_and_truths_are_those_of_the_lower_rows(self, scenes):
-        lesson = Teacher(scenes, 5, 8).lesson(0)
-        assert lesson.truth.shape == (8, ASKED, SIZE - TOP, SIZE)
-        for rgb, actors, pose in zip(lesson.rgb, lesson.actors, lesson.pose, strict=True):
+        batch = BatchMaker(scenes, 5, 8).batch(0)
+        assert batch.truth.shape == (8, ASKED, SIZE - TOP, SIZE)
+        for rgb, actors, pose in zip(batch.rgb, batch.actors, batch.pose, strict=True):
             frame = self.shown(scenes, rgb)
             assert ((actors.numpy() > 0) == (scenes.label[frame, TOP:] >= FIRST_ACTOR)).all()
             np.testing.assert_allclose(pose, scenes.pose[frame] / [0.05, 0.2], rtol=1e-6)
 
     def test_senses_are_those_of_the_actor_at_the_point(self, scenes):
-        lesson = Teacher(scenes, 2, 16).lesson(3)
+        batch = BatchMaker(scenes, 2, 16).batch(3)
         for frame in range(16):
-            scene = self.shown(scenes, lesson.rgb[frame])
+            scene = self.shown(scenes, batch.rgb[frame])
             for actor, (place, reach) in zip(
-                lesson.actors[frame].flatten()[lesson.points[frame]], lesson.senses[frame].tolist(), strict=True
+                batch.actors[frame].flatten()[batch.points[frame]], batch.senses[frame].tolist(), strict=True
             ):
                 if actor:
                     assert place == np.clip(scenes.place[scene, actor - 1], -4.0, 4.0)
@@ -169,23 +169,23 @@ class TestLessons:
                     )
 
     def test_points_know_what_the_masks_know(self, scenes):
-        lesson = Teacher(scenes, 2, 16).lesson(3)
-        described = {tuple(row.tolist()): index for index, row in enumerate(lesson.words[: len(PHRASES)])}
+        batch = BatchMaker(scenes, 2, 16).batch(3)
+        described = {tuple(row.tolist()): index for index, row in enumerate(batch.words[: len(PHRASES)])}
         for frame in range(16):
-            for phrase, truth in zip(lesson.tokens[frame], lesson.truth[frame], strict=True):
+            for phrase, truth in zip(batch.tokens[frame], batch.truth[frame], strict=True):
                 column = described[tuple(phrase.tolist())]
-                assert torch.equal(truth.flatten()[lesson.points[frame]], lesson.meant[frame, :, column])
+                assert torch.equal(truth.flatten()[batch.points[frame]], batch.meant[frame, :, column])
 
     def test_pixels_are_asked_about_on_every_actor_in_view_alike(self, scenes):
-        lesson = Teacher(scenes, 2, 16).lesson(3)
-        for actors, points in zip(lesson.actors.flatten(1), lesson.points, strict=True):
+        batch = BatchMaker(scenes, 2, 16).batch(3)
+        for actors, points in zip(batch.actors.flatten(1), batch.points, strict=True):
             shown = actors.unique()
             shown = shown[shown > 0]
             counts = torch.stack([(actors[points] == actor).sum() for actor in shown]) if len(shown) else torch.zeros(1)
             assert counts.sum() == (len(points) if len(shown) else 0)
             assert counts.max() - counts.min() <= 1
-        assert (lesson.meant[..., : len(PHRASES)].sum(dim=2) > 0).float().mean() > 0.1
+        assert (batch.meant[..., : len(PHRASES)].sum(dim=2) > 0).float().mean() > 0.1
 
     def test_there_is_something_to_find_and_something_that_is_not_there(self, scenes):
-        truth = torch.cat([Teacher(scenes, 1, 8).lesson(number).truth for number in range(4)]).sum(dim=(2, 3))
+        truth = torch.cat([BatchMaker(scenes, 1, 8).batch(number).truth for number in range(4)]).sum(dim=(2, 3))
         assert 0.1 < (truth > 0).float().mean() < 0.7

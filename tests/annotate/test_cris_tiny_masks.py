@@ -27,8 +27,8 @@ from semore.annotate.segment.cris_tiny.network import (
 from semore.annotate.segment.cris_tiny.scenes import CELLS, FIRST_ACTOR, Scenes, draw_scenes
 from semore.annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
 from semore.annotate.segment.cris_tiny.tables import clean_share, groups, headline, tables, write_tables
-from semore.annotate.segment.cris_tiny.training import Schedule, lesson_loss, mask_loss, train
-from semore.annotate.segment.cris_tiny.training_batches import Teacher
+from semore.annotate.segment.cris_tiny.training import Schedule, batch_loss, mask_loss, train
+from semore.annotate.segment.cris_tiny.training_batches import BatchMaker
 from semore.annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
 from semore.annotate.settings import CrisTinySettings
 from semore.collect.embedded.world import EmbeddedSimulator
@@ -169,15 +169,15 @@ class TestTraining:
 
     def test_an_interrupted_training_ends_with_the_same_weights(self, scenes, tmp_path, monkeypatch):
         whole = train(scenes, self.schedule, tmp_path / "whole.pt")
-        lesson = Teacher.lesson
+        batch = BatchMaker.batch
 
-        def stopped(teacher: Teacher, number: int):
+        def stopped(maker: BatchMaker, number: int):
             if number >= 6:
                 raise KeyboardInterrupt
-            return lesson(teacher, number)
+            return batch(maker, number)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Teacher, "lesson", stopped)
+            patch.setattr(BatchMaker, "batch", stopped)
             with pytest.raises(KeyboardInterrupt):
                 train(scenes, self.schedule, tmp_path / "half.pt")
         resumed = train(scenes, self.schedule, tmp_path / "half.pt")
@@ -188,8 +188,8 @@ class TestTraining:
             network = CrisTiny(words.UNKNOWN + 1 + len(words.vocabulary())).eval()
             network.load_state_dict(state)
             with torch.inference_mode():
-                lessons = [Teacher(scenes, 9, 4).lesson(number) for number in range(3)]
-                return float(sum(lesson_loss(network, lesson) for lesson in lessons))
+                batches = [BatchMaker(scenes, 9, 4).batch(number) for number in range(3)]
+                return float(sum(batch_loss(network, batch) for batch in batches))
 
         states = [train(scenes, Schedule(1, steps, 2, 3e-3, 100), tmp_path / f"{steps}.pt") for steps in (1, 40)]
         assert loss(states[1]) < 0.9 * loss(states[0])

@@ -24,7 +24,7 @@ from semore.collect.__main__ import main
 from semore.collect.embedded.world import EmbeddedSimulator
 from semore.collect.env import DrivingEnv
 from semore.collect.plan import CollectSettings, identity, plan, policy_attributes
-from semore.collect.policies import BEHAVIOURS, make_policy
+from semore.collect.policies import POLICIES, make_policy
 from semore.collect.recorder import episode_name, record
 from semore.collect.workers import collect
 from semore.datasets.errors import SemoreError
@@ -57,7 +57,7 @@ def contents(episode: Path) -> dict[str, bytes | dict[str, Any]]:
 
 # The plan
 
-SHARES = st.dictionaries(st.sampled_from(list(BEHAVIOURS)), st.floats(0.01, 1.0), min_size=1, max_size=3)
+SHARES = st.dictionaries(st.sampled_from(list(POLICIES)), st.floats(0.01, 1.0), min_size=1, max_size=3)
 
 
 @given(policies=SHARES, short=st.integers(1, 40), more=st.integers(0, 40), first=st.integers(0, 1000))
@@ -345,7 +345,7 @@ def command(monkeypatch, capsys, *words: str) -> str:
         ("--scenario=Jay", "unknown scenario 'Jay'; choose one of JayWalk, HighBeam, HighWay"),
         ("--weather=snow", "unknown weather 'snow'"),
         ("--simulator=unreal", "unknown simulator 'unreal'; choose one of embedded, carla"),
-        ('--policies={"drunk": 1.0}', "unknown behaviour 'drunk'"),
+        ('--policies={"drunk": 1.0}', "unknown policy 'drunk'"),
         ('--policies={"checkpoint:nowhere.pt2": 1.0}', "nowhere.pt2 does not exist"),
         ('--policies={"driver": 0.0}', "not all zero"),
         ('--policies={"driver": 2.0, "random": -1.0}', "non-negative"),

@@ -14,7 +14,7 @@ import torch
 
 from semore.collect.env import DrivingEnv
 from semore.collect.expert import CRUISE, Expert
-from semore.collect.policies import BEHAVIOURS, NetworkPolicy, load_policy, make_policy
+from semore.collect.policies import POLICIES, NetworkPolicy, load_policy, make_policy
 from semore.collect.rollout import drive
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, EGO_COLUMN, EGO_FIELDS, KIND_INDEX, KINDS
@@ -202,7 +202,7 @@ def actions(name: str, seeds: list[int], decisions: int = 30) -> np.ndarray:
     return np.stack([policy.act(slots, shown, [scene(speed=12.0)] * len(seeds)) for _ in range(decisions)])
 
 
-@pytest.mark.parametrize("name", BEHAVIOURS)
+@pytest.mark.parametrize("name", POLICIES)
 def test_same_seed_same_actions_whoever_else_drives(name):
     both = actions(name, [4, 9])
     assert both.dtype == np.float32
@@ -214,7 +214,7 @@ def test_same_seed_same_actions_whoever_else_drives(name):
         assert not np.array_equal(both[:, 0], both[:, 1])
 
 
-@pytest.mark.parametrize("name", BEHAVIOURS)
+@pytest.mark.parametrize("name", POLICIES)
 def test_starting_again_starts_anew_and_finished_slots_may_be_left_out(name):
     policy, infos = make_policy(name), [scene(speed=12.0)]
     policy.start([1, 2])
@@ -264,7 +264,7 @@ def test_an_unknown_behaviour_lists_the_choices(name):
     with pytest.raises(SemoreError) as error:
         make_policy(name)
     assert repr(name) in str(error.value)
-    assert all(known in str(error.value) for known in (*BEHAVIOURS, "checkpoint:PATH"))
+    assert all(known in str(error.value) for known in (*POLICIES, "checkpoint:PATH"))
 
 
 @pytest.mark.parametrize("given", ["nan,1", "0,inf", "0", "0,1,2", "left,1"])

@@ -233,7 +233,7 @@ def test_a_killed_worker_is_told_of_and_finished_episodes_stay(task):
 @pytest.mark.parametrize(
     ("seed", "behaviour", "error", "named"),
     [
-        (3, "drunk", SemoreError, "unknown behaviour 'drunk'"),
+        (3, "drunk", SemoreError, "unknown policy 'drunk'"),
         (-7, "driver", RuntimeError, "a recording worker failed:\nTraceback"),
     ],
 )

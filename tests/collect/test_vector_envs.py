@@ -13,6 +13,8 @@ import pytest
 import torch
 from gymnasium.vector import AsyncVectorEnv
 
+import semore.collect
+
 PATIENCE = 60.0
 SEEDS = [3, 4]
 

@@ -156,7 +156,7 @@ def test_balanced_forms_do_not_care_how_much_background_there_is(seed, times):
 
 def test_plain_l1_collapses_on_sparse_masks_where_the_balanced_forms_do_not():
     """method.md §5.2: with one cell in 128 the mask that says nothing beats one that finds every object but is a little
-    unsure elsewhere. The balanced forms rank them the other way round."""
+    unsure elsewhere. The balanced forms rank the second above the first."""
     known = torch.zeros(2, 8, 8)
     known[0, 3, 4] = 1.0
     nothing = torch.full_like(known, -12.0)

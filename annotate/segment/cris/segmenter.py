@@ -26,7 +26,7 @@ from semore.datasets.knowledge.records import Identity
 
 
 class CrisSegmenter:
-    """CRIS-R50 behind the Segmenter seam (method.md §7). Looks at rgb only."""
+    """CRIS-R50 as a Segmenter (method.md §7). It sees rgb only."""
 
     def __init__(self, settings: CrisSettings) -> None:
         """SemoreError for batch sizes below 1; the weights come with `load`."""

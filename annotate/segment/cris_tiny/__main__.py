@@ -32,7 +32,7 @@ class CrisTinyTraining:
     """How to train it, and where things lie."""
 
     seed: int = 1
-    """Seed of the weights and lessons; the frames come from the train split's seeds whatever it is."""
+    """Seed of the weights and training batches; the frames come from the train split's seeds whatever it is."""
     frames: int = 10800
     """Frames to learn from, as many of each scenario under each weather."""
     test_frames: int = 1080

@@ -174,7 +174,7 @@ class PhraseEncoder(nn.Module):
 
 
 class CrisTiny(nn.Module):
-    """Pixels and phrases together; `words` is the number of token numbers. Only lessons ask for `sense`, the lane and
+    """Pixels and phrases together; `words` is the number of token numbers. Only training asks for `sense`, the lane and
     distance of what stands at a cell, and for `pose`, how the ego stands in its lane."""
 
     def __init__(self, words: int) -> None:

@@ -1,4 +1,4 @@
-"""Frames of the embedded world with their truths: seeds and behaviours in, labelled pictures on disk and in memory out.
+"""Frames of the embedded world with their truths: seeds and policies in, labelled pictures out.
 
 An episode is driven and looked at every dozen steps or so, which costs a fraction of recording it; frames of every
 scenario under every weather, in equal numbers. What stands on disk is not drawn again."""
@@ -32,7 +32,7 @@ SCENES_VERSION: Final = 2
 """Raise it with every change of what is drawn or stored."""
 CELLS: Final = tuple((scenario, weather) for scenario in SCENARIOS for weather in WEATHERS)
 """Scenario and weather of a frame; `Scenes.cell` indexes it."""
-BEHAVIOURS: Final = ("noisy_driver", "wander", "driver")
+POLICIES: Final = ("noisy_driver", "wander", "driver")
 """Who drives, in turn."""
 MAX_ACTORS: Final = 24
 FIRST_ACTOR: Final = 16
@@ -120,7 +120,7 @@ def draw_scenes(folder: Path, split: str, frames: int, workers: int) -> Scenes:
 
 def _version() -> str:
     about = [SCENES_VERSION, EmbeddedSimulator.version, EmbeddedSimulator.renderer_version, RULES_VERSION, *PHRASES]
-    return digest_json([*about, *BEHAVIOURS, *EVERY, EMPTY_SHARE, PART]).hex()[:12]
+    return digest_json([*about, *POLICIES, *EVERY, EMPTY_SHARE, PART]).hex()[:12]
 
 
 def _parts(here: Path, split: str, per_cell: int) -> Iterator[Part]:
@@ -147,8 +147,7 @@ def _drawn(todo: list[Part], workers: int) -> Iterator[None]:
 def _draw_part(part: Part) -> None:
     simulator = EmbeddedSimulator(RECORDING_SIZE)
     episodes = (
-        _episode(simulator, part, part.first + turn, BEHAVIOURS[turn % len(BEHAVIOURS)])
-        for turn in range(_SEEDS_PER_PART)
+        _episode(simulator, part, part.first + turn, POLICIES[turn % len(POLICIES)]) for turn in range(_SEEDS_PER_PART)
     )
     found = list(islice(chain.from_iterable(episodes), part.count))
     if len(found) < part.count:
@@ -156,11 +155,11 @@ def _draw_part(part: Part) -> None:
     Scenes.join(found).save(part.path)
 
 
-def _episode(simulator: EmbeddedSimulator, part: Part, seed: int, behaviour: str) -> Iterator[Scenes]:
+def _episode(simulator: EmbeddedSimulator, part: Part, seed: int, policy_name: str) -> Iterator[Scenes]:
     """The frames looked at in one episode, until the ego leaves the road or time is up."""
     scenario, weather = CELLS[part.cell]
     rng = np.random.default_rng([seed, 0xC415])
-    policy = make_policy(behaviour)
+    policy = make_policy(policy_name)
     policy.start([seed])
     shot = simulator.reset(SCENARIOS[scenario], WEATHERS[weather], seed)
     next_look = int(rng.integers(EVERY[0]))

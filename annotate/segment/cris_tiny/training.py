@@ -17,7 +17,7 @@ from torch.nn import functional
 from semore.annotate.segment.cris_tiny.network import CrisTiny, Kernels, answer, embedding_at, meant
 from semore.annotate.segment.cris_tiny.phrase_vocab import UNKNOWN, vocabulary
 from semore.annotate.segment.cris_tiny.scenes import MAX_ACTORS, Scenes
-from semore.annotate.segment.cris_tiny.training_batches import Lesson, Teacher
+from semore.annotate.segment.cris_tiny.training_batches import BatchMaker, TrainingBatch
 from semore.datasets.atomic_io import write_bytes
 from semore.datasets.errors import SemoreError
 from semore.datasets.progress import meter
@@ -45,18 +45,18 @@ class Schedule:
     save_every: int
 
 
-class Crew:
-    """SHARDS networks that share their parameters, each with a thread of its own and its share of every batch.
+class ParallelNetworks:
+    """SHARDS networks with common parameters, each with a thread of its own and a part of every batch.
 
-    Threads that meet once a step waste nothing where the cores have other work too, and the sum does not depend on how
-    many cores there are."""
+    The threads meet once per step, which wastes little where the cores have other work, and the sum of their gradients
+    does not depend on the number of cores."""
 
-    def __init__(self, network: CrisTiny, teacher: Teacher) -> None:
+    def __init__(self, network: CrisTiny, maker: BatchMaker) -> None:
         self.networks = [network, *(copy.deepcopy(network) for _ in range(SHARDS - 1))]
         for other in self.networks[1:]:
             for mine, theirs in zip(network.parameters(), other.parameters(), strict=True):
                 theirs.data = mine.data
-        self._teacher = teacher
+        self._maker = maker
         self._threads = ThreadPoolExecutor(SHARDS, initializer=torch.set_num_threads, initargs=(1,))
 
     def gradients(self, step: int) -> float:
@@ -75,8 +75,8 @@ class Crew:
 
     def _share(self, shard: int, step: int) -> float:
         network = self.networks[shard]
-        lesson = self._teacher.lesson(step * SHARDS + shard)
-        loss = lesson_loss(network, lesson)
+        batch = self._maker.batch(step * SHARDS + shard)
+        loss = batch_loss(network, batch)
         network.zero_grad()
         (loss / SHARDS).backward()
         return loss.item()
@@ -92,13 +92,13 @@ def train(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> State:
     average = {name: value.clone() for name, value in network.state_dict().items()}
     start = _take_up(checkpoint, schedule, network, optimiser, average)
     network.train()
-    crew = Crew(network, Teacher(scenes, schedule.seed, schedule.batch // SHARDS))
+    parallel = ParallelNetworks(network, BatchMaker(scenes, schedule.seed, schedule.batch // SHARDS))
     shown = 0.0
     with meter("train CRIS-tiny", schedule.steps, "steps", start) as progress:
         for step in range(start, schedule.steps):
             for group in optimiser.param_groups:
                 group["lr"] = schedule.lr * _pace(step, schedule.steps)
-            loss = crew.gradients(step)
+            loss = parallel.gradients(step)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             _follow(average, network.state_dict(), min(_AVERAGING, (1 + step) / (10 + step)))
@@ -109,22 +109,22 @@ def train(scenes: Scenes, schedule: Schedule, checkpoint: Path) -> State:
     return average
 
 
-def lesson_loss(network: CrisTiny, lesson: Lesson) -> Tensor:
-    """Outlines, meanings, senses, and whole masks."""
-    pixels, whole = network.pixels(lesson.rgb)
-    shape = lesson.tokens.shape[:2]
-    kernels = network.phrases(torch.cat([lesson.tokens.flatten(0, 1), lesson.words]))
+def batch_loss(network: CrisTiny, batch: TrainingBatch) -> Tensor:
+    """The loss of a batch: outlines, meanings, senses, and whole masks."""
+    pixels, whole = network.pixels(batch.rgb)
+    shape = batch.tokens.shape[:2]
+    kernels = network.phrases(torch.cat([batch.tokens.flatten(0, 1), batch.words]))
     own = Kernels(*(part[: shape.numel()].unflatten(0, shape) for part in kernels))
     shared = Kernels(*(part[shape.numel() :] for part in kernels))
-    on_actor = lesson.actors.flatten(1).gather(1, lesson.points) > 0
-    embedding = embedding_at(pixels, lesson.points)
+    on_actor = batch.actors.flatten(1).gather(1, batch.points) > 0
+    embedding = embedding_at(pixels, batch.points)
     # Phrases speak of lanes: what stands where, and how the ego itself stands, in numbers, is the harder half of them.
-    sensed = functional.smooth_l1_loss(network.sense(embedding)[on_actor], lesson.senses[on_actor])
+    sensed = functional.smooth_l1_loss(network.sense(embedding)[on_actor], batch.senses[on_actor])
     return (
-        outline_loss(pixels.outline, lesson.actors)
-        + meaning_loss(meant(embedding, shared), lesson.meant, on_actor)
-        + _SENSES * (sensed + functional.smooth_l1_loss(network.pose(whole), lesson.pose))
-        + mask_loss(answer(pixels, own), lesson.truth)
+        outline_loss(pixels.outline, batch.actors)
+        + meaning_loss(meant(embedding, shared), batch.meant, on_actor)
+        + _SENSES * (sensed + functional.smooth_l1_loss(network.pose(whole), batch.pose))
+        + mask_loss(answer(pixels, own), batch.truth)
     )
 
 

@@ -24,24 +24,24 @@ from semore.annotate.segment.cris_tiny.phrase_vocab import (
 from semore.annotate.segment.cris_tiny.scenes import FIRST_ACTOR, MAX_ACTORS, Scenes
 
 ASKED: Final = 3
-"""The describer's phrases whose whole masks are asked for in each frame,"""
+"""Phrases of the describer whose whole masks are asked for in each frame."""
 _PRESENT: Final = 2
-"""at most so many of them there to be found."""
+"""Largest number of these phrases that name something in view."""
 _TWIN: Final = 0.6
-"""Share of the others that have a word in common with something in view."""
+"""Fraction of the other phrases that have a word in common with something in view."""
 POINTS: Final = 128
-"""Pixels of each frame, all of them on actors, small ones as often as large ones: of each it is asked whether it
-belongs to every phrase of the describer"""
+"""Pixels drawn from each frame, all of them on actors, and small actors as often as large ones. Each pixel is scored
+against every phrase of the describer."""
 _OPEN: Final = 16
-"""and to so many in other words."""
+"""Number of phrases in other words that each pixel is scored against as well."""
 _USUAL_POSE: Final = np.array([0.05, 0.2], np.float32)  # rad, lanes
 _STRANGE_WORD: Final = 0.1
 _STRANGE_NOUN: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """B frames: rgb (B, 3, H, W) float32 in [0, 1], channels last, H = SIZE − TOP, W = SIZE.
+class TrainingBatch:
+    """B frames and what is asked of them: rgb (B, 3, H, W) float32 in [0, 1], channels last, H = SIZE − TOP, W = SIZE.
 
     tokens (B, K, L) int64 and truth (B, K, H, W) float32 of the masks; points (B, P) int64, pixels of the
     window row by row, words (Q, L) int64 and meant (B, P, Q) float32 of the pixels. actors (B, H, W) int64:
@@ -59,8 +59,9 @@ class Lesson:
     pose: Tensor
 
 
-class Teacher:
-    """Lesson n of a seed is always the same. A frame comes the more often, the more there is to name in it."""
+class BatchMaker:
+    """Makes training batches: batch n of a seed is always the same. The more there is to name in a frame, the more
+    often it is drawn."""
 
     def __init__(self, scenes: Scenes, seed: int, batch: int) -> None:
         self._scenes, self._seed, self._batch = scenes, seed, batch
@@ -79,8 +80,8 @@ class Teacher:
         weight = 1.0 + self._there.sum(axis=1)
         self._weight = weight / weight.sum()
 
-    def lesson(self, number: int) -> Lesson:
-        """Lesson `number`, from 0 on."""
+    def batch(self, number: int) -> TrainingBatch:
+        """Training batch `number`, from 0 on."""
         rng = np.random.default_rng([self._seed, 0xA5, number])
         frames = rng.choice(len(self._scenes), self._batch, p=self._weight)
         asked = np.stack([self._ask(frame, rng) for frame in frames])
@@ -105,7 +106,7 @@ class Teacher:
             meant[row] = (self._table(frame, everything) & heard[:, None])[:, label.reshape(-1)[points[row]]].T
         arrays = rgb.transpose(0, 3, 1, 2), self._tokens[asked], truth, points, words, meant, actors, senses
         pose = self._scenes.pose[frames] / _USUAL_POSE
-        return Lesson(*(torch.from_numpy(array) for array in (*arrays, pose)))
+        return TrainingBatch(*(torch.from_numpy(array) for array in (*arrays, pose)))
 
     def _table(self, frame: int, phrases: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(P, labels): which values of `Scenes.label` the phrases mean in a frame."""

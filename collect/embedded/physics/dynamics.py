@@ -19,27 +19,27 @@ from semore.datasets.rollouts.schema import DT, KIND_INDEX, KINDS
 
 EGO_KIND: Final = KINDS[KIND_INDEX["sedan"]]
 WHEELBASE: Final = 2.875
-"""m."""
+"""Distance between the axles in m."""
 MAX_STEER: Final = math.radians(35.0)
-"""rad at the wheels, at standstill: a front corner then turns on a circle of about 11 m."""
+"""Steering angle of the wheels at standstill in rad; a front corner then turns on a circle of about 11 m."""
 STEER_LAG: Final = 0.1
-"""s, first order."""
+"""Time constant of the steering in s; the lag is of first order."""
 PULL: Final = 5.0
-"""m/s² at full throttle, up to 18 m/s."""
+"""Acceleration at full throttle in m/s², up to 18 m/s."""
 POWER: Final = 90.0
-"""W/kg at the wheels: beyond 18 m/s acceleration is power over speed."""
+"""Power at the wheels in W/kg; beyond 18 m/s, acceleration is power over speed."""
 TOP_SPEED: Final = 25.0
-"""m/s; the engine is governed here."""
+"""Speed in m/s at which the engine is governed."""
 BRAKING: Final = 8.0
-"""m/s² at full brake."""
+"""Deceleration at full brake in m/s²."""
 ROLLING: Final = 0.10
-"""m/s² of rolling resistance."""
+"""Deceleration by rolling resistance in m/s²."""
 DRAG: Final = 0.5 * 1.2 * 0.23 * 2.22 / EGO_KIND.mass
-"""1/m: air resistance is DRAG·v²."""
+"""Air resistance is DRAG·v²; DRAG is in 1/m."""
 GRIP: Final = 7.8
-"""m/s²; limits lateral acceleration and damps sideways sliding."""
+"""Grip of the tyres in m/s²: it limits lateral acceleration and damps sideways sliding."""
 SPIN_GRIP: Final = GRIP * (WHEELBASE / 2) / ((EGO_KIND.length**2 + EGO_KIND.width**2) / 12)
-"""rad/s²: how fast four sliding tyres end a spin of a box of the car's size."""
+"""Rate in rad/s² at which four sliding tyres end a spin of a box of the car's size."""
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ until it may change lanes again, 1 once knocked over."""
 
 VEHICLE_COLUMNS: Final = 17
 STUN_TIME: Final = 3.0
-"""s a vehicle stands on its brakes after being hit."""
+"""Seconds that a vehicle brakes after being hit."""
 NUDGE: Final = 2.0
-"""m/s of velocity change up to which a hit leaves it driving on."""
+"""Velocity change in m/s up to which a vehicle drives on after a hit."""
 WRECK: Final = 1e9
-"""Stun (s) of one that will not drive on: turned across the road, or a cyclist knocked over."""
+"""Stun time in s of a vehicle that will not drive on: turned across the road, or a cyclist knocked over."""
 PARKING: Final = -5000.0
-"""x and y (m) where vehicles wait that have left the road."""
+"""Coordinates x and y in m at which vehicles wait that have left the road."""
 
 _CYCLIST: Final = KINDS[KIND_INDEX["cyclist"]]
 _LIVELY = {"fire truck": 1.4, "ambulance": 2.0, "cyclist": 1.2}  # m/s² at most; cars 2.6

@@ -22,13 +22,13 @@ steps back to (0: none, it just stood frozen)."""
 
 WALKER_COLUMNS: Final = 11
 DECISION_STEPS: Final = 20
-"""A waiting walker tosses its coin every so many steps."""
+"""Steps between two random decisions of a waiting walker."""
 FALL: Final = 4.0
-"""m/s of velocity change from which a hit knocks somebody over."""
+"""Velocity change in m/s from which a hit knocks a walker over."""
 FREEZE: Final = 4.0
-"""s somebody stands frozen after a softer hit."""
+"""Seconds that a walker stands frozen after a softer hit."""
 STEP_BACK: Final = 1.0
-"""s until somebody steps back after one, when that is what they do."""
+"""Seconds after which a walker that does not freeze steps back."""
 
 _FRICTION = 6.9  # m/s², 0.7 g
 _REELING = 0.3  # m/s above which somebody who was hit has no foothold

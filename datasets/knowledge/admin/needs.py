@@ -31,7 +31,7 @@ PINS: Final = "knowledge_used.npy"
 
 @dataclass(frozen=True)
 class CacheCommand:
-    """What every command on the cache can be told."""
+    """The settings that all commands on the cache have in common."""
 
     _: KW_ONLY
     data: str = "data"

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class FrameMasks(NamedTuple):
-    """A frame's phrase masks (k, H, W) uint8, their common status and reason."""
+    """The phrase masks (k, H, W) uint8 of a frame, with their common status and reason."""
 
     masks: NDArray[np.uint8]
     status: Status = Status.OK
@@ -34,7 +34,7 @@ class FrameMasks(NamedTuple):
 
 
 def nobody(amount: int) -> None:
-    """Shows no progress."""
+    """A progress callback that shows nothing."""
 
 
 @dataclass(frozen=True)

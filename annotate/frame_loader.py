@@ -39,7 +39,7 @@ class Reader:
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items; the next one is made in another thread while one is used."""
+    """The items in order; the next one is made in another thread while one is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

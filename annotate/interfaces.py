@@ -108,7 +108,7 @@ class Describer(Protocol):
 
 
 class Segmenter(Protocol):
-    """Finds what a phrase names."""
+    """Finds the pixels that a phrase names."""
 
     @property
     def identity(self) -> Identity:

@@ -19,8 +19,8 @@ ROWS = 10
 
 
 def report_pilot(knowledge: KnowledgeSet, folder: Path, episodes: Sequence[Episode], wanted: Wanted) -> None:
-    """Print the forecast for what is left of the `wanted` frames, at the rate just measured, and the audit of what is
-    annotated by now; write the audit's contact sheet."""
+    """Print the cost of the `wanted` frames that are left, at the rate just measured, and the audit of what is
+    annotated so far; write the audit's contact sheet."""
     console = Console(highlight=False, soft_wrap=True)
     rest = make_plan(knowledge, episodes, retry_failed=True, wanted=wanted)
     console.print(f"the rest: {forecast(rest, knowledge.manifest, knowledge.cache)}")

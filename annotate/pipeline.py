@@ -43,8 +43,8 @@ def make_annotator(
     retry_failed: bool = True,
     recipe: ProducerSettings | None = None,
 ) -> Annotator:
-    """An Annotator filling the knowledge set `name`, which its first answer makes if there is none; SemoreError when it
-    differs. The `recipe` of its producers lets `annotator_for` make them again."""
+    """An Annotator that fills the knowledge set `name`, which its first answer makes if there is none; SemoreError when
+    the set has other producers. The `recipe` of its producers lets `annotator_for` make them again."""
     manifest = producers.manifest(merge, as_dict(recipe) if recipe is not None else None)
     return Annotator(claim_set(cache, name, manifest), producers, batch, retry_failed)
 

@@ -25,7 +25,7 @@ PRIVILEGED: Final = ProducerSettings(segmenter="privileged")
 
 
 def make_producers(settings: ProducerSettings) -> Producers:
-    """The producers of the settings, without their weights (Producers.load); SemoreError naming the choices for an
+    """The producers that the settings name, without their weights (Producers.load); SemoreError with the choices for an
     unknown name."""
     judge = settings.judge or settings.describer
     _check("describer", settings.describer, DESCRIBERS)

@@ -46,7 +46,7 @@ class SimStep:
 
 @dataclass
 class EpisodeMetrics:
-    """Sums over an episode's simulator steps, whatever the frame skip (method.md §2.6)."""
+    """Sums over an episode's simulator steps, whatever the frame skip is (method.md §2.6)."""
 
     reward: float = 0.0
     distance: float = 0.0
@@ -83,22 +83,23 @@ class EpisodeMetrics:
 
 
 def control_of(action: NDArray[np.float32]) -> Control:
-    """a0 = steer; a1 ≥ 0 is throttle, a1 < 0 is brake (method.md §2.3). Values beyond [−1, 1] are clipped."""
+    """The control of an action: a0 is the steering; a1 is the throttle where a1 ≥ 0, and minus the brake where a1 < 0
+    (method.md §2.3). Values beyond [−1, 1] are clipped."""
     steer, pedal = (min(1.0, max(-1.0, float(value))) for value in action)
     return Control(steer, max(pedal, 0.0), max(-pedal, 0.0))
 
 
 def lane_speed(snapshot: Snapshot) -> float:
-    """v_s: the ego's velocity along its lane's direction in m/s, 0 off the road (method.md §2.4)."""
+    """v_s, the ego's velocity along its lane's direction in m/s; 0 off the road (method.md §2.4)."""
     lane = snapshot.lane
     return 0.0 if lane is None else snapshot.ego.vx * lane.dx + snapshot.ego.vy * lane.dy
 
 
 def ending_of(snapshot: Snapshot, steps: int, collisions: int, max_steps: int) -> str:
-    """Why the episode ends after `steps` steps, of which the last `collisions` in a row collided; "" if it goes on.
+    """The reason for which the episode ends after `steps` steps, the last `collisions` of which collided; "" if it goes
+    on.
 
-    The reasons and their order are those of method.md §2.5; `success` is the only one that truncates.
-    """
+    The reasons and their order are those of method.md §2.5; `success` is the only one that truncates."""
     ego = snapshot.ego
     if snapshot.lane is None:
         return "off_road"

@@ -49,12 +49,11 @@ _HIT, _HIT_SPEED = 60.0, 5.0  # m of progress a hit is worth, and per m/s it hap
 
 
 class Expert:
-    """Privileged: weighs speeds and sides of its lane by where they lead within 3 s if everybody goes on as they do;
-    the cheapest wins.
+    """The rule-based expert. It is privileged: it reads the simulator's state.
 
-    `cruise` is its speed on a free road (m/s). With `noise` > 0 that is drawn per episode, and coloured noise of this
-    scale is added to the action. With `careful` false it ignores all actors.
-    """
+    It weighs speeds and sides of its lane by where they lead within 3 s if all others go on as they move now, and takes
+    the cheapest. `cruise` is its speed on a free road (m/s). With `noise` > 0 the cruising speed is drawn per episode,
+    and coloured noise of this scale is added to the action. With `careful` false it ignores all actors."""
 
     def __init__(
         self, generator: np.random.Generator, noise: float = 0.0, careful: bool = True, cruise: float = CRUISE
@@ -96,8 +95,8 @@ class Expert:
 
 
 def own_lane(ego: Floats) -> tuple[float, float, float, float]:
-    """Direction, offset (m) and heading error (rad) relative to the lane the driver should be in; facing an oncoming
-    lane, that is the next one to the right."""
+    """Direction, offset (m) and heading error (rad) relative to the lane that the ego should be in. If it faces an
+    oncoming lane, that is the next lane to the right."""
     dx, dy = float(ego[EGO["lane_dx"]]), float(ego[EGO["lane_dy"]])
     offset = float(ego[EGO["lane_offset"]])
     heading = _wrap(float(ego[EGO["yaw"]]) - math.atan2(dy, dx))

@@ -39,7 +39,7 @@ _NO_LAMPS: Final = ("cyclist", "pedestrian")
 
 
 def telling(scenario: Scenario, shot: Snapshot) -> float:
-    """How telling a moment is: the scenario's key objects ahead in the picture, near but not too near."""
+    """A score of a snapshot: higher with key objects of the scenario ahead in the picture, near but not too near."""
     ego, actors = shot.ego, shot.actors
     dx, dy = actors[:, ACTOR_COLUMN["x"]] - ego.x, actors[:, ACTOR_COLUMN["y"]] - ego.y
     cos, sin = math.cos(ego.yaw), math.sin(ego.yaw)
@@ -70,7 +70,7 @@ def episode(simulator: EmbeddedSimulator, scenario: Scenario, weather: Weather, 
 
 
 def best_moment(scenario: Scenario, weather: Weather, seeds: Sequence[int], size: int) -> Picture:
-    """The most telling picture of the episodes `seeds`, (size, size, 3)."""
+    """The picture with the highest score among the episodes `seeds`, (size, size, 3)."""
     simulator = EmbeddedSimulator(size)
     best, chosen = -1.0, None
     for seed in seeds:
@@ -109,7 +109,7 @@ def sheet(cells: Sequence[Sequence[tuple[str, Picture]]]) -> Image.Image:
 
 
 def gallery(size: int) -> Image.Image:
-    """Every scenario (rows) under every weather (columns)."""
+    """The contact sheet of every scenario (rows) under every weather (columns)."""
     return sheet(
         [
             [
@@ -122,7 +122,7 @@ def gallery(size: int) -> Image.Image:
 
 
 def actors(size: int) -> Image.Image:
-    """Every kind of actor by day from three sides, and braking at midnight with its lights on."""
+    """The contact sheet of all actor kinds: by day from three sides, and braking at midnight with lights on."""
     day, night = WEATHERS["hard_high_light"], WEATHERS["midnight"]
     rows = [
         [(f"{kind.name}, {view}", portrait(kind, yaw, day, lights=False, brake=False, size=size)) for kind in KINDS]

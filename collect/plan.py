@@ -21,7 +21,7 @@ from semore.datasets.rollouts.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, S
 
 @dataclass(frozen=True)
 class CollectSettings:
-    """What to record, and where."""
+    """Configuration of `collect`: what to record, and where."""
 
     stage = "collect"  # the section of presets that is read for it
 
@@ -115,7 +115,7 @@ def plan(settings: CollectSettings) -> list[tuple[int, str]]:
 
 
 def identity(settings: CollectSettings, policy: str) -> Mapping[str, Any]:
-    """What must agree for an episode on disk to be the planned one."""
+    """The attributes in which an episode on disk must agree with the plan to count as recorded."""
     scenario, weather = scenario_and_weather(settings.scenario, settings.weather)
     start = (scenario if settings.jitter else scenario.published_start()).ego
     return {

@@ -23,7 +23,7 @@ Info = Mapping[str, Any]
 
 
 class Policy(Protocol):
-    """Drives a batch of episodes at once. Same seeds and observations: same actions."""
+    """Drives a batch of episodes at once. The same seeds and observations give the same actions."""
 
     def start(self, seeds: Sequence[int]) -> None:
         """Begin a batch: slot i is the episode of seeds[i]."""
@@ -34,7 +34,7 @@ class Policy(Protocol):
 
 
 class SlotPolicy(Protocol):
-    """Drives one episode."""
+    """Drives a single episode."""
 
     def __call__(self, info: Info) -> Action:
         """The next action, (2,) float32."""
@@ -55,7 +55,8 @@ class PerSlot:
 
 
 class Random:
-    """Uniform in [−1, 1]², drawn anew every decision: the paper's initial steps and the blind row of the tables."""
+    """Actions uniform in [−1, 1]², drawn at every decision: the paper's initial steps, and a blind row of the
+    tables."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -65,7 +66,8 @@ class Random:
 
 
 class Wander:
-    """Random actions held for a few decisions, half the episodes leaning forwards: gets further than `Random`."""
+    """Random actions that are held for a few decisions. In half of the episodes they tend forwards, so that it gets
+    further than `Random`."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -86,7 +88,7 @@ class Wander:
 
 
 class Constant:
-    """The same action always, whatever the world looks like."""
+    """The same action at every decision."""
 
     def __init__(self, action: tuple[float, float]) -> None:
         self._action = np.array(action, np.float32)
@@ -99,11 +101,11 @@ Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tenso
 
 
 class NetworkPolicy:
-    """A trained policy: its mean acts, with `spread` times its σ of noise from a generator per episode.
+    """A trained policy. Its mean acts, plus `spread` times its σ of noise from a generator per episode.
 
     `network` maps observations (B, 9, S, S) uint8 to means and log standard deviations (B, 2) before tanh, and to the
-    student's mask (B, g, g) in [0, 1]. One whose view says `grey` was trained on grey pictures and sees nothing else.
-    """
+    student's mask (B, g, g) in [0, 1]. A policy whose view says `grey` was trained on grey pictures and is shown
+    nothing else."""
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:
 
 def load_view(path: str | Path) -> dict[str, Any]:
     """What a trained policy must be shown (`size`, `stack`, `frame_skip`) and what it was trained for, without loading
-    its network; path and errors as for `load_policy`."""
+    its network. Path and errors are those of `load_policy`."""
     file = _policy_file(path)
     try:
         with zipfile.ZipFile(file) as archive:

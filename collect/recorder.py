@@ -18,7 +18,7 @@ from semore.datasets.rollouts.store import Rollouts
 
 
 def episode_name(scenario: str, seed: int) -> str:
-    """Sorts by scenario, then seed: `jaywalk-0000042`."""
+    """The name of an episode, which sorts by scenario, then seed: `jaywalk-0000042`."""
     return f"{scenario.lower()}-{seed:07d}"
 
 
@@ -51,7 +51,7 @@ def record_into(
     lost: Lost = tell,
 ) -> list[str]:
     """`record` with a writer that outlives the call: the last episodes may not be on disk yet when it returns. `lost`
-    hears of episodes that are driven again (collect.rollout)."""
+    is called with episodes that are driven again (collect.rollout)."""
     recorders: dict[int, EpisodeRecorder] = {}
 
     def begin(seed: int, env: DrivingEnv) -> EpisodeRecorder:

@@ -38,7 +38,8 @@ class _Rows:
 
 
 class EpisodeRecorder:
-    """Gathers one episode in memory: T + 1 frames (the one after the warm-up, `first`, begins) and T steps."""
+    """Gathers one episode in memory: T steps, and T + 1 frames, the first of which is `first`, the frame after the
+    warm-up."""
 
     def __init__(self, first: Snapshot) -> None:
         self._frames = {name: _Rows(FRAME_ARRAYS[name]) for name in ("rgb", "semantic", "instance", "actors", "ego")}

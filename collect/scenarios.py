@@ -12,7 +12,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Weather:
-    """CARLA's weather parameters: percentages, sun altitude in degrees (negative = night)."""
+    """CARLA's weather parameters: percentages, and the sun's altitude in degrees (negative at night)."""
 
     name: str
     cloudiness: float
@@ -30,7 +30,7 @@ class Weather:
 
 @dataclass(frozen=True)
 class EgoStart:
-    """Where the ego starts. `jitter_offset` (m) and `jitter_yaw` (rad) are half-widths, not in the paper."""
+    """Where the ego starts. `jitter_offset` (m) and `jitter_yaw` (rad) are half-widths that the paper does not have."""
 
     road: int
     lanes: tuple[int, ...]
@@ -144,7 +144,8 @@ def scenario(name: str) -> Scenario:
 
 
 def scenario_and_weather(name: str, weather_name: str = "") -> tuple[Scenario, Weather]:
-    """The scenario called `name` under the named weather, by default its own; SemoreError as below and above."""
+    """The scenario called `name` and the named weather, by default the scenario's own; SemoreError for an unknown
+    name."""
     found = scenario(name)
     return found, weather(weather_name or found.weather)
 

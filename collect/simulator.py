@@ -18,14 +18,14 @@ from semore.datasets.errors import SemoreError
 
 
 class EpisodeLost(SemoreError):
-    """A simulator's server or client died, hung or lied: the episode in flight is lost, `reset` may begin another.
+    """A simulator's server or client failed: the running episode is lost, and `reset` may begin another.
 
-    Raised by `reset`, `step` and a snapshot's `draw`; the message says what happened last."""
+    It is raised by `reset`, `step` and a snapshot's `draw`; the message says what happened last."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """What the ego's driver asks for: steer in [−1, 1] (right positive), throttle and brake in [0, 1]."""
+    """The control of the ego: steer in [−1, 1] (right is positive), throttle and brake in [0, 1]."""
 
     steer: float = 0.0
     throttle: float = 0.0
@@ -118,7 +118,8 @@ class Snapshot:
 
 
 class Simulator(Protocol):
-    """A driving world in synchronous 0.05 s steps. Same scenario, weather, seed and controls: same snapshots."""
+    """A driving world in synchronous steps of 0.05 s. The same scenario, weather, seed and controls give the same
+    snapshots."""
 
     @property
     def name(self) -> str:
@@ -143,7 +144,7 @@ class Simulator(Protocol):
 
 
 class Restorable(Simulator, Protocol):
-    """A Simulator whose running episode can be put aside and taken up again, also in another process (`embedded`)."""
+    """A Simulator whose running episode can be saved and restored, also in another process (`embedded`)."""
 
     def save(self) -> Any:
         """All of the episode's state, picklable; later steps do not change it."""
@@ -153,7 +154,7 @@ class Restorable(Simulator, Protocol):
 
 
 def simulator_identity(simulator: Simulator) -> dict[str, str]:
-    """Name and versions, as episode attributes: what a recording holds for."""
+    """Name and versions of a simulator, as the episode attributes that say what a recording holds for."""
     return {
         "simulator": simulator.name,
         "simulator_version": simulator.version,

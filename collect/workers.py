@@ -30,27 +30,28 @@ from semore.datasets.subprocesses import die_with_parent
 
 
 class Recorded(NamedTuple):
-    """An episode is on disk."""
+    """The message of a worker that an episode is on disk."""
 
     name: str
     steps: int
 
 
 class Redone(NamedTuple):
-    """A simulator lost the episode of this seed, which is driven again."""
+    """The message of a worker that a simulator lost the episode of this seed, which is driven again."""
 
     seed: int
     why: str
 
 
 class Spent(NamedTuple):
-    """Where a worker's simulator spent its time (collect.carla.supervisor); empty when it keeps no account."""
+    """The message of a worker at its end: its simulator's timings (collect.carla.supervisor), empty when it has
+    none."""
 
     timings: dict[str, float]
 
 
 def collect(settings: CollectSettings) -> Rollouts:
-    """Record whatever of the plan is missing; safe to call again after any interruption."""
+    """Record the episodes of the plan that are missing. It is safe to call again after any interruption."""
     settings.validate()
     rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
     with rollouts.lock():

@@ -23,10 +23,10 @@ from semore.datasets.run_command import run_command
 
 
 class Command(Protocol):
-    """A dataclass of settings; those without a default are positional."""
+    """A command as a dataclass of settings; those without a default are positional."""
 
     def execute(self) -> int:
-        """Do it; the exit code."""
+        """Run the command; returns the exit code."""
 
 
 COMMANDS: Final[Mapping[str, type[Command]]] = {

@@ -28,7 +28,7 @@ def action_codes(actions: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def action_words(actions: NDArray[Any]) -> list[str]:
-    """N phrases such as "steer right, keep speed" for actions (N, 2): these key the verdicts."""
+    """N phrases such as "steer right, keep speed" for actions (N, 2); they are part of a verdict's key."""
     steering, pedals = action_codes(actions)
     names = [[f"{steer}, {pedal}" for pedal in PEDALS] for steer in STEERING]
     return [names[steer][pedal] for steer, pedal in zip(steering.tolist(), pedals.tolist(), strict=True)]

@@ -24,7 +24,7 @@ Row = TypeVar("Row")
 
 
 def digest16(*parts: bytes | memoryview) -> bytes:
-    """BLAKE2b-128 of the concatenated parts: the one digest of the project (design.md §3)."""
+    """BLAKE2b-128 of the concatenated parts, the only digest of the project (design.md §3)."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(part)
@@ -92,7 +92,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value atomically, readable by people."""
+    """Write a JSON value atomically, indented for reading."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

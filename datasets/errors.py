@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 class SemoreError(Exception):
-    """Something the user can mend: the message names the file or key, what was expected, and what to do."""
+    """An error that the user can mend. Its message names the file or key, what was expected, and what to do."""
 
 
 class UsageError(SemoreError):

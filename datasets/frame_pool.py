@@ -61,11 +61,10 @@ class Transitions:
 
 
 class FramePool:
-    """A fixed-capacity store of frames with everything a transition needs, indexed by frame.
+    """Frames of fixed capacity with everything that a transition needs, indexed by frame.
 
-    Decision i of an episode sits at the index of its frame; its next frame is at index + 1. `forget` drops the oldest
-    episodes when a new one would not fit, and tells how far the indices moved.
-    """
+    Decision i of an episode lies at the index of its frame; the next frame is at index + 1. `forget` drops the oldest
+    episodes when a new one would not fit, and returns how far the indices have moved."""
 
     def __init__(self, view: View, capacity: int) -> None:
         self.view, self.capacity = view, capacity
@@ -222,10 +221,10 @@ def rows_of(episode: Episode, frame_skip: int) -> NDArray[np.int64]:
 
 
 def frames_of(episode: Episode, frame_skip: int) -> int:
-    """How many they are."""
+    """The number of rows that a pool takes of an episode."""
     return len(rows_of(episode, frame_skip))
 
 
 def forecast_bytes(view: View, capacity: int) -> int:
-    """Memory of a pool of `capacity` frames."""
+    """The memory in bytes that a pool of `capacity` frames takes."""
     return capacity * (3 * view.size**2 + view.grid**2 + 2 + 5 * 8 + 4 * sum(COLUMNS))

@@ -55,7 +55,7 @@ class Meter:
 
 @contextmanager
 def meter(label: str, total: int, unit: str, done: int = 0) -> Iterator[Meter]:
-    """A Meter that is closed whatever happens."""
+    """A Meter that is closed at the end of the block, also after an exception."""
     counter = Meter(label, total, unit, done)
     try:
         yield counter

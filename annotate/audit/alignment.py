@@ -27,7 +27,7 @@ _TURNS: Final[dict[str, Callable[[Any], Any]]] = {
 
 
 class Fit(NamedTuple):
-    """IoU over all frames if every mask were changed like this."""
+    """The IoU over all frames with every mask changed in one way."""
 
     change: str
     iou: float

@@ -52,7 +52,8 @@ class Frames:
 
 
 def survey(knowledge: KnowledgeSet, episodes: Sequence[Episode]) -> tuple[list[NDArray[np.int64]], Counter[str]]:
-    """Each episode's described rows, and how many frames of all have a text that is ok, empty, failed, or missing."""
+    """The described rows of each episode, and the number of all frames by the status of their text: ok, empty, failed,
+    or missing."""
     described: list[NDArray[np.int64]] = []
     counts: Counter[str] = Counter()
     for episode in episodes:

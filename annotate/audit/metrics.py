@@ -18,13 +18,13 @@ OBJECT_SHARE = 0.5
 
 
 def share(part: float, whole: float) -> float:
-    """part / whole, NaN for nothing of nothing."""
+    """part / whole, or NaN where both are 0."""
     return part / whole if whole else math.nan
 
 
 @dataclass
 class Overlap:
-    """Pixels over all frames added: in H_ka, in the truth, in both."""
+    """Pixels summed over frames: in H_ka, in the truth, and in both."""
 
     frames: int = 0
     pixels: int = 0

@@ -19,7 +19,7 @@ GAPS: Final = (1_000_000, 100, 20, 0)
 
 
 class Pick(NamedTuple):
-    """A frame to show, and why."""
+    """A frame to show, with the reason."""
 
     score: Score
     why: str

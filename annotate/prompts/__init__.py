@@ -11,7 +11,7 @@ FOLDER: Final = Path(__file__).parent
 
 
 class Prompt(NamedTuple):
-    """A question: its file's name without ending, its text, and the digest (hex) of the file's bytes."""
+    """A prompt: its file's name without ending, its text, and the digest (hex) of the file's bytes."""
 
     name: str
     text: str

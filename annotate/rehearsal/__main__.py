@@ -36,7 +36,7 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 @dataclass(frozen=True)
 class RehearsalSettings:
-    """How long the rehearsal is."""
+    """Configuration of the rehearsal: its length and its workers."""
 
     episodes: int = 12
     """Episodes of random pictures."""
@@ -56,7 +56,7 @@ class RehearsalSettings:
 
 @dataclass
 class Outcome:
-    """What a rehearsal showed."""
+    """The result of a rehearsal."""
 
     passes: int = 0
     deaths: int = 0
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def rehearse(settings: RehearsalSettings, root: Path, say: Callable[[str], None]) -> Outcome:
-    """Run passes until one has nothing left to do but poison, and check the end. `root` is an empty folder."""
+    """Run passes until only poisoned frames are left, then check the result. `root` is an empty folder."""
     rollouts = random_rollouts(root / "rollouts.zarr", settings.episodes, settings.frames)
     cache, log = root / "knowledge", root / "log"
     log.mkdir()

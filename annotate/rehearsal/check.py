@@ -54,8 +54,8 @@ def finished(root: Path, name: str, rollouts: Rollouts) -> dict[LevelName, set[s
 
 
 def problems(root: Path, name: str, rollouts: Rollouts, poison: Iterable[str]) -> list[str]:
-    """What is wrong with the end of a rehearsal; nothing, if all went well: every key has a record, the same one for
-    whoever opens the cache, and exactly the poisoned frames failed."""
+    """What is wrong at the end of a rehearsal; empty if every key has a record, the same one for all who open the
+    cache, and exactly the poisoned frames have failed."""
     found = []
     saved = KnowledgeCache(root)
     for index in root.glob("*/index.npz"):

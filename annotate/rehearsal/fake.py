@@ -81,7 +81,7 @@ class FakeProducer:
 
 
 def fake_producers(seconds: float, faults: Faults = NO_FAULTS) -> Producers:
-    """Three of them, `seconds` per call of the describer; the others cost a tenth of it."""
+    """Three fake producers. The describer takes `seconds` per call, the others a tenth of it."""
     return Producers(
         FakeProducer("describer", seconds, faults=faults),
         FakeProducer("segmenter", seconds / 10, faults=faults),

@@ -42,7 +42,7 @@ class WorkChunk:
 
 
 class WorkerDied(Exception):
-    """Frames that took their worker with them; its name begins the reason of their failed records."""
+    """The failure of frames whose worker died; its name begins the reason of their records."""
 
 
 class ChunkQueue:

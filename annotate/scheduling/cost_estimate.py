@@ -19,7 +19,7 @@ BYTES_PER_PIXEL: Final = 7
 
 
 def forecast(plan: Plan, manifest: SetManifest, cache: KnowledgeCache, workers: int = 1) -> str:
-    """One line: frames, known, to do, time on so many workers, memory of each, disk."""
+    """The cost in one line: frames, cached, to do, time on so many workers, memory of each, disk."""
     line = f"{plan.frames:,} frames, {plan.frames - plan.todo:,} known or repeated"
     if not plan.todo:
         return f"{line}: nothing to do"
@@ -41,14 +41,14 @@ def forecast(plan: Plan, manifest: SetManifest, cache: KnowledgeCache, workers: 
 
 
 def bytes_per_record(cache: KnowledgeCache) -> float:
-    """Mean disk of the cache's records, as far as there are any."""
+    """Mean bytes on disk of the cache's records, for levels that have any."""
     size = sum(shard.stat().st_size for level in cache.levels for shard in level.folder.glob("*.h5"))
     records = sum(map(len, cache.levels))
     return size / records if records else BYTES_PER_RECORD
 
 
 def duration(seconds: float) -> str:
-    """As people say it."""
+    """A number of seconds as text for people."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -91,7 +91,7 @@ def _work(plugin: str, chunk: WorkChunk) -> Summary:
 
 
 class ChunkFailed(Exception):
-    """A worker met something that is neither a frame's fault nor the user's: a defect."""
+    """A chunk failed for a reason that is neither a frame nor a setting: a defect of the code."""
 
 
 class _SchedulerLost(Exception):

@@ -30,7 +30,7 @@ MODEL_TYPE: Final = "clipseg"
 
 
 class ClipSegSegmenter:
-    """CLIPSeg: a frozen CLIP sees the frame once, a light decoder draws each phrase. Looks at rgb only."""
+    """CLIPSeg: a frozen CLIP encodes the frame once, and a light decoder draws each phrase. It sees rgb only."""
 
     def __init__(self, settings: ClipSegSettings) -> None:
         """SemoreError for a batch below 1; the weights come with `load`."""

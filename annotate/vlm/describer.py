@@ -14,7 +14,7 @@ PROMPT: Final = load_prompt("describe-1")
 
 
 class PromptedDescriber:
-    """Asks PROMPT of every frame and parses the answer's lines into phrases."""
+    """Asks PROMPT about every frame and parses the answer's lines into phrases."""
 
     def __init__(self, engine: VisionLanguage) -> None:
         self._engine = engine

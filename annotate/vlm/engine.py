@@ -12,7 +12,7 @@ from semore.datasets.knowledge.records import Identity
 
 
 class Answer(NamedTuple):
-    """What a model said about one picture; `failure` is the reason when it said nothing (time-out, refused, …)."""
+    """A model's raw answer about one picture; `failure` is the reason when there is none (time-out, refused, …)."""
 
     text: str
     failure: str = ""
@@ -21,7 +21,7 @@ class Answer(NamedTuple):
 
 
 class VisionLanguage(Protocol):
-    """A vision-language model, here or behind a server."""
+    """A vision-language model in this process or behind a server."""
 
     @property
     def identity(self) -> Identity:

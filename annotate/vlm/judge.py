@@ -17,7 +17,7 @@ CAP: Final = 4
 
 
 class PromptedJudge:
-    """Asks PROMPT, with the action's words in it, of every frame and looks for the 1 or 0 in the answer."""
+    """Asks PROMPT, with the action's words in it, about every frame and parses the 1 or 0 of the answer."""
 
     def __init__(self, engine: VisionLanguage) -> None:
         self._engine = engine

@@ -15,8 +15,10 @@ from semore.datasets.atomic_io import write_json
 
 
 def write_black_box(folder: Path, server: Server, about: dict[str, Any], trace: Sequence[str]) -> Path:
-    """Write `<folder>/<UTC time>-<port>.json`: `about` (why, which episode, which step, time spent where), the client's
-    last ticks and calls, the server's last words and its memory; returns the file."""
+    """Write `<folder>/<UTC time>-<port>.json` and return its path.
+
+    It holds `about` (the reason, the episode, the step, and where time was spent), the client's last ticks and calls,
+    and the server's last lines of output and its memory."""
     moment = datetime.now(UTC)
     path = folder / f"{moment:%Y%m%dT%H%M%S.%f}-{server.port}.json"
     now = time.monotonic()
@@ -36,7 +38,7 @@ def write_black_box(folder: Path, server: Server, about: dict[str, Any], trace: 
 
 
 def memory_slope(samples: Sequence[Sample]) -> float | None:
-    """MiB per minute by which memory grew, by least squares; None with fewer than two moments to tell from."""
+    """Growth of memory in MiB per minute, by least squares; None with fewer than two samples."""
     if len({sample.seconds for sample in samples}) < 2:
         return None
     seconds, held = np.array(samples, np.float64).T

@@ -40,7 +40,7 @@ _BLUEPRINTS: Final = {
 
 
 class Camera:
-    """One camera of `size`² pixels that hands out the picture of a frame asked for."""
+    """One camera of `size`² pixels. It hands out the picture of the frame that is asked for."""
 
     def __init__(self, name: str, size: int, session: Session, ego: carla.Actor) -> None:
         blueprint = session.blueprint(_BLUEPRINTS[name])

@@ -34,7 +34,7 @@ FAREWELL: Final = 2.0
 
 @dataclass(frozen=True)
 class Address:
-    """Where the server is, how long (s) it may take to answer, and what is to be seen of it."""
+    """Where the server is, how many seconds it may take to answer, and which cameras are wanted."""
 
     host: str
     port: int
@@ -49,8 +49,8 @@ class Address:
 
 
 def live(address: Address, pipe: Connection, buffer: Any, trace: Trace) -> None:
-    """The process's whole life. `buffer` is shared memory for the pictures, `address.shape` bytes; the first answer,
-    unasked for, is the class table."""
+    """The life of the client's process. `buffer` is shared memory for the pictures, of `address.shape` bytes. The first
+    answer is the class table, before any request."""
     for parents in (signal.SIGINT, signal.SIGUSR1):  # SLURM warns every process of a job, to have the trainer save
         signal.signal(parents, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)

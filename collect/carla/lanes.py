@@ -16,7 +16,7 @@ _ROAD_END: Final = 2.0  # m ahead where there must be road
 
 
 class Lanes:
-    """A carla.Map, asked in our terms: metres and radians in CARLA's frame."""
+    """The lanes of a carla.Map, in metres and radians of CARLA's frame."""
 
     def __init__(self, town: carla.Map) -> None:
         self._map = town

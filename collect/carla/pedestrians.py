@@ -21,7 +21,7 @@ class Axis(NamedTuple):
 
 
 class Walking(NamedTuple):
-    """How a walker is seen: place (m) and velocity (m/s)."""
+    """The observed place (m) and velocity (m/s) of a walker."""
 
     x: float
     y: float
@@ -30,18 +30,18 @@ class Walking(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Go towards `yaw` (rad) at `speed` m/s."""
+    """An order to walk towards `yaw` (rad) at `speed` m/s."""
 
     yaw: float
     speed: float
 
 
 class PedestrianRules:
-    """The orders of an episode's walkers.
+    """Gives the orders of an episode's walkers by the crossing rule.
 
-    Beyond `band` m from the reference line a walker does as last told; every DECISION_STEPS steps a coin below 0.5
-    sends it towards the road. Within the band it keeps the direction it has, left when it has none. `left` and `right`
-    are everybody's crossing speeds, m/s."""
+    Beyond `band` m from the reference line a walker keeps its last order; every DECISION_STEPS steps a random number
+    below 0.5 sends it towards the road. Within the band it keeps its direction, which is left when it has none. `left`
+    and `right` are the crossing speeds (m/s) of all walkers."""
 
     def __init__(self, axes: Sequence[Axis], band: float, left: float, right: float, rng: np.random.Generator) -> None:
         self._axes, self._band, self._left, self._right, self._rng = axes, band, left, right, rng

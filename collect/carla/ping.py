@@ -16,8 +16,8 @@ _SYNCHRONOUS = [False]  # the metadata every CARLA call begins with: an answer i
 
 
 class Identity(NamedTuple):
-    """What a server says it is: its CARLA version, and whose pictures it sends (`unreal`, or a loopback's renderer).
-    `closed` is the port of its streams when nobody can connect there, else 0."""
+    """A server's CARLA version, its renderer (`unreal`, or the version of a loopback server's), and `closed`: the port of
+    its streams when nobody can connect there, else 0."""
 
     version: str
     renderer: str
@@ -25,11 +25,10 @@ class Identity(NamedTuple):
 
 
 def identity(host: str, port: int, timeout: float) -> Identity | None:
-    """Who answers at host:port within `timeout` seconds, ready to drive; None when nobody does.
+    """The identity of the server at host:port, if it is ready to drive within `timeout` seconds; None otherwise.
 
-    The readiness question is one that Unreal's game thread answers: a server whose game thread hangs goes on telling
-    its version. Only our loopback server knows the last question; Unreal's calls it an error.
-    """
+    The readiness question is answered by Unreal's game thread, because a server whose game thread hangs still tells its
+    version. The question for a renderer is known to our loopback server alone; Unreal's answers it with an error."""
     deadline = time.monotonic() + timeout
     try:
         with socket.create_connection((host, port), timeout) as connection:

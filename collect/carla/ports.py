@@ -20,7 +20,7 @@ LOOK: Final = 0.2
 
 
 class Lease:
-    """The right to drive on the server at `port`, until `close`; a started server holds it too, until it is gone."""
+    """The right to drive on the server at `port` until `close`. A started server holds it too, until it has ended."""
 
     def __init__(self, port: int, handle: TextIO) -> None:
         self.port, self._handle = port, handle
@@ -43,8 +43,8 @@ class Lease:
 
 
 def lease(settings: CarlaSettings, patience: float) -> Lease:
-    """A lease on the first server nobody of this user on this machine drives on, waiting up to `patience` seconds for
-    one; SemoreError naming who holds them otherwise."""
+    """A lease on the first server on which no process of this user on this machine drives, waiting up to `patience`
+    seconds for one; SemoreError naming the holders otherwise."""
     deadline = time.monotonic() + patience
     while True:
         holders = []

@@ -32,15 +32,15 @@ DYING: Final = 1.0
 
 
 class Sample(NamedTuple):
-    """Memory of the server's processes at a moment: seconds of a steady clock, bytes."""
+    """The memory of the server's processes in bytes, and the time of a steady clock in seconds."""
 
     seconds: float
     bytes: int
 
 
 class Server:
-    """The server on a leased port. It only ever ends what it has started itself; a started server also ends when this
-    process does (watchdog.py)."""
+    """The server on a leased port. It ends only servers that it has started itself, and a started server also ends when
+    this process does (watchdog.py)."""
 
     def __init__(self, settings: CarlaSettings, lease: Lease) -> None:
         self._settings, self._lease = settings, lease

@@ -43,7 +43,7 @@ Connect = Callable[[CarlaSettings, int, Server], Client]
 
 
 def connect(settings: CarlaSettings, size: int, server: Server) -> Client:
-    """The real client, on that server."""
+    """The true CARLA client on that server."""
     from semore.collect.carla.client import CarlaSimulator
 
     return CarlaSimulator(settings.host, server.port, size, settings.timeout, lives=lambda: server.exit_code is None)

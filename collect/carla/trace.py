@@ -12,7 +12,8 @@ _WIDTH: Final = 80
 
 
 class Trace:
-    """A ring of LINES short lines in shared memory: one process writes, another reads when the first is gone."""
+    """A ring of LINES short lines in shared memory: one process writes it, and another reads it after the first has
+    ended."""
 
     def __init__(self, context: SpawnContext) -> None:
         self._text: Any = context.RawArray(ctypes.c_char, LINES * _WIDTH)

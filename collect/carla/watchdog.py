@@ -24,7 +24,7 @@ LOOK: Final = 0.1
 
 
 def keep(log: str, stop: str, command: list[str]) -> int:
-    """Run `command` until it ends or standard input does."""
+    """Run `command` until it ends or until standard input does."""
     with open(log, "wb") as output:
         try:
             server = subprocess.Popen(

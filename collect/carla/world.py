@@ -29,10 +29,11 @@ _LONGER: Final = 1.5  # times that is the next wait
 
 
 class CarlaWorld:
-    """One episode after another on the server at host:port.
+    """Drives one episode after another on the server at host:port.
 
-    `pictures` (C, size, size, 4) uint8 takes the newest BGRA buffers of the `cameras`, names of messages.CAMERAS. `say`
-    is told of every call. Errors as in Session; EpisodeLost for a frame that is not the one asked for."""
+    `pictures` (C, size, size, 4) uint8 takes the newest BGRA buffers of the `cameras`, which are names of
+    messages.CAMERAS. `say` is called with every call to the server. Errors are those of Session, and EpisodeLost for a
+    frame that is not the one asked for."""
 
     def __init__(
         self, host: str, port: int, timeout: float, cameras: tuple[str, ...], pictures: NDArray[np.uint8],
@@ -87,7 +88,7 @@ class CarlaWorld:
 
 
 class _Episode:
-    """One episode, everybody placed; only the world above holds it."""
+    """One running episode with its actors, its collision sensor and its cameras."""
 
     def __init__(
         self, session: Session, actors: EpisodeActors, collision_sensor: CollisionSensor, cameras: list[Camera],

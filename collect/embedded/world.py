@@ -37,7 +37,7 @@ _BRAKE: Final = ACTOR_COLUMN["brake"]
 
 @dataclass(frozen=True)
 class WorldState:
-    """All of an episode at one moment, ready to be pickled: what `EmbeddedSimulator.save` gives and `restore` takes.
+    """The whole state of an episode, ready to be pickled: `EmbeddedSimulator.save` returns it and `restore` takes it.
 
     `vehicles` (V, 17) and `walkers` (W, 11) are the tables of the physics package, `rng` is the generator's state."""
 
@@ -55,9 +55,10 @@ class WorldState:
 
 
 class EmbeddedSimulator:
-    """The built-in world with a square camera of `size` pixels. Implements collect.simulator.Simulator.
+    """The embedded world with a square camera of `size` pixels; it implements collect.simulator.Simulator.
 
-    Every episode draws from one generator seeded by (seed, scenario name); pictures draw from none."""
+    All draws of an episode come from one generator, seeded by (seed, scenario name); pictures draw no random
+    numbers."""
 
     name: Final = "embedded"
     version: Final = "2"

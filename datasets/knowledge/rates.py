@@ -10,12 +10,12 @@ from semore.datasets.knowledge.cache import SetManifest
 
 
 def seconds_per_frame(root: Path, manifest: SetManifest) -> float | None:
-    """A worker's seconds per frame with the set's producers, as measured last; None before."""
+    """A worker's seconds per frame with the set's producers in their last pass; None before the first."""
     return _read(root).get(_names(manifest))
 
 
 def remember_rate(root: Path, manifest: SetManifest, seconds: float) -> None:
-    """Keep the measured seconds per frame for the next forecast."""
+    """Store the measured seconds per frame for the next cost estimate."""
     write_json(root / "rates.json", _read(root) | {_names(manifest): seconds})
 
 

@@ -20,8 +20,8 @@ from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of `frames` decision frames the share with a valid H_ka, and of their actions the share with a verdict (None
-    when the set has no judge); both in [0, 1]."""
+    """How far a knowledge set covers `frames` decision frames: the fraction with a valid H_ka, and the fraction of
+    their actions with a verdict (None when the set has no judge)."""
 
     frames: int
     masks: float
@@ -136,7 +136,7 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
 
 
 def coverage(knowledge: KnowledgeSet, frame_keys: Sequence[FrameKeys]) -> Coverage:
-    """How much of the footage a set covers."""
+    """The coverage of the frames by a knowledge set."""
     frames = np.concatenate([np.zeros((0, 16), np.uint8), *(each.frames for each in frame_keys)])
     states = np.concatenate([np.zeros((0, 16), np.uint8), *(each.states for each in frame_keys)])
     acted = np.concatenate([np.zeros(0, np.bool_), *(each.acted for each in frame_keys)])

@@ -80,7 +80,7 @@ def counts(values: Mapping[str, int]) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in [0, 1] for people; a share below one never rounds up to all."""
+    """A fraction in [0, 1] as a percentage; a fraction below one is never rounded up to 100 %."""
     if share is None:
         return "none"
     return f"{min(share, 0.999) if share < 1 else share:.1%}"

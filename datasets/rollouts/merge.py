@@ -86,7 +86,7 @@ def by_attribute(episodes: Iterable[Episode], attribute: str) -> dict[str, list[
 
 
 def fractions(episodes: list[Episode], fraction: float, seed: int) -> dict[str, list[Episode]]:
-    """`first` with the rounded share of the episodes, and `rest`; drawn by a digest of seed and name."""
+    """`first` with the rounded fraction of the episodes, and `rest`; drawn by a digest of seed and name."""
     if not 0 < fraction < 1:
         raise SemoreError(f"fraction {fraction} must lie between 0 and 1")
     drawn = sorted(episodes, key=lambda each: digest16(f"{seed}:{each.name}".encode()))

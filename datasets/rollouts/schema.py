@@ -42,7 +42,7 @@ class SemanticClass(IntEnum):
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of actor: its noun as people say it, its pixel class, box (m) and mass (kg)."""
+    """A kind of actor: its noun, its pixel class, its box (m) and its mass (kg)."""
 
     name: str
     semantic: SemanticClass

@@ -149,7 +149,8 @@ def rollouts_path(data: str, name: str, scenario: str, preset: str) -> Path:
 
 
 class Rollouts:
-    """A folder `<name>.zarr` of episodes. Many may read it; writers each write whole episodes of distinct names."""
+    """A folder `<name>.zarr` of episodes. Many processes may read it; each writer writes whole episodes of its own
+    names."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

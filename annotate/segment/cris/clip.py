@@ -121,7 +121,7 @@ class Visual(nn.Module):
 
 
 class QuickGELU(nn.Module):
-    """x · sigmoid(1.702 x): what CLIP was trained with."""
+    """The activation that CLIP was trained with: x · sigmoid(1.702 x)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)
@@ -149,7 +149,7 @@ class ResidualAttention(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """Causal: a token sees itself and what stands before it."""
+    """The causal text transformer: a token attends to itself and to those before it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class TextTransformer(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Both towers. `logit_scale` belongs to CLIP's own training; CRIS keeps it in the file and never uses it."""
+    """Both encoders of CLIP. `logit_scale` belongs to CLIP's training; CRIS keeps it in the file and never uses it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Three layers and a last norm."""
+    """Three decoder layers and a final LayerNorm."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -36,12 +36,12 @@ def conv_bn_relu(width_in: int, width_out: int, kernel: int) -> nn.Sequential:
 
 
 def twice_as_large(x: Tensor) -> Tensor:
-    """Bilinear, corners not aligned."""
+    """Upsample by 2, bilinear, corners not aligned."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class CoordConv(nn.Module):
-    """A convolution that is told where it stands: x and y in [−1, 1] as two more channels."""
+    """A convolution that also sees its place: x and y in [−1, 1] as two more channels."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ from semore.datasets.settings import as_dict
 
 @dataclass(frozen=True)
 class CrisTinyTraining:
-    """How to train it, and where things lie."""
+    """Configuration of the training of CRIS-tiny."""
 
     seed: int = 1
     """Seed of the weights and training batches; the frames come from the train split's seeds whatever it is."""

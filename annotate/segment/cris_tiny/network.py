@@ -174,8 +174,8 @@ class PhraseEncoder(nn.Module):
 
 
 class CrisTiny(nn.Module):
-    """Pixels and phrases together; `words` is the number of token numbers. Only training asks for `sense`, the lane and
-    distance of what stands at a cell, and for `pose`, how the ego stands in its lane."""
+    """The network of CRIS-tiny; `words` is the number of token numbers. Only training uses `sense`, the lane and
+    distance of what a cell shows, and `pose`, how the ego stands in its lane."""
 
     def __init__(self, words: int) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ nine in ten absent objects stay clean."""
 
 
 class CrisTinySegmenter:
-    """The small segmenter of the embedded world. Looks at rgb only; knows only the renderer it was trained on."""
+    """The small segmenter of the embedded world. It sees rgb only, and knows only the renderer it was trained on."""
 
     def __init__(self, settings: CrisTinySettings) -> None:
         """SemoreError for a batch below 1; the weights come with `load`."""

@@ -48,13 +48,13 @@ def mean_iou(scores: Scores, rows: Rows) -> str:
 
 
 def clean_share(scores: Scores, rows: Rows) -> float:
-    """Share of the phrases of `rows` naming nothing in view whose mask is clean."""
+    """Fraction of the phrases of `rows` that name nothing in view and whose mask is clean."""
     absent = rows & ~scores.present
     return float((scores.found[absent] < CLEAN).mean()) if absent.any() else float("nan")
 
 
 def headline(scores: Scores) -> dict[str, float]:
-    """The figures that count, by name."""
+    """The main figures, by name."""
     rows = groups(scores)
     large = scores.present & (scores.truth >= LARGE)
 
@@ -79,7 +79,7 @@ def headline(scores: Scores) -> dict[str, float]:
 
 
 def tables(scores: Scores) -> str:
-    """Everything as Markdown."""
+    """All tables as Markdown."""
     rows = groups(scores)
     names = [scenario for scenario, _ in CELLS]
     weathers = [weather for _, weather in CELLS]
@@ -129,7 +129,7 @@ def tables(scores: Scores) -> str:
 
 
 def write_tables(text: str, card: Path = CARD) -> None:
-    """Put the tables into the model card, between its two marks."""
+    """Write the tables into the model card, between its two marks."""
     whole = card.read_text(encoding="utf-8")
     before, begin, rest = whole.partition(_BEGIN)
     _, end, after = rest.partition(_END)

@@ -36,7 +36,7 @@ _SENSES: Final = 4.0  # weight
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: seed, steps, frames per step, highest learning rate, steps between checkpoints."""
+    """The schedule of a training: seed, steps, frames per step, highest learning rate, steps between checkpoints."""
 
     seed: int
     steps: int

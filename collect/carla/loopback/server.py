@@ -64,7 +64,7 @@ class Server:
         self._streams.subscribe(stream, link)
 
     def hang_up(self) -> None:
-        """Close every connection, not the ports."""
+        """Close every connection, but not the ports."""
         for link in self._links:
             link.close()
         self._links.clear()

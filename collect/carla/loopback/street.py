@@ -33,7 +33,7 @@ class Hit:
 
 
 def step(actors: Actors, rng: np.random.Generator, dt: float) -> list[Hit]:
-    """Everybody moves `dt` s as the last moment's positions suggest, then whoever overlaps collides."""
+    """Move all bodies by `dt` s as their last positions suggest, then resolve the contacts of those that overlap."""
     people, cars = actors.every(Walker), actors.every(Vehicle)
     driven = [car for car in cars if car.row is None]
     traffic = [car for car in cars if car.row is not None]

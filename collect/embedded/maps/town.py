@@ -67,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TownSpec:
-    """All that tells one map from another."""
+    """The description of a map."""
 
     road: Road
     markings: tuple[Marking, ...]

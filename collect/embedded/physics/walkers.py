@@ -36,7 +36,7 @@ _WALL = 9.4  # m from the reference line: nobody walks into the houses
 
 
 def walker_row(s: float, t: float, x: float, y: float, facing: float) -> Floats:
-    """The row (11,) of somebody who stands at (s, t), which is (x, y) m, and faces the road's side `facing` (±1)."""
+    """The row (11,) of a walker that stands at (s, t), which is (x, y) m, and faces the road's side `facing` (±1)."""
     row = np.zeros(WALKER_COLUMNS)
     row[[S, T, X, Y, FACING]] = s, t, x, y, facing
     return row

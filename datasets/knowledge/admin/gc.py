@@ -59,8 +59,10 @@ class Gc(CacheCommand):
 
 @dataclass(frozen=True)
 class Waste:
-    """What nobody needs. `shards[level]`: shard → the rows to keep of it (none: it goes whole); `records[level]`: how
-    many nobody needs; `size[level]`: their bytes of disk (an estimate where a part of a shard stays)."""
+    """Records and shards that no set and no run needs.
+
+    `shards[level]` maps a shard to the rows that are kept of it; without any the shard is removed. `records[level]` is
+    the number of records to free, and `size[level]` their bytes on disk, an estimate where a part of a shard stays."""
 
     shards: dict[str, dict[str, NDArray[np.int64]]]
     records: dict[str, int]
@@ -70,7 +72,7 @@ class Waste:
 
 
 def find_waste(cache: KnowledgeCache, roots: Roots, before: float) -> Waste:
-    """What nobody needs among the files written before the time `before` (seconds)."""
+    """The waste among the files written before the time `before` (seconds)."""
     cache.refresh()
     waste = Waste({}, {}, {}, tuple(_leftovers(cache.root, before)))
     for level in cache.levels:
@@ -79,8 +81,8 @@ def find_waste(cache: KnowledgeCache, roots: Roots, before: float) -> Waste:
 
 
 def collect(cache: KnowledgeCache, runs: list[Path], before: float) -> Waste:
-    """Remove what nobody needs, and return it; call under the lock. At worst a set that is made at this very moment
-    finds old records gone that it could have used: `make annotate` makes them again."""
+    """Remove the waste and return it; call under the lock. A set that is made at this very moment may find old records
+    gone that it could have used; `make annotate` makes them again."""
     waste = find_waste(cache, find_roots(cache.root, runs), before)
     for path in waste.leftovers:
         path.unlink(missing_ok=True)

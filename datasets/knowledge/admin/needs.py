@@ -59,8 +59,8 @@ class CacheCommand:
 
 @dataclass(frozen=True)
 class Roots:
-    """What the cache is kept for: per level the producers (JSON) that some knowledge set names, and the pinned record
-    digests (M, 16)."""
+    """What the cache is kept for: per level the producers (JSON) that some knowledge set names, and the record digests
+    (M, 16) that runs and sets pin."""
 
     producers: Mapping[LevelName, frozenset[str]]
     pins: Digests
@@ -70,7 +70,7 @@ class Roots:
 
 def find_roots(root: Path, runs: Sequence[Path]) -> Roots:
     """The roots of the cache `root`: its sets, and the runs below the folders `runs`. SemoreError when one of them
-    cannot be read: what it needs is then not known."""
+    cannot be read, since its needs are then unknown."""
     names = set_names(root)
     manifests = [read_manifest(root, name) for name in names]
     pinned = [path for name in names if (path := pins_path(root, name)).exists()]
@@ -120,8 +120,8 @@ def all_rollouts(data: str, names: Sequence[str] = ()) -> list[Episode]:
 
 @dataclass(frozen=True)
 class FrameKeys:
-    """What the cache can be asked about F frames: their digests and states (F, 16), which of them have an action after
-    them (F,) bool, and those actions in words."""
+    """What identifies F frames in the cache: their frame and state digests (F, 16), whether an action follows each (F,)
+    bool, and those actions in words."""
 
     frames: Digests
     states: Digests

@@ -16,7 +16,7 @@ from semore.datasets.knowledge.shards import Batch, DamagedShard, producer_json,
 
 @dataclass
 class Repacked:
-    """What became of the sources."""
+    """What became of the source shards."""
 
     removed: int = 0
     """Shards that are gone."""

@@ -66,8 +66,8 @@ class Verify(CacheCommand):
 
 @dataclass(frozen=True)
 class Damage:
-    """A damaged shard. `records`: how many have to be made again, None when that cannot be told any more; `frames`:
-    how many frames they belong to, None as before; `sets`: the knowledge sets whose producer wrote it."""
+    """A damaged shard. `records` have to be made again (None when that cannot be told) and belong to `frames` frames;
+    `sets` are the knowledge sets whose producer wrote it."""
 
     level: LevelName
     shard: str
@@ -79,7 +79,8 @@ class Damage:
 
 @dataclass(frozen=True)
 class PinStatus:
-    """Of `pinned` records, how many are there and win their key, are there but lose it, and are gone."""
+    """Of `pinned` records: how many are there and win their key, how many are there and lose it, and how many are
+    gone."""
 
     pinned: int
     serving: int

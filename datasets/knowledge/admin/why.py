@@ -53,7 +53,7 @@ class Why(CacheCommand):
 
 @dataclass(frozen=True)
 class Record:
-    """A record of the cache: where it lies, how it ended, and what it says."""
+    """A record of the cache: its place, its status, and its content."""
 
     status: str
     shard: str
@@ -68,7 +68,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Answer:
-    """One question to one producer: the record that serves it, those that lost, or why there is none."""
+    """One question to one producer: the record that serves it, the records that lost, or why there is none."""
 
     level: LevelName
     asked: str

@@ -8,7 +8,7 @@ from semore.annotate.pilot import report_pilot
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.registry import make_producers
 from semore.annotate.scheduling.plan import all_frames, decision_frames
-from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings, default_knowledge
+from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
 from semore.datasets.rollouts.store import Rollouts
@@ -22,7 +22,7 @@ def main() -> None:
         raise SemoreError(f"batch is {settings.batch}; it must be at least 1")
     recipe, executor = part_of(settings, ProducerSettings), part_of(settings, ExecutorSettings)
     budget = part_of(settings, Budget)
-    name = settings.knowledge or default_knowledge(recipe)
+    name = settings.knowledge_set
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
     summary = annotate_rollouts(
         [settings.folder],

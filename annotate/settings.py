@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from semore.datasets.default_set import DESCRIBER, SEGMENTER, set_name
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.merge import Merge
-from semore.datasets.rollouts.store import rollouts_path
+from semore.datasets.names import DESCRIBER, SEGMENTER, knowledge_name, rollouts_path
 
 BATCH: Final = 64
 """Frames handed to a producer at once."""
@@ -179,6 +178,8 @@ class AnnotateSettings(Budget, ExecutorSettings, ProducerSettings):
     """A file of presets/ by name, or a path to a YAML file."""
     scenario: str = "JayWalk"
     """Names the rollouts folder when `rollouts` does not."""
+    simulator: str = "embedded"
+    """The world of the recordings, as in `collect`: part of the folder's default name."""
     data: str = "data"
     """Folder of all recorded data; the cache is <data>/knowledge, shared by all experiments."""
     rollouts: str = ""
@@ -198,9 +199,9 @@ class AnnotateSettings(Budget, ExecutorSettings, ProducerSettings):
     @property
     def folder(self) -> Path:
         """The rollouts folder."""
-        return rollouts_path(self.data, self.rollouts, self.scenario, self.preset)
+        return rollouts_path(self.data, self.rollouts, self.scenario, self.preset, self.simulator)
 
-
-def default_knowledge(producers: ProducerSettings) -> str:
-    """The knowledge set's name when none is given (datasets.default_set)."""
-    return set_name(producers.describer, producers.segmenter)
+    @property
+    def knowledge_set(self) -> str:
+        """The knowledge set's name."""
+        return self.knowledge or knowledge_name(self.describer, self.segmenter)

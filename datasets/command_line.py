@@ -22,6 +22,7 @@ from docstring_parser import parse_from_object
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 from semore.datasets.errors import UsageError
+from semore.datasets.names import scenario_name
 
 OPTIONAL: Final = MappingProxyType({"positional": "one or none"})
 """Metadata of a positional field that may be left out."""
@@ -111,8 +112,18 @@ def read_settings(settings: type[T], command: str, arguments: Sequence[str] | No
     parser = make_parser(command, sys.modules[settings.__module__].__doc__)
     add_settings(parser, settings)
     ready = parser.instantiate(parser.parse_args(words_for(settings, command, arguments)))
-    values = {field.name: ready[field.name] for field in fields(settings)}  # type: ignore[arg-type]
-    return settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return spelt(settings, ready)
+
+
+def spelt(settings: type[T], values: Mapping[str, Any]) -> T:
+    """The settings with scenarios in their one spelling, and what follows from other settings filled in."""
+    given = {field.name: values[field.name] for field in fields(settings)}  # type: ignore[arg-type]
+    if "scenario" in given:
+        given["scenario"] = scenario_name(given["scenario"])
+    if "scenarios" in given:
+        given["scenarios"] = tuple(map(scenario_name, given["scenarios"]))
+    made = settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    return made.resolved() if hasattr(made, "resolved") else made
 
 
 def words_for(settings: type[Any], command: str, arguments: Sequence[str] | None) -> list[str]:
@@ -140,7 +151,7 @@ def setting_names(settings: type[Any], prefix: str = "") -> Iterator[str]:
     hints = get_type_hints(settings)
     for field in fields(settings):
         if is_dataclass(hints[field.name]):
-            yield from setting_names(hints[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            yield from setting_names(hints[field.name], f"{prefix}{field.name}.")
         else:
             yield prefix + field.name
 

@@ -6,11 +6,18 @@ neither is taken for the other. Scenarios may be written in any case and have on
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
+from semore.datasets.presets import preset_section
+
 SCENARIOS: Final = ("JayWalk", "HighBeam", "HighWay")
-"""The spelling of the scenarios' names on disk (semore.collect.scenarios defines what they are)."""
+"""The spelling of the scenarios' names on disk (collect.scenarios defines what they are)."""
+DESCRIBER: Final = "privileged"
+"""The describer of annotations when none is named."""
+SEGMENTER: Final = "cris-tiny"
+"""The segmenter of annotations when none is named."""
 
 
 def scenario_name(text: str) -> str:
@@ -29,9 +36,20 @@ def run_name(scenario: str, preset: str, method: str = "semore", simulator: str 
     return _joined(scenario_name(scenario), Path(preset).stem, "" if method == "semore" else method, world)
 
 
-def knowledge_name(describer: str, segmenter: str) -> str:
+def knowledge_name(describer: str = DESCRIBER, segmenter: str = SEGMENTER) -> str:
     """`<describer>-<segmenter>`, once where both are called the same."""
     return "-".join(dict.fromkeys((describer, segmenter)))
+
+
+def default_knowledge(preset: str = "laptop") -> str:
+    """The knowledge set that `annotate` makes under a preset, with the producers that make's variables name; SemoreError
+    as for `preset_section`."""
+    section = preset_section(preset, "annotate")
+    made = {
+        role: os.environ.get(f"SEMORE_{role.upper()}") or section.get(role, fallback)
+        for role, fallback in (("describer", DESCRIBER), ("segmenter", SEGMENTER))
+    }
+    return os.environ.get("SEMORE_KNOWLEDGE") or section.get("knowledge") or knowledge_name(**made)
 
 
 def rollouts_path(data: str | Path, name: str, scenario: str = "", preset: str = "", simulator: str = "") -> Path:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from semore.datasets.command_line import make_parser, words_for
+from semore.datasets.command_line import make_parser, spelt, words_for
 from semore.datasets.errors import SemoreError
 from semore.datasets.presets import checked, method_path, preset_sections, read_yaml
 
@@ -40,7 +40,7 @@ def load_settings(settings: type[T], stage: str, arguments: Sequence[str] | None
 
     parser.set_defaults(_under(settings, stage, laid_over))
     ready = parser.instantiate(parser.parse_args(given))
-    return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
+    return spelt(settings, ready)
 
 
 def _under(settings: type[Any], stage: str, resolve: Callable[[dict[str, Any]], Namespace]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _under(settings: type[Any], stage: str, resolve: Callable[[dict[str, Any]], 
     for path, section in preset_sections(preset, stage):
         defaults |= checked(settings, section, f"{path}, section {stage!r}")
     defaults["preset"] = preset  # runs are called after what was asked for, not after what that rests on
-    if any(field.name == "method" for field in fields(settings)):
+    if stage == "train":  # elsewhere a method only names a run
         overlay = method_path(resolve(defaults)["method"])
         defaults |= checked(settings, read_yaml(overlay), str(overlay))
     return defaults
@@ -88,7 +88,7 @@ def _from_values(settings: type[T], values: Mapping[str, Any], stage: str | None
         ready = parser.instantiate(laid_over(_under(settings, stage, laid_over) if stage else {}))
     except ArgumentError as error:
         raise SemoreError(f"{settings.__name__}: {' '.join(str(error).split())}") from None
-    return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
+    return spelt(settings, ready)
 
 
 def part_of(settings: Any, part: type[T]) -> T:

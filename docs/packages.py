@@ -1,4 +1,4 @@
-"""Writes docs/packages/*.md, a page per package: what each of its files is for, from the first sentence of its docstring.
+"""Writes docs/packages/*.md, a page per package: each file's purpose, from the first sentence of its docstring.
 
 `.venv/bin/python docs/packages.py`; a test compares the pages with what this would write."""
 

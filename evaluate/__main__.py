@@ -14,6 +14,7 @@ from semore.collect.policies import load_view
 from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
+from semore.datasets.names import run_path
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
@@ -21,7 +22,6 @@ from semore.evaluate.episodes import RunCourse, evaluate_courses
 from semore.evaluate.film.video import film, noted
 from semore.evaluate.policies import POLICIES
 from semore.evaluate.table import differences, failures, results
-from semore.train.settings import run_folder
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class EvaluateSettings:
 
     preset: str = "laptop"
     """A file of presets/ by name, or a path to a YAML file."""
+    method: str = "semore"
+    """With preset, scenario and simulator the name of the run, when none is given."""
     scenario: str = "JayWalk"
     """Scenario to drive."""
     weather: str = ""
@@ -59,8 +61,10 @@ class EvaluateSettings:
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
-        return run_folder(self.runs, self.run, self.scenario, self.preset)
+        """The run's folder; of a run that this world did not train, the one of the embedded world."""
+        own = run_path(self.runs, self.run, self.scenario, self.preset, self.method, self.simulator)
+        elsewhere = run_path(self.runs, self.run, self.scenario, self.preset, self.method)
+        return elsewhere if elsewhere.exists() and not own.exists() else own
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""

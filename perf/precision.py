@@ -73,7 +73,7 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m perf.precision", description=__doc__)
     parser.add_argument("--updates", type=int, default=1_000)
     parser.add_argument("--run", default="precision", help="prefix of the two runs' names")
-    parser.add_argument("--out", type=Path, default=Path("study/docs/results/precision"), help="prefix of the files to write")
+    parser.add_argument("--out", type=Path, default=Path("study/docs/results/precision"), help="prefix of the files")
     chosen, arguments = parser.parse_known_args()
     found = {
         precision: curves(train(f"{chosen.run}-{precision}", precision, chosen.updates, arguments))

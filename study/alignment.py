@@ -25,9 +25,10 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from semore.datasets.knowledge.merge import max_pool
+from semore.datasets.names import rollouts_path
 from semore.datasets.progress import meter
 from semore.datasets.resize import shrink
-from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.rollouts.store import Episode, Rollouts
 from semore.datasets.run_command import run_command
 from semore.evaluate.counterfactual.policies import with_weights
 from semore.evaluate.runs import metrics_of

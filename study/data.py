@@ -10,12 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from semore.annotate.settings import AnnotateSettings, default_knowledge
+from semore.annotate.settings import AnnotateSettings
 from semore.collect.plan import CollectSettings, plan
 from semore.collect.recorder import episode_name
 from semore.datasets.atomic_io import exclusive_lock, read_json, write_json
 from semore.datasets.errors import SemoreError
-from semore.datasets.rollouts.store import Rollouts, rollouts_path
+from semore.datasets.names import rollouts_path
+from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.settings import load_settings
 from semore.datasets.subprocesses import die_with_parent
 from semore.train.settings import TrainSettings
@@ -49,7 +50,7 @@ def _producers(preset: str, knowledge: str) -> list[str]:
     if knowledge == EXACT:
         return ["--describer", "privileged", "--segmenter", "privileged", "--knowledge", knowledge]
     settings = load_settings(AnnotateSettings, "annotate", ["--preset", preset])
-    own = settings.knowledge or default_knowledge(settings)
+    own = settings.knowledge_set
     if knowledge != own:
         raise SemoreError(
             f"the runs read knowledge {knowledge!r}, the preset's annotate section makes {own!r}; give the preset's "

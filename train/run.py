@@ -32,10 +32,11 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from semore.datasets.knowledge.records import Digests
+from semore.datasets.names import rollouts_path
 from semore.datasets.presets import flat
 from semore.datasets.progress import meter
 from semore.datasets.provenance import environment
-from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.rollouts.store import Episode, Rollouts
 from semore.datasets.settings import as_dict
 from semore.train.agent import Agent
 from semore.train.async_annotation import AsyncAnnotation
@@ -63,9 +64,12 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     SemoreError when the run's folder belongs to other settings or data, or another process trains it; Stopped when a
     signal asked for the end and it was saved.
     """
+    settings = settings.resolved()
     settings.validate()
     folder = settings.folder
-    rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
+    rollouts = Rollouts(
+        rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
+    )
     episodes = list(rollouts.episodes())
     fingerprint = rollouts.fingerprint()
     with polite_end() as stop, closing(EnvPool(settings)) as fleet:

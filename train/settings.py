@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from semore.collect.carla.settings import CarlaSettings
 from semore.collect.scenarios import scenario_and_weather
-from semore.datasets.default_set import set_name
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_view import View
+from semore.datasets.knowledge.choice import chosen_set
 from semore.datasets.mask_variants import MASKS
+from semore.datasets.names import run_path, scenario_name
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.train.admission import ADMISSIONS, ReplaySettings
 from semore.train.agent_settings import AgentSettings, LossWeights, check
@@ -79,12 +80,6 @@ class ScheduleSettings:
         return update == self.updates or (bool(self.validate_every) and update % self.validate_every == 0)
 
 
-def run_folder(runs: str, run: str, scenario: str, preset: str, method: str = "semore") -> Path:
-    """`<runs>/<run>`, the name defaulting to `<scenario>-<preset>`, for a rival with its method behind."""
-    rival = "" if method == "semore" else f"-{method}"
-    return Path(runs) / (run or f"{scenario}-{Path(preset).stem}{rival}")
-
-
 @dataclass(frozen=True)
 class TrainSettings:
     """One training run."""
@@ -105,14 +100,15 @@ class TrainSettings:
     """Folder of all recorded data."""
     rollouts: str = ""
     """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
-    knowledge: str = set_name()
-    """Name of the knowledge set."""
+    knowledge: str = ""
+    """Name of the knowledge set; default the one that `annotate` makes, or the only one."""
     masks: str = "plain"
     """plain, or for counterfactuals shuffled, empty or inverted: what H_ka is replaced with wherever it is read."""
     runs: str = "runs"
     """Folder of all runs."""
     run: str = ""
-    """Name of the run; default <scenario>-<preset>, for a rival with its method behind."""
+    """Name of the run; default <scenario>-<preset>, with method and simulator behind where they are not the
+    default ones."""
     seed: int = 1
     """Training seed."""
     seeds: tuple[int, ...] = ()
@@ -147,10 +143,15 @@ class TrainSettings:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     """The schedule."""
 
+    def resolved(self) -> TrainSettings:
+        """The same with what follows from the rest spelt out: the scenario's spelling and the knowledge set."""
+        knowledge = chosen_set(self.data, self.knowledge, self.preset)
+        return replace(self, scenario=scenario_name(self.scenario), knowledge=knowledge)
+
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return run_folder(self.runs, self.run, self.scenario, self.preset, self.method)
+        return run_path(self.runs, self.run, self.scenario, self.preset, self.method, self.simulator)
 
     @property
     def uses_knowledge(self) -> bool:

@@ -12,11 +12,12 @@ from rich.console import Console
 from semore.annotate.audit.failure_checks import failed_checks
 from semore.annotate.audit.knowledge import audit_knowledge, write_audit
 from semore.annotate.audit.report import show
-from semore.annotate.settings import ProducerSettings, default_knowledge
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
-from semore.datasets.rollouts.store import Rollouts, rollouts_path
+from semore.datasets.knowledge.choice import chosen_set
+from semore.datasets.names import rollouts_path
+from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.run_command import run_command
 
 
@@ -28,12 +29,14 @@ class AuditSettings:
     """Names the rollouts folder when `rollouts` does not."""
     scenario: str = "JayWalk"
     """JayWalk, HighBeam or HighWay; with `preset` it names the rollouts folder."""
+    simulator: str = "embedded"
+    """The world of the recordings, as in `collect`: part of the folder's default name."""
     data: str = "data"
     """Folder of all recorded data; the cache is <data>/knowledge."""
     rollouts: str = ""
     """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr; default <scenario>-<preset>."""
-    knowledge: str = default_knowledge(ProducerSettings())
-    """Name of the knowledge set."""
+    knowledge: str = ""
+    """Name of the knowledge set; default the one that `annotate` makes, or the only one."""
     frames: int = 2000
     """Described frames to compare, spread over the episodes; 0: all."""
     threshold: float = 0.5
@@ -49,8 +52,8 @@ def main() -> None:
     if settings.frames < 0 or settings.rows < 1:
         raise SemoreError(f"frames {settings.frames} must be at least 0 and rows {settings.rows} at least 1")
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
-    knowledge = open_set(cache, settings.knowledge)
-    folder = rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset)
+    knowledge = open_set(cache, chosen_set(settings.data, settings.knowledge, settings.preset))
+    folder = rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
     episodes = list(Rollouts(folder).episodes())
     audit = audit_knowledge(knowledge, episodes, settings.frames or None, settings.threshold)
     written, sheet = write_audit(audit, knowledge, folder, episodes, settings.rows, settings.sheet)

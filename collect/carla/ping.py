@@ -16,8 +16,8 @@ _SYNCHRONOUS = [False]  # the metadata every CARLA call begins with: an answer i
 
 
 class Identity(NamedTuple):
-    """A server's CARLA version, its renderer (`unreal`, or the version of a loopback server's), and `closed`: the port of
-    its streams when nobody can connect there, else 0."""
+    """A server's CARLA version, its renderer (`unreal`, or the version of a loopback server's), and `closed`: the port
+    of its streams when nobody can connect there, else 0."""
 
     version: str
     renderer: str

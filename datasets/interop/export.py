@@ -9,8 +9,9 @@ from typing import Literal
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.knowledge.cache import KnowledgeSet
+from semore.datasets.names import rollouts_path
 from semore.datasets.rollouts.inventory import choose_set, folders
-from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Import(CacheCommand):
         """Read it."""
         from semore.datasets.interop.minari import import_minari
 
-        target = rollouts_path(self.data, self.rollouts, "", "")
+        target = rollouts_path(self.data, self.rollouts)
         number = import_minari(self.dataset, target)
         lines = [f"{target}: {number} episodes of {self.dataset}", f"next: `make annotate ROLLOUTS={target}`"]
         self.show({"written": str(target), "episodes": number}, lines)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from semore.datasets.default_set import default_set
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.admin.needs import FrameKeys
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, set_names
 from semore.datasets.knowledge.records import INVALID
-from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.names import default_knowledge, rollouts_path
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Inventory:
 def folders(data: str, names: Sequence[str] = ()) -> list[Path]:
     """The named rollouts folders (as for the stages: a name under <data>/rollouts, or a path ending in .zarr), default
     all under <data>/rollouts; SemoreError when one is missing or there is none."""
-    found = [rollouts_path(data, name, "", "") for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
+    found = [rollouts_path(data, name) for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
     if not found:
         raise SemoreError(f"{data}/rollouts has no rollouts; run `make collect` first, or name the folder by --data")
     missing = [folder for folder in found if not folder.is_dir()]
@@ -84,7 +84,7 @@ def choose_set(data: str, name: str, episodes: Sequence[Episode], preset: str = 
     sets = knowledge_sets(data)
     frame_keys = [FrameKeys.of(episodes)] if sets else []
     covering = {each.name: each for each in sets if coverage(each, frame_keys).masks > 0}
-    default = default_set(preset)
+    default = default_knowledge(preset)
     if len(covering) > 1 and default not in covering:
         raise SemoreError(
             f"{data}/knowledge: several knowledge sets cover these episodes: {', '.join(covering)}; none of them is "

@@ -13,8 +13,9 @@ from semore.datasets.atomic_io import digest16, fsync_folder
 from semore.datasets.command_line import MANY
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.admin.needs import CacheCommand
+from semore.datasets.names import rollouts_path
 from semore.datasets.rollouts.inventory import folders
-from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.rollouts.store import Episode, Rollouts
 from semore.datasets.rollouts.validate import ALIKE
 
 
@@ -35,7 +36,7 @@ class Merge(CacheCommand):
         """Do it."""
         if not self.sources:
             raise SemoreError("name the folders to join: `semore datasets merge TARGET SOURCE [SOURCE …]`")
-        target = rollouts_path(self.data, self.target, "", "")
+        target = rollouts_path(self.data, self.target)
         episodes = [each for folder in folders(self.data, self.sources) for each in Rollouts(folder).episodes()]
         added = gather(target, episodes, self.copy)
         lines = [f"{target}: {added} episodes added, {len(episodes) - added} were there", _next(target)]

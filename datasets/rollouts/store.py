@@ -141,13 +141,6 @@ def row_digests(*arrays: NDArray[Any]) -> NDArray[np.uint8]:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 16)
 
 
-def rollouts_path(data: str, name: str, scenario: str, preset: str) -> Path:
-    """`<data>/rollouts/<name>.zarr`, the name defaulting to `<scenario>-<preset>`; a name ending in .zarr is a path."""
-    if name.endswith(".zarr"):
-        return Path(name)
-    return Path(data) / "rollouts" / f"{name or f'{scenario}-{Path(preset).stem}'}.zarr"
-
-
 class Rollouts:
     """A folder `<name>.zarr` of episodes. Many processes may read it; each writer writes whole episodes of its own
     names."""

@@ -20,6 +20,7 @@ from semore.collect.simulators import worker_count
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import read_manifest, set_names
+from semore.datasets.names import run_path
 from semore.datasets.run_command import run_command
 from semore.evaluate.counterfactual.policies import PLAIN, VARIANTS, CounterfactualCourse, attention_gates, refuse
 from semore.evaluate.episodes import evaluate_policies
@@ -27,7 +28,7 @@ from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, run_points
 from semore.evaluate.sweep.points import Point, settings_of
 from semore.evaluate.table import differences, failures, results
 from semore.train.run_io import run_settings
-from semore.train.settings import TrainSettings, run_folder
+from semore.train.settings import TrainSettings
 from semore.train.stopping import only_task_trains
 
 TRAINED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -69,7 +70,7 @@ class CounterfactualSettings(ManyRuns):
 
 def acting(settings: CounterfactualSettings) -> None:
     """The policy of a finished run, as it is and under every variant; rows are kept in the run's folder."""
-    folder = run_folder(settings.runs, settings.run, settings.scenario, settings.preset)
+    folder = run_path(settings.runs, settings.run, settings.scenario, settings.preset)
     view, trained = load_view(folder), run_settings(folder)
     variants = settings.variants or tuple(VARIANTS)
     for name in variants:

@@ -15,8 +15,9 @@ from jinja2 import Environment
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.names import rollouts_path
 from semore.datasets.rollouts.inventory import choose_set
-from semore.datasets.rollouts.store import Rollouts, rollouts_path
+from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.run_command import run_command
 from semore.evaluate.view.scene import coverage_line, scene
 
@@ -33,6 +34,8 @@ class ViewSettings:
     """Names the rollouts folder when `rollouts` does not."""
     preset: str = "laptop"
     """As scenario."""
+    simulator: str = "embedded"
+    """The world of the recordings, as in `collect`: part of the folder's default name."""
     episode: str = ""
     """Name of the episode; default the first."""
     knowledge: str = ""
@@ -52,7 +55,9 @@ def page(moments: dict[str, Any]) -> str:
 
 def main() -> None:
     settings = read_settings(ViewSettings, "view")
-    rollouts = Rollouts(rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset))
+    rollouts = Rollouts(
+        rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
+    )
     rollouts.episodes()  # SemoreError when there are none
     names = rollouts.names()
     if not names:

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from semore.datasets.errors import SemoreError
+from semore.datasets.names import rollouts_path
 from semore.datasets.rollouts.schema import ACTOR_FIELDS, EGO_FIELDS, FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
-from semore.datasets.rollouts.store import CHUNK_FRAMES, Rollouts, checksum, rollouts_path, row_digests
+from semore.datasets.rollouts.store import CHUNK_FRAMES, Rollouts, checksum, row_digests
 
 SIDE, ACTORS = 6, 3
 ALL = (*FRAME_ARRAYS, *STEP_ARRAYS)

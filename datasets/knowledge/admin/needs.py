@@ -19,7 +19,8 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import SetManifest, pins_path, read_manifest, read_pins, set_names
 from semore.datasets.knowledge.records import LEVELS, Digests, Identity, LevelName
 from semore.datasets.knowledge.shards import producer_json
-from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.names import rollouts_path
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 LOCK: Final = ".ledger.lock"
 """Held by `gc` and `compact`: one at a time per cache."""
@@ -112,7 +113,7 @@ def changes(old: Identity | None, new: Identity | None) -> list[str]:
 def all_rollouts(data: str, names: Sequence[str] = ()) -> list[Episode]:
     """The episodes of the named rollouts (as for the stages: a name under <data>/rollouts or a path ending in .zarr),
     default all under <data>/rollouts; SemoreError when there are none."""
-    folders = [rollouts_path(data, name, "", "") for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
+    folders = [rollouts_path(data, name) for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
     if not folders:
         raise SemoreError(f"{data}/rollouts has no rollouts; run `make collect` first, or name the folder by --data")
     return [episode for folder in folders for episode in Rollouts(folder).episodes()]

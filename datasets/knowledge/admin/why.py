@@ -18,7 +18,8 @@ from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_s
 from semore.datasets.knowledge.level import Level
 from semore.datasets.knowledge.records import Digests, Identity, LevelName, Status, record_keys
 from semore.datasets.knowledge.shards import Batch, DamagedShard, producer_json, read_batch, read_records
-from semore.datasets.rollouts.store import Episode, Rollouts, rollouts_path
+from semore.datasets.names import rollouts_path
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 OK: Final = "ok"
 
@@ -35,12 +36,14 @@ class Why(CacheCommand):
     """Names the rollouts folder when `rollouts` does not."""
     preset: str = "laptop"
     """As scenario."""
+    simulator: str = "embedded"
+    """The world of the recordings, as in `collect`: part of the folder's default name."""
     knowledge: str = ""
     """Name of a knowledge set; default every set of the cache."""
 
     def execute(self) -> int:
         """Print it."""
-        folder = rollouts_path(self.data, self.rollouts, self.scenario, self.preset)
+        folder = rollouts_path(self.data, self.rollouts, self.scenario, self.preset, self.simulator)
         episode, index = find_frame(self.frame, folder)
         cache = KnowledgeCache(self.root)
         names = [self.knowledge] if self.knowledge else set_names(self.root)

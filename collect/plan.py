@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from semore.collect.carla.settings import CarlaSettings
@@ -15,6 +16,7 @@ from semore.collect.scenarios import scenario_and_weather
 from semore.collect.simulator import Simulator, simulator_identity
 from semore.collect.simulators import make_simulator
 from semore.datasets.errors import SemoreError
+from semore.datasets.names import rollouts_path
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.rollouts.schema import MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
 
@@ -59,6 +61,11 @@ class CollectSettings:
     """Worker processes; with carla there is one per server."""
     carla: CarlaSettings = field(default_factory=CarlaSettings)
     """CARLA servers; only looked at with simulator carla."""
+
+    @property
+    def rollouts_folder(self) -> Path:
+        """The folder of the recorded episodes."""
+        return rollouts_path(self.data, self.rollouts, self.scenario, self.preset, self.simulator)
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""

@@ -24,7 +24,6 @@ from semore.collect.simulator import EpisodeLost
 from semore.collect.simulators import worker_count
 from semore.collect.writer import EpisodeWriter
 from semore.datasets.errors import SemoreError
-from semore.datasets.names import rollouts_path
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.subprocesses import die_with_parent
@@ -54,9 +53,7 @@ class Spent(NamedTuple):
 def collect(settings: CollectSettings) -> Rollouts:
     """Record the episodes of the plan that are missing. It is safe to call again after any interruption."""
     settings.validate()
-    rollouts = Rollouts(
-        rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
-    )
+    rollouts = Rollouts(settings.rollouts_folder)
     with rollouts.lock():
         rollouts.create()
         swept = rollouts.sweep()

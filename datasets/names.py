@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from semore.datasets.presets import preset_section
+from semore.datasets.presets import preset_path, read_yaml
 
 SCENARIOS: Final = ("JayWalk", "HighBeam", "HighWay")
 """The spelling of the scenarios' names on disk (collect.scenarios defines what they are)."""
@@ -42,9 +42,10 @@ def knowledge_name(describer: str = DESCRIBER, segmenter: str = SEGMENTER) -> st
 
 
 def default_knowledge(preset: str = "laptop") -> str:
-    """The knowledge set that `annotate` makes under a preset, with the producers that make's variables name; SemoreError
-    as for `preset_section`."""
-    section = preset_section(preset, "annotate")
+    """The knowledge set that `annotate` makes under a preset, with the producers that make's variables name;
+    SemoreError as for `preset_path`."""
+    content = read_yaml(preset_path(preset))
+    section = (content.get("annotate") or {}) if isinstance(content, dict) else {}
     made = {
         role: os.environ.get(f"SEMORE_{role.upper()}") or section.get(role, fallback)
         for role, fallback in (("describer", DESCRIBER), ("segmenter", SEGMENTER))

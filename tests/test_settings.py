@@ -127,7 +127,7 @@ def test_a_preset_brings_its_values_wherever_it_is_named(monkeypatch, tmp_path, 
             words = [f"--config={{preset: {other}, scenario: HighBeam}}"]
         case "environment":  # jsonargparse's own way, when it is told to look there
             monkeypatch.setenv("JSONARGPARSE_DEFAULT_ENV", "true")
-            monkeypatch.setenv(f"PYTHON _M {stage.upper()}_PRESET", str(other))
+            monkeypatch.setenv(f"SEMORE {stage.upper()}_PRESET", str(other))
             words = ["--scenario", "HighBeam"]
         case "preset":  # one that rests on another
             words = ["--preset", preset := str(tmp_path / "mine.yaml")]

@@ -32,7 +32,6 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from semore.datasets.knowledge.records import Digests
-from semore.datasets.names import rollouts_path
 from semore.datasets.presets import flat
 from semore.datasets.progress import meter
 from semore.datasets.provenance import environment
@@ -67,9 +66,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     settings = settings.resolved()
     settings.validate()
     folder = settings.folder
-    rollouts = Rollouts(
-        rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
-    )
+    rollouts = Rollouts(settings.rollouts_folder)
     episodes = list(rollouts.episodes())
     fingerprint = rollouts.fingerprint()
     with polite_end() as stop, closing(EnvPool(settings)) as fleet:

@@ -12,7 +12,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_view import View
 from semore.datasets.knowledge.choice import chosen_set
 from semore.datasets.mask_variants import MASKS
-from semore.datasets.names import run_path, scenario_name
+from semore.datasets.names import rollouts_path, run_path, scenario_name
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.train.admission import ADMISSIONS, ReplaySettings
 from semore.train.agent_settings import AgentSettings, LossWeights, check
@@ -147,6 +147,11 @@ class TrainSettings:
         """The same with what follows from the rest spelt out: the scenario's spelling and the knowledge set."""
         knowledge = chosen_set(self.data, self.knowledge, self.preset)
         return replace(self, scenario=scenario_name(self.scenario), knowledge=knowledge)
+
+    @property
+    def rollouts_folder(self) -> Path:
+        """The folder of the recorded episodes."""
+        return rollouts_path(self.data, self.rollouts, self.scenario, self.preset, self.simulator)
 
     @property
     def folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Every file, module and section that a docstring, a comment or a page names exists.
+"""Every file, module, command and section that a docstring, a comment or a page names exists.
 
 docs/lab-log.md and CHANGELOG.md are history: they keep the names of their time."""
 
@@ -27,6 +27,7 @@ FILE: Final = re.compile(rf"(?<![\w.<>{{}}*/$-])(?:\.\./|\./)*(?:[\w.-]+/)*[\w-]
 INSIDE: Final = re.compile(rf"(?<![\w./<>{{}}*$-])(?:{'|'.join(FOLDERS)})/[\w.-][\w./-]*+(?![<{{…$])")
 MODULE: Final = re.compile(rf"(?<![\w./-])(?:semore\.)?(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
 SECTIONS: Final = re.compile(r"(\w+)\.md(?:'s \w+ and \w+)?((?:[\s,(]|and|to|§\d+(?:\.\d+)?)+)")
+COMMAND: Final = re.compile(r"(?:bin/|`)semore ([a-z][a-z-]+)")
 NUMBER: Final = re.compile(r"§(\d+(?:\.\d+)?)")
 NAMED_FOLDER: Final = re.compile(r"([\w-]+)/(?=\s|`|$)")
 
@@ -160,6 +161,12 @@ def sections(page: str) -> frozenset[str]:
     return frozenset(re.findall(r"^#+ (\d+(?:\.\d+)?) ", text, re.MULTILINE))
 
 
+@cache
+def commands() -> frozenset[str]:
+    """The subcommands of `semore`."""
+    return frozenset(re.findall(r'^    "([a-z-]+)": Command', (ROOT / "src/semore/cli.py").read_text(), re.MULTILINE))
+
+
 def missing(passage: Passage) -> Iterator[str]:
     """What the passage names that does not exist."""
     text = URL.sub(" ", passage.text)
@@ -169,6 +176,8 @@ def missing(passage: Passage) -> Iterator[str]:
     for found in set(MODULE.findall(text)):
         if not is_module(found):
             yield f"name {found}"
+    for found in set(COMMAND.findall(text)) - commands():
+        yield f"command semore {found}"
     own = passage.path.stem if str(passage.path) in ("docs/method.md", "docs/design.md") else ""
     cited = [(page, number) for page, after in SECTIONS.findall(text) for number in NUMBER.findall(after)]
     cited += [(own, number) for number in NUMBER.findall(SECTIONS.sub(" ", text)) if own]
@@ -197,6 +206,7 @@ def test_what_is_named_exists():
         ("by method.md's order and notation (§4, §5.2)", ""),
         ("by method.md §2.3 to §2.9", "section method.md §2.9"),
         ("by design.md §3,\n§8.1", "section design.md §8.1"),
+        ("run `semore collect --help`, or `.venv/bin/semore gather`", "command semore gather"),
         ("by models.md §2", "section models.md §2"),
     ],
 )

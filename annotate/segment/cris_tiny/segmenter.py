@@ -115,7 +115,7 @@ class CrisTinySegmenter:
         return pictures
 
     def _encode(self, phrases: list[str]) -> Kernels:
-        """N phrases → Kernels of (N, …); one at a time, so that they do not depend on company."""
+        """N phrases → Kernels of (N, …); one at a time, so that an answer does not depend on the other phrases."""
         assert self._network is not None
         said = [self._network.phrases(torch.from_numpy(tokens([phrase])).to(self._device)) for phrase in phrases]
         return Kernels(*map(torch.cat, zip(*said, strict=True)))

@@ -1,5 +1,7 @@
-"""What the replay buffer held while runs trained: δ and admit rate as it filled, size and composition by behaviour over
-updates, the validation reward beside them, and whether it ever starved.
+"""What the replay buffer held while runs trained, as CSV files and a picture.
+
+It shows δ and the admit rate as the buffer filled, its size and composition by policy over updates, the validation
+reward beside them, and whether it ever starved.
 
 `python -m study.buffer --runs RUN … --out study/docs/results/buffer` writes two CSV files and a picture."""
 

@@ -1,5 +1,7 @@
-"""Rehearse a cluster on this machine: the true Dask path, a slow fake model, workers that die, torn shards, time-outs,
-garbage, a full disk. At the end every key must have one winning record, and exactly the injected poison be failed."""
+"""Rehearse a cluster on this machine: the true Dask path, a slow fake model, and injected faults.
+
+Workers die, shards are torn, answers time out or are garbage, and the disk is full. At the end every key must have one
+winning record, and exactly the poisoned frames must have failed."""
 
 from __future__ import annotations
 

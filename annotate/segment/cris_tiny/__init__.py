@@ -1,0 +1,1 @@
+"""CRIS-tiny, the small segmenter of the embedded world: network, training, weights and model card."""

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from semore.datasets.command_line import add_settings, make_parser
+from semore.datasets.command_line import read_settings
+from semore.datasets.errors import UsageError, did_you_mean
 from semore.datasets.interop.card import Card
 from semore.datasets.interop.export import Export, Import
 from semore.datasets.interop.hub import Pull, Push
@@ -20,6 +21,9 @@ from semore.datasets.rollouts.listing import List, Show
 from semore.datasets.rollouts.merge import Merge, Split
 from semore.datasets.rollouts.validate import Validate
 from semore.datasets.run_command import run_command
+
+LISTED: Final = "`semore datasets --help` lists all"
+EACH: Final = "`semore datasets COMMAND --help` lists the options of one"
 
 
 class Command(Protocol):
@@ -51,19 +55,26 @@ COMMANDS: Final[Mapping[str, type[Command]]] = {
 
 
 def command(arguments: Sequence[str] | None = None) -> Command:
-    """The command that the arguments (default: the command line) ask for. `--help` ends the program, wrong arguments
-    with exit code 2."""
-    parser = make_parser("datasets", __doc__)
-    subcommands = parser.add_subcommands(required=True, dest="command")
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    for name, settings in COMMANDS.items():
-        about = " ".join((settings.__doc__ or "").split())
-        subparser = make_parser(f"datasets {name}", about)
-        if name in given[:1]:  # the settings of all commands together take half a second
-            add_settings(subparser, settings)
-        subcommands.add_subcommand(name, subparser, help=about.partition(". ")[0])
-    parsed = parser.instantiate(parser.parse_args(given))
-    return COMMANDS[parsed.command](**vars(parsed[parsed.command]))
+    """The command that the arguments (default: this program's) ask for. `--help` ends the program; UsageError for wrong
+    ones."""
+    name, *given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+        raise SystemExit(0)
+    if name not in COMMANDS:
+        raise UsageError(f"semore datasets has no command {name!r}; {did_you_mean(name, COMMANDS)} {LISTED}".strip())
+    return read_settings(COMMANDS[name], f"datasets {name}", given, _about(name))
+
+
+def usage() -> str:
+    """What `semore datasets --help` prints."""
+    lines = [f"  {name:<9} {_about(name).partition('. ')[0]}" for name in COMMANDS]
+    told = " ".join((__doc__ or "").split())
+    return "\n".join(["usage: semore datasets COMMAND [OPTIONS]", "", told, "", *lines, "", f"{EACH}."])
+
+
+def _about(name: str) -> str:
+    return " ".join((COMMANDS[name].__doc__ or "").split())
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar, get_origin, get_type_hints
 
@@ -98,7 +99,7 @@ def add_settings(parser: ArgumentParser, settings: type[Any]) -> None:
     for field in extra:
         about = docs[field.name]
         if field.default is False:
-            parser.add_argument(f"--{field.name}", nargs="?", const=True, default=False, type=bool, help=about)
+            parser.add_argument(f"--{field.name}", default=False, type=bool, help=about)
         elif field.metadata == SOME:
             parser.add_argument(field.name, nargs="+", type=str, help=about)
         else:
@@ -106,10 +107,12 @@ def add_settings(parser: ArgumentParser, settings: type[Any]) -> None:
             parser.add_argument(field.name, nargs=number, type=str, default=field.default, help=about)
 
 
-def read_settings(settings: type[T], command: str, arguments: Sequence[str] | None = None) -> T:
+def read_settings(
+    settings: type[T], command: str, arguments: Sequence[str] | None = None, about: str | None = None
+) -> T:
     """The settings that the command line (default: this program's) and the environment ask of `semore <command>`.
     `--help` ends the program; UsageError for a mistake."""
-    parser = make_parser(command, sys.modules[settings.__module__].__doc__)
+    parser = make_parser(command, about or sys.modules[settings.__module__].__doc__)
     add_settings(parser, settings)
     ready = parser.instantiate(parser.parse_args(words_for(settings, command, arguments)))
     return spelt(settings, ready)
@@ -118,11 +121,14 @@ def read_settings(settings: type[T], command: str, arguments: Sequence[str] | No
 def spelt(settings: type[T], values: Mapping[str, Any]) -> T:
     """The settings with scenarios in their one spelling, and what follows from other settings filled in."""
     given = {field.name: values[field.name] for field in fields(settings)}  # type: ignore[arg-type]
+    for name, kind in get_type_hints(settings).items():
+        if get_origin(kind) is tuple and isinstance(given.get(name), list):  # of a positional that takes many words
+            given[name] = tuple(given[name])
     if "scenario" in given:
         given["scenario"] = scenario_name(given["scenario"])
     if "scenarios" in given:
         given["scenarios"] = tuple(map(scenario_name, given["scenarios"]))
-    made = settings(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    made = settings(**given)
     return made.resolved() if hasattr(made, "resolved") else made
 
 
@@ -130,9 +136,20 @@ def words_for(settings: type[Any], command: str, arguments: Sequence[str] | None
     """The words, each list in one of them; default: this program's own behind those of the environment, which is of no
     concern to who names all the words."""
     lists = dict(_lists(settings))
+    switches = {f"--{field.name}" for field in fields(settings) if field.default is False}
     if arguments is not None:
-        return _gathered(arguments, lists)
-    return [*_gathered(_environment(settings, command), lists), *_gathered(sys.argv[1:], lists)]
+        return _gathered(_switched(arguments, switches), lists)
+    given = _gathered(_switched(sys.argv[1:], switches), lists)
+    return [*_gathered(_environment(settings, command), lists), *given]
+
+
+def _switched(words: Sequence[str], switches: Collection[str]) -> list[str]:
+    """The words with a value behind each switch that is turned on by its name alone."""
+    written = []
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        alone = word in switches and after.lower() not in ("true", "false")
+        written.append(f"{word}=true" if alone else word)
+    return written
 
 
 def _environment(settings: type[Any], command: str) -> list[str]:
@@ -163,7 +180,7 @@ def _lists(settings: type[Any], prefix: str = "") -> Iterator[tuple[str, bool]]:
         kind = hints[field.name]
         if is_dataclass(kind):
             yield from _lists(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
-        elif get_origin(kind) is tuple and field.metadata not in (OPTIONAL, MANY, SOME):
+        elif get_origin(kind) in (list, tuple) and field.metadata not in (OPTIONAL, MANY, SOME):
             yield prefix + field.name, kind.__args__[0] is str
 
 
@@ -183,8 +200,10 @@ def _gathered(words: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
         while not equals and rest and not rest[0].startswith("--"):
             values.append(rest.pop(0))
         for text in values:
-            written = text.startswith("[")
-            found.setdefault(name, []).extend(yaml.safe_load(text) if written else [_value(text, lists[name])])
+            if text.startswith("["):  # the parser's own way of writing a list: this one and no other
+                found[name] = yaml.safe_load(text)
+            else:
+                found.setdefault(name, []).append(_value(text, lists[name]))
         found.setdefault(name, [])
     return kept + [f"--{name}={json.dumps(values)}" for name, values in found.items()]
 

@@ -88,7 +88,9 @@ def _from_values(settings: type[T], values: Mapping[str, Any], stage: str | None
         ready = parser.instantiate(laid_over(_under(settings, stage, laid_over) if stage else {}))
     except ArgumentError as error:
         raise SemoreError(f"{settings.__name__}: {' '.join(str(error).split())}") from None
-    return spelt(settings, ready)
+    if stage:
+        return spelt(settings, ready)
+    return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
 
 
 def part_of(settings: Any, part: type[T]) -> T:

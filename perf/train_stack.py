@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from semore.datasets.frame_pool import Batch
+from semore.train import encoder
 from semore.train.agent import Agent
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.attention import CrossAttention
@@ -112,5 +113,5 @@ def plain_loop(agent: Agent, batches: list[Batch]) -> Callable[[], None]:
 @contextmanager
 def _strides(shape: Geometry) -> Iterator[None]:
     """The encoder chooses its strides by picture size and has no setting for them; these agents need others."""
-    with patch("semore.train.encoder_settings.geometry", lambda size: shape):
+    with patch.object(encoder, "geometry", lambda size: shape):
         yield

@@ -13,12 +13,12 @@ STAGES = ("collect", "annotate", "datasets", "train", "evaluate")
 SIDE_BY_SIDE = """
 import pathlib, sys
 import transformers, pytorch_lightning
-import semore.annotate, collect, datasets, evaluate, train
+import semore.annotate, semore.collect, semore.datasets, semore.evaluate, semore.train
 from transformers import AutoTokenizer, CLIPSegForImageSegmentation, Qwen2VLForConditionalGeneration, Trainer
 from semore.datasets.rollouts.store import Rollouts
 import semore.annotate.pipeline, semore.collect.env, semore.evaluate.episodes, semore.train.module
 for name in sys.argv[1:]:
-    print(pathlib.Path(sys.modules[name].__file__).resolve().parent)
+    print(pathlib.Path(sys.modules["semore." + name].__file__).resolve().parent)
 print(pathlib.Path(transformers.__file__).resolve().parent.parent)
 """
 
@@ -41,7 +41,7 @@ def test_no_other_distribution_brings_our_names():
 def test_libraries_and_stages_live_in_one_process(tmp_path):
     """From another folder, with the libraries first: they probe for packages such as Hugging Face's `datasets`."""
     done = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:datasets", "-c", SIDE_BY_SIDE, *STAGES],
+        [sys.executable, "-W", "error::DeprecationWarning:semore", "-c", SIDE_BY_SIDE, *STAGES],
         capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Final, NamedTuple
+
+from semore.datasets.errors import did_you_mean
+from semore.datasets.run_command import run_command
 
 
 class Command(NamedTuple):
@@ -52,14 +54,11 @@ def main() -> None:
         return
     name = given[0]
     if name not in COMMANDS:
-        close = get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean `semore {close[0]}`?" if close else ""
-        print(f"error: semore has no command {name!r}{hint} `semore --help` lists all", file=sys.stderr)
+        hint = did_you_mean(name, COMMANDS)
+        print(f"error: semore has no command {name!r}; {hint} `semore --help` lists all", file=sys.stderr)
         raise SystemExit(2)
     del sys.argv[1]
     sys.argv[0] = f"semore {name}"
-    from semore.datasets.run_command import run_command
-
     run_command(import_module(f"semore.{COMMANDS[name].module}").main)
 
 

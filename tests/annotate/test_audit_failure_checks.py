@@ -10,6 +10,7 @@ from test_oracle_rules import SIZE, actor, scene
 
 from semore.annotate.audit import audit_knowledge
 from semore.annotate.audit.alignment import Alignment
+from semore.annotate.audit.failure_checks import failed_checks
 from semore.annotate.audit.measure import Audit
 from semore.annotate.audit.truth import truth_of
 from semore.annotate.interfaces import FrameBatch
@@ -47,7 +48,7 @@ def audited(folder, change=lambda mask: mask, texts=None, names=None) -> Audit:
 
 
 def names(audit: Audit) -> list[str]:
-    return [signature.name for signature in audit.signatures]
+    return [check.name for check in failed_checks(audit)]
 
 
 def test_healthy_masks_raise_nothing(tmp_path):
@@ -70,7 +71,7 @@ def test_healthy_masks_raise_nothing(tmp_path):
 def test_misaligned_masks_are_named_with_the_cure(tmp_path, change, cure):
     audit = audited(tmp_path, change)
     assert names(audit) == ["masks misaligned"]
-    assert audit.signatures[0].seen.endswith(f"if the masks were {cure}")
+    assert failed_checks(audit)[0].seen.endswith(f"if the masks were {cure}")
     assert audit.alignment.best().iou == 1.0
 
 
@@ -85,7 +86,7 @@ def test_poor_masks_are_not_called_misaligned(tmp_path):
 def test_empty_masks(tmp_path):
     audit = audited(tmp_path, lambda mask: 0.3 * mask)
     assert names(audit) == ["masks empty"]
-    assert "peak is 0.30" in audit.signatures[0].seen
+    assert "peak is 0.30" in failed_checks(audit)[0].seen
     assert names(audited(tmp_path / "none", lambda mask: 0.0 * mask)) == ["masks empty"]
 
 
@@ -109,7 +110,7 @@ def test_no_knowledge(tmp_path):
     texts = {row: Text((), Status.FAILED, "time-out after 60 s") for row in range(8)}
     audit = audited(tmp_path, texts=texts)
     assert names(audit) == ["no knowledge"]
-    assert "8 x text failed: time-out after 60 s" in audit.signatures[0].seen
+    assert "8 x text failed: time-out after 60 s" in failed_checks(audit)[0].seen
     few = audited(tmp_path / "few", texts={0: texts[0]})
     assert names(few) == []
 

@@ -13,9 +13,9 @@ import pytest
 
 from semore.collect.embedded.kernel_cache import folder_for
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STEP = (
-    "import gymnasium, collect, numba\n"
+    "import gymnasium, semore.collect, numba\n"
     "env = gymnasium.make('semore/JayWalk-v0', size=16, camera=16)\n"
     "env.reset(seed=1); env.step(env.action_space.sample())\n"
     "from semore.collect.embedded import jit\n"
@@ -87,7 +87,7 @@ def test_code_that_others_could_have_written_is_not_run(places):
 
 def drive(folder: Path, *before: str, **environment: str) -> tuple[str, str]:
     """Where an environment that is driven in a process of its own keeps its code, and what numba is left with."""
-    told = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    told = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
     done = subprocess.run(
         [*before, sys.executable, "-c", STEP], capture_output=True, text=True, cwd=folder, env=told, timeout=250
     )

@@ -95,7 +95,7 @@ def test_subprocess_environments_of_stable_baselines3_drive_as_one_does(expected
 def test_an_environment_uses_no_torch():
     """Nor numba's threads: neither survives a fork, and a process that only drives is smaller without torch."""
     code = (
-        "import sys, gymnasium, collect, numba\n"
+        "import sys, gymnasium, semore.collect, numba\n"
         "env = gymnasium.make('semore/HighBeam-v0', size=21, camera=32, render_mode='rgb_array')\n"
         "env.reset(seed=1); env.step(env.action_space.sample()); env.render(); env.close()\n"
         "assert 'torch' not in sys.modules\n"

@@ -9,7 +9,7 @@ from semore.datasets.cores import cores
 from semore.datasets.provenance import environment
 from semore.doctor import processor
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_process_held_on_one_core_counts_one():
@@ -26,6 +26,6 @@ def test_a_process_held_on_one_core_counts_one():
 
 def test_nobody_else_counts_the_machine_s():
     """But the doctor, who tells both."""
-    packages = ("collect", "annotate", "datasets", "train", "evaluate")
+    packages = ("collect", "annotate", "datasets", "train", "evaluate", "src")
     sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
     assert [path.name for path in sources if "cpu_count(" in path.read_text(encoding="utf-8")] == ["doctor.py"]

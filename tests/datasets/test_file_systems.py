@@ -112,7 +112,7 @@ def test_rollouts_are_written_where_folders_cannot_be_synced_nor_locked(library,
         "Rollouts(path).episode('jaywalk-0000000').verify()"
     )
     environment = refusing(library, tmp_path, flock=errno.ENOSYS, fsync=errno.EINVAL)
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(SOURCE.parent)], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(SOURCE.parents[1])], check=True, env=environment)
     plain = "import os, sys; os.fsync(os.open(sys.argv[1], os.O_RDONLY))"
     bare = subprocess.run(
         [sys.executable, "-c", plain, str(tmp_path)], capture_output=True, text=True, env=environment, check=False

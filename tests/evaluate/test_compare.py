@@ -86,7 +86,7 @@ def test_the_command_shows_a_table_for_each_shared_cell(tmp_path, monkeypatch, c
         rows = read_rows(folder / "evaluation.csv")
         dark = [replace(row, scenario="HighBeam", weather="midnight") for row in rows]
         write_rows(folder / "evaluation.csv", [*rows, *dark])
-    monkeypatch.setattr(sys, "argv", ["compare", *map(str, folders)])
+    monkeypatch.setattr(sys, "argv", ["compare", "--runs", *map(str, folders)])
     compare.main()
     shown = capsys.readouterr().out
     assert "JayWalk, normal: mean ± std over pooled episodes, the 5 test seeds of all runs" in shown

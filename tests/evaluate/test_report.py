@@ -283,4 +283,4 @@ def test_an_unfinished_run_is_refused_with_the_remedy(two, missing, says):
 
 def test_a_run_named_twice_is_refused(two, tmp_path):
     with pytest.raises(SemoreError, match="named twice"):
-        command.paths(command.ReportSettings(("ours", str(two[0])), str(tmp_path)))
+        command.ReportSettings(("ours", str(two[0])), str(tmp_path)).paths()

@@ -17,12 +17,13 @@ from PIL import Image
 from tiny_run import TINY, make_data
 
 from semore.datasets.atomic_io import read_json, write_json
+from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import as_dict
 from semore.evaluate.episodes import SIMULATOR_FAILED, Row
 from semore.evaluate.statistics import across_runs, difference_across_runs
 from semore.evaluate.sweep import __main__ as sweep
-from semore.evaluate.sweep.__main__ import SweepSettings, command_settings, gathered, run_points
+from semore.evaluate.sweep.__main__ import SweepSettings, run_points
 from semore.evaluate.sweep.points import (
     PlannedRun,
     Point,
@@ -78,11 +79,8 @@ def test_what_cannot_be_varied_is_refused_by_name(vary, says):
 
 def test_repeated_options_are_gathered(monkeypatch):
     words = ["--vary", "agent.lr=1,2", "--sweep=a", "--vary=masks=plain,empty", "--seeds", "[4]", "--base=x=[1,2]"]
-    assert gathered(words) == [
-        "--sweep=a", "--seeds", "[4]", '--vary=["agent.lr=1,2", "masks=plain,empty"]', '--base=["x=[1,2]"]',
-    ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["sweep", *words])
-    found = command_settings(SweepSettings, "semore.evaluate.sweep")
+    found = read_settings(SweepSettings, "sweep")
     assert (found.vary, found.base) == (("agent.lr=1,2", "masks=plain,empty"), ("x=[1,2]",))
     assert (found.seeds, found.split) == ((4,), "validation")
 

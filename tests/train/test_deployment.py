@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from semore.annotate.settings import AnnotateSettings
 from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
 from semore.collect.plan import CollectSettings
 from semore.datasets.settings import load_settings
@@ -22,10 +23,19 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 GUIDE = (ROOT / "docs" / "carla.md").read_text()
 
 
+def handed_on(tmp_path: Path, *words: str) -> dict[str, str]:
+    """The variables that make hands on to its commands."""
+    (tmp_path / "print.mk").write_text("print-environment:\n\t@env -0\n")
+    command = ["make", "--no-print-directory", "-f", "Makefile", "-f", str(tmp_path / "print.mk"), "print-environment"]
+    done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    pairs = [line.partition("=") for line in done.stdout.split("\0") if line.startswith("SEMORE_")]
+    return {name: value for name, _, value in pairs}
+
+
 def made(*words: str) -> list[str]:
-    """The commands that make would run."""
+    """The commands of ours that make would run."""
     done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if " -m " in line and "pip" not in line]
+    return [line.split()[1] for line in done.stdout.splitlines() if line.startswith(".venv/bin/semore")]
 
 
 def test_compose_has_the_whole_way_in_order():
@@ -59,11 +69,8 @@ def test_compose_and_code_mean_the_same_server():
 def test_compose_calls_targets_that_make_knows(name: str):
     command = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", COMPOSE["services"][name]["command"]).split()
     assert command[0] == "make"
-    lines = made(*command[1:])
     targets = [word for word in command[1:] if "=" not in word]
-    assert [re.findall(r"-m (\w+) --preset laptop", line) for line in lines if "--preset" in line] == [
-        [t] for t in targets
-    ]
+    assert [name for name in made(*command[1:]) if name != "compile"] == targets
 
 
 def test_the_guide_names_every_setting_with_its_default():
@@ -78,22 +85,26 @@ def test_the_guide_names_every_setting_with_its_default():
             assert text == ("no limit" if name == "memory" else str(value).removesuffix(".0")), name
 
 
-def test_one_word_switches_every_stage_and_keeps_the_worlds_apart():
-    pipeline = ("collect", "annotate", "train", "evaluate", "PRESET=debug")
-    lines = made(*pipeline, "SIM=carla", "CARLA=serve {port} 'two words'", "SERVERS=2")
-    stages = {re.findall(r"-m (\w+) --preset", line)[0]: line for line in lines if "--preset" in line}
-    assert list(stages) == ["collect", "annotate", "train", "evaluate"]
-    for stage in ("collect", "annotate", "train"):
-        assert "--rollouts JayWalk-debug-carla" in stages[stage]
+def test_one_word_switches_every_stage_and_keeps_the_worlds_apart(tmp_path, monkeypatch):
+    words = ("PRESET=debug", "SIM=carla", "CARLA=serve {port} 'two words'", "SERVERS=2")
+    pipeline = {
+        "collect": CollectSettings, "annotate": AnnotateSettings, "train": TrainSettings, "evaluate": EvaluateSettings,
+    }  # fmt: skip
+    assert [name for name in made(*pipeline, *words) if name != "compile"] == list(pipeline)
+    for name, value in handed_on(tmp_path, *words).items():
+        monkeypatch.setenv(name, value)
+    stages: dict[str, Any] = {}
+    for stage, settings in pipeline.items():
+        monkeypatch.setattr("sys.argv", [stage])
+        stages[stage] = load_settings(settings, stage)
+    assert stages["collect"].rollouts_folder == stages["annotate"].folder == stages["train"].rollouts_folder
+    assert stages["train"].rollouts_folder.name == "JayWalk-debug-carla.zarr"
     for stage in ("collect", "train", "evaluate"):
-        assert "--simulator carla" in stages[stage]
-        assert '--carla.command "$CARLA"' in stages[stage]  # from the environment: it may hold any quotes
-        assert "--carla.servers 2" in stages[stage]
-    for stage in ("train", "evaluate"):
-        assert "--run JayWalk-debug-carla" in stages[stage]
-    embedded = " ".join(made(*pipeline))
-    assert "carla" not in embedded
-    assert "--rollouts" not in embedded
+        assert stages[stage].simulator == "carla"
+        assert stages[stage].carla.command == "serve {port} 'two words'"  # it may hold any quotes
+        assert stages[stage].carla.servers == 2
+    assert stages["train"].folder == stages["evaluate"].folder == Path("runs/JayWalk-debug-carla")
+    assert handed_on(tmp_path, "PRESET=debug") == {"SEMORE_PRESET": "debug", "SEMORE_MAKE": "1"}
 
 
 @pytest.mark.parametrize(

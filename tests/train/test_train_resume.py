@@ -173,7 +173,7 @@ def test_a_run_that_ends_between_recording_and_annotating(data, whole, tmp_path,
 
 def test_a_run_that_ends_between_annotating_and_its_checkpoint(data, whole, tmp_path):
     settings = asked(data, tmp_path, **HARD)
-    interrupted(settings, *at_call(run_module._Run, "_save", 3))
+    interrupted(settings, *at_call(run_module.Trainer, "_save", 3))
     assert read_checkpoint(settings.folder / "last.ckpt", {})["agent"]["updates"] == 15
     know(data, settings.folder / "refresh.zarr", data / "rollouts" / "tiny.zarr", off_decisions=True)
     assert_same_run(settings, train(settings), whole)

@@ -27,7 +27,8 @@ from semore.train.settings import TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
+FOLDERS = [str(ROOT / "tests" / "train"), str(ROOT / "tests")]
 SECOND_TASK = {
     "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_PROCID": "1", "SLURM_LOCALID": "1",
     "SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NODELIST": "here",
@@ -143,7 +144,13 @@ def test_a_second_signal_ends_at_once():
 
 
 @pytest.mark.parametrize(
-    "module", ["semore.train.__main__", "semore.evaluate.sweep", "study", "semore.evaluate.counterfactual"]
+    "module",
+    [
+        "semore.train.__main__",
+        "semore.evaluate.sweep.__main__",
+        "study.__main__",
+        "semore.evaluate.counterfactual.__main__",
+    ],
 )
 def test_only_the_first_task_of_a_step_trains(monkeypatch, capsys, module):
     main = importlib.import_module(module).main
@@ -160,12 +167,14 @@ def test_only_the_first_task_of_a_step_trains(monkeypatch, capsys, module):
 
 def test_lightning_is_started_in_one_place_only():
     sources = [path for folder in ("train", "evaluate", "annotate", "perf") for path in (ROOT / folder).rglob("*.py")]
-    assert [path.name for path in sources if "Trainer(" in path.read_text(encoding="utf-8")] == ["trainer.py"]
+    assert [path.name for path in sources if "lightning.Trainer(" in path.read_text(encoding="utf-8")] == [
+        "lightning_trainer.py"
+    ]
 
 
 CHILD = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_train_stopping import *
 online.make_envs, update = short_envs, Agent.update
 
@@ -183,7 +192,13 @@ run_command(lambda: print(train(asked(Path(sys.argv[1]), Path(sys.argv[2])))["we
 @pytest.mark.slow
 @pytest.mark.usefixtures("_slurm")
 def test_processes_that_slurm_starts_and_warns(data, whole, tmp_path):
-    command = [sys.executable, "-c", CHILD.format(tests=str(ROOT / "tests")), str(data), str(tmp_path / "runs")]
+    command = [
+        sys.executable,
+        "-c",
+        CHILD.format(tests=FOLDERS),
+        str(data),
+        str(tmp_path / "runs"),
+    ]
     ends = []
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)

@@ -87,6 +87,7 @@ def test_the_guide_names_every_setting_with_its_default():
 
 def test_one_word_switches_every_stage_and_keeps_the_worlds_apart(tmp_path, monkeypatch):
     words = ("PRESET=debug", "SIM=carla", "CARLA=serve {port} 'two words'", "SERVERS=2")
+    assert handed_on(tmp_path, "PRESET=debug") == {"SEMORE_PRESET": "debug", "SEMORE_MAKE": "1"}
     pipeline = {
         "collect": CollectSettings, "annotate": AnnotateSettings, "train": TrainSettings, "evaluate": EvaluateSettings,
     }  # fmt: skip
@@ -104,7 +105,6 @@ def test_one_word_switches_every_stage_and_keeps_the_worlds_apart(tmp_path, monk
         assert stages[stage].carla.command == "serve {port} 'two words'"  # it may hold any quotes
         assert stages[stage].carla.servers == 2
     assert stages["train"].folder == stages["evaluate"].folder == Path("runs/JayWalk-debug-carla")
-    assert handed_on(tmp_path, "PRESET=debug") == {"SEMORE_PRESET": "debug", "SEMORE_MAKE": "1"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from httpx2 import HTTPError
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
@@ -22,6 +22,9 @@ SAMPLE: Final = 2**20
 """Of larger files, so many samples of so many bytes are, from the first byte to the last."""
 HUB_PATIENCE: Final = 5.0
 """Seconds to wait for the hub to say which commit is meant."""
+HUB_ERRORS: Final[tuple[type[BaseException], ...]] = (*HfHubHTTPError.__bases__, OSError, ValueError)
+"""What the hub's client raises: the errors of the HTTP library it sits on (httpx before its version 2, then httpx2) are
+bases of its own."""
 
 
 class Checkpoint(NamedTuple):
@@ -69,7 +72,7 @@ def _fetch_config(model: str, revision: str | None) -> tuple[str, str]:
     try:
         HfApi().model_info(model, revision=revision, timeout=HUB_PATIENCE)  # unlike a download, gives up at once
         return hf_hub_download(model, CONFIG, revision=revision), ""
-    except (OSError, HTTPError, ValueError) as error:
+    except HUB_ERRORS as error:
         return "", f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 

@@ -12,6 +12,7 @@ from semore.annotate.oracle.judge import PrivilegedJudge
 from semore.annotate.oracle.segmenter import PrivilegedSegmenter
 from semore.annotate.settings import ProducerSettings
 from semore.datasets.errors import SemoreError
+from semore.extras import require
 
 if TYPE_CHECKING:
     from semore.annotate.vlm.engine import VisionLanguage
@@ -42,6 +43,7 @@ def make_producers(settings: ProducerSettings) -> Producers:
 
 
 def _engine(name: str, settings: ProducerSettings) -> VisionLanguage:
+    require("annotate")
     if name == "endpoint":
         from semore.annotate.vlm.endpoint import Endpoint
 
@@ -68,6 +70,7 @@ def _judge(name: str, engine: Callable[[str], VisionLanguage]) -> Judge | None:
 
 
 def _cris(settings: ProducerSettings) -> Segmenter:
+    require("annotate")
     from semore.annotate.segment.cris.segmenter import CrisSegmenter
 
     return CrisSegmenter(settings.cris)
@@ -80,6 +83,7 @@ def _cris_tiny(settings: ProducerSettings) -> Segmenter:
 
 
 def _clipseg(settings: ProducerSettings) -> Segmenter:
+    require("annotate")
     from semore.annotate.segment.clipseg import ClipSegSegmenter
 
     return ClipSegSegmenter(settings.clipseg)

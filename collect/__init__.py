@@ -3,12 +3,15 @@
 Importing this package registers `semore/JayWalk-v0`, `semore/HighBeam-v0` and `semore/HighWay-v0` with Gymnasium.
 """
 
-import gymnasium
-from gymnasium.envs.registration import WrapperSpec
-
 if not __name__.startswith("semore."):
     raise ImportError("this folder is the package semore.collect: import that, and install it with `pip install -e .`")
 
+from semore.extras import require
+
+require("collect")
+
+import gymnasium  # noqa: E402
+from gymnasium.envs.registration import WrapperSpec  # noqa: E402
 
 for _name in ("JayWalk", "HighBeam", "HighWay"):
     if f"semore/{_name}-v0" not in gymnasium.registry:

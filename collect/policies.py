@@ -7,16 +7,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from semore.collect.expert import FAST, Expert
 from semore.datasets.actions import finite
 from semore.datasets.errors import SemoreError
 from semore.datasets.resize import GREY
+from semore.extras import require
+
+if TYPE_CHECKING:  # imported by what loads and asks networks: to record and drive by rules needs no torch
+    import torch
 
 Action = NDArray[np.float32]
 Info = Mapping[str, Any]
@@ -97,7 +100,7 @@ class Constant:
         return self._action
 
 
-Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+Network = Callable[["torch.Tensor"], tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]]
 
 
 class NetworkPolicy:
@@ -123,6 +126,8 @@ class NetworkPolicy:
         self._generators = [np.random.default_rng([seed, 0x5AC]) for seed in seeds]
 
     def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
+        import torch
+
         with torch.inference_mode():
             mean, log_std, self._mask = self._network(torch.from_numpy(observations))
             if self._spread:
@@ -139,11 +144,15 @@ class NetworkPolicy:
 
     def student_mask(self, observations: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Where the policy sees key objects: (B, g, g) float32 in [0, 1]."""
+        import torch
+
         with torch.inference_mode():
             return self._network(torch.from_numpy(observations))[2].float().cpu().numpy()
 
 
 def _blindfolded(network: Network) -> Network:
+    import torch
+
     return lambda observation: network(torch.full_like(observation, GREY))
 
 
@@ -153,6 +162,9 @@ def load_policy(path: str | Path, sample: bool = False) -> NetworkPolicy:
     The file is a `torch.export` program with its own view settings: no training code is needed to run it.
     SemoreError when there is no such file or it is none of ours.
     """
+    require("train", "torch")
+    import torch
+
     file = _policy_file(path)
     view = load_view(path)  # first: torch logs a traceback of its own for a file that is none of ours
     try:

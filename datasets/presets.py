@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+import semore
 from semore.datasets.errors import SemoreError
 
-PRESETS = Path(__file__).resolve().parent.parent / "presets"
+PRESETS = Path(semore.__file__).with_name("presets").resolve()
 OPEN_MAPPINGS = ("policies",)
 """Settings whose value is itself a mapping, not a nested group."""
 

@@ -9,19 +9,25 @@ from collections.abc import Callable
 
 from semore.datasets.disk_space import want_of_space
 from semore.datasets.errors import SemoreError, Stopped, UsageError
+from semore.extras import named
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 ELSEWHERE = "choose a folder that this user may read and write: --help names the settings that are folders or files"
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command line: a SemoreError, or a place where we may not write, becomes one line and exit code 1, a
+    """Run a command line: a SemoreError, an extra or a place that is not ours to use becomes one line and exit code 1, a
     UsageError 2, Stopped 75, Ctrl-C exit code 130."""
     try:
         command()
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         raise SystemExit(os.EX_TEMPFAIL) from None
+    except ModuleNotFoundError as error:
+        if (said := named(error)) is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        raise SystemExit(1) from None
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="module")
 def one_thread():
     """The networks of the tests are so small that a second thread only waits for the first."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

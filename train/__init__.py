@@ -2,3 +2,7 @@
 
 if not __name__.startswith("semore."):
     raise ImportError("this folder is the package semore.train: import that, and install it with `pip install -e .`")
+
+from semore.extras import require
+
+require("train")

@@ -22,6 +22,7 @@ from semore.datasets.atomic_io import missing_folders, remove_empty
 from semore.datasets.cores import cores
 from semore.datasets.disk_space import room_for
 from semore.datasets.errors import SemoreError, Stopped
+from semore.extras import require
 from semore.train.log import LOG
 from semore.train.own_process import apart
 from semore.train.settings import TrainSettings
@@ -93,6 +94,7 @@ def _all(runs: list[TrainSettings], parallel: int, scheduler: str, task: Task, t
 def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task, at_once: int, gpus: int) -> Iterator[Outcome]:
     """`at_once` and `gpus` are those of this machine, for the scheduler `local`; other workers have the GPUs that they
     were started with."""
+    require("cluster")
     import dask
     from distributed import Client
     from distributed import as_completed as as_finished

@@ -10,6 +10,7 @@ from semore.annotate.annotator import Annotator
 from semore.annotate.scheduling.chunks import ChunkQueue
 from semore.annotate.settings import ExecutorSettings
 from semore.annotate.summary import Summary
+from semore.extras import require
 
 
 class Executor(Protocol):
@@ -46,6 +47,7 @@ def open_executor(settings: ExecutorSettings, say: Callable[[str], None]) -> Ite
     if settings.scheduler in ("", "none"):
         yield SerialExecutor()
         return
+    require("cluster")
     from semore.annotate.scheduling.dask_executor import DaskExecutor
 
     with DaskExecutor(settings, say) as executor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from semore.annotate.vlm.pictures import picture, preprocessing
 from semore.datasets.device import torch_device
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.records import Identity
+from semore.extras import require
 
 MODEL_TYPE: Final = "qwen2_vl"
 IMAGE: Final = "<|image_pad|>"
@@ -194,11 +194,10 @@ class Qwen2VL:
 
 
 def _device(settings: QwenSettings) -> torch.device:
-    """The device to compute on; SemoreError when what the settings ask for is not installed."""
+    """The device to compute on; SemoreError when the settings ask for one, or for packages, that are not there."""
     device = torch_device(settings.device)
     if settings.quantisation == "nf4":
         if device.type != "cuda":
             raise SemoreError("qwen.quantisation nf4 needs a CUDA GPU; set qwen.quantisation=none")
-        if lacking := [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]:
-            raise SemoreError(f"qwen.quantisation nf4 needs {' and '.join(lacking)}: pip install -e .[gpu]")
+        require("gpu")
     return device

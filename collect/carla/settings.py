@@ -68,4 +68,6 @@ def check_client() -> None:
     try:
         metadata.version("carla")
     except metadata.PackageNotFoundError:
-        raise SemoreError("the carla client is not installed; have it with: make setup SIM=carla") from None
+        raise SemoreError(
+            "the carla client is not installed; have it with: make setup SIM=carla, or pip install 'semore[carla]'"
+        ) from None

@@ -18,7 +18,7 @@ from semore.datasets.rollouts.store import Episode, Rollouts
 class Export(CacheCommand):
     """Write rollouts for other tools. minari: every array without loss, so that `import` gives the same rollouts back.
     lerobot: version 3 of its format. rerun: one episode as a recording for the rerun viewer. The last two need the
-    extra packages: pip install -r requirements-export.lock."""
+    extra `export`: pip install 'semore[export]'."""
 
     rollouts: str
     """Name of the rollouts folder under <data>/rollouts, or a path ending in .zarr."""

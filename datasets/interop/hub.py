@@ -20,6 +20,7 @@ from semore.datasets.progress import meter
 from semore.datasets.rollouts.inventory import folders
 from semore.datasets.rollouts.merge import gather, link_or_copy
 from semore.datasets.rollouts.store import Rollouts
+from semore.extras import require
 
 KNOWLEDGE: Final = ("knowledge/*/*.h5", "knowledge/sets/*.json")
 """What of the cache is shared: its answers and what the sets are. Indices are made again, pins belong to runs."""
@@ -50,6 +51,7 @@ class Push(CacheCommand):
         stray = [folder for folder in chosen if folder.resolve().parent != shared]
         if stray:
             raise SemoreError(f"{stray[0]} does not lie in {self.data}/rollouts; `merge` it there first")
+        require("interop", "huggingface_hub")
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
 
@@ -89,6 +91,7 @@ class Pull(CacheCommand):
 
     def execute(self) -> int:
         """Download and check."""
+        require("interop", "huggingface_hub")
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from semore.datasets.atomic_io import fsync_folder, write_json
 from semore.datasets.errors import SemoreError
@@ -24,6 +23,7 @@ from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import DT, EGO_COLUMN
 from semore.datasets.rollouts.store import Episode
+from semore.extras import require
 
 VERSION: Final = "v3.0"
 CHUNK_FILES: Final = 1000
@@ -62,11 +62,8 @@ def features(side: int, masks: bool) -> dict[str, dict[str, Any]]:
 
 
 def export_lerobot(episodes: Sequence[Episode], target: Path, knowledge: KnowledgeSet | None = None) -> None:
-    """Write the episodes into the new folder `target`; SemoreError when it exists or pyarrow is missing."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise SemoreError("pyarrow is missing; run `.venv/bin/pip install -r requirements-export.lock`") from None
+    """Write the episodes into the new folder `target`; SemoreError when it exists or a package is missing."""
+    require("export", "pyarrow", "PIL")
     if target.exists():
         raise SemoreError(f"{target} exists; choose another --to, or move it away")
     temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
@@ -217,6 +214,8 @@ def _arrow(column: NDArray[Any], dtype: str) -> Any:
 
 def _png(picture: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
+    from PIL import Image
+
     Image.fromarray(picture.squeeze()).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 

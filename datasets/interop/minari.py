@@ -18,6 +18,7 @@ from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import FRAME_ARRAYS, STEP_ARRAYS
 from semore.datasets.rollouts.store import Episode, Rollouts, checksum
+from semore.extras import require
 
 STANDARD: Final = {"action": "actions", "reward": "rewards", "terminated": "terminations", "truncated": "truncations"}
 """Our step arrays that Minari has a field of its own for; the others are infos."""
@@ -40,6 +41,7 @@ def export_minari(
     zero. With a knowledge set they include h_ka (T+1, H, W) uint8 and h_ka_valid (T+1,) bool. SemoreError when the
     dataset exists or the disk is too small.
     """
+    require("interop", "minari", "gymnasium")
     import minari
     from gymnasium.spaces import Box
     from minari.data_collector import EpisodeBuffer
@@ -72,6 +74,7 @@ def import_minari(dataset_id: str, target: Path) -> int:
     SemoreError naming what is missing when the dataset came from elsewhere: rollouts hold semantic and instance
     pictures, actor states and digests, which cannot be made from observations and actions.
     """
+    require("interop", "minari")
     import minari
 
     if dataset_id not in minari.list_local_datasets():

@@ -7,24 +7,23 @@ from pathlib import Path
 import numpy as np
 
 from semore.datasets.atomic_io import atomic_file
-from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.annotations import read_annotations
 from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.knowledge.records import INVALID
 from semore.datasets.rollouts.schema import DT, SemanticClass
 from semore.datasets.rollouts.store import Episode
+from semore.extras import require
 
 QUALITY = 90
 """JPEG quality of the pictures; the rollouts keep the exact ones."""
 
 
 def export_rerun(episode: Episode, target: Path, knowledge: KnowledgeSet | None = None) -> None:
-    """Write the episode as the .rrd file `target`; SemoreError when rerun-sdk is missing."""
-    try:
-        import rerun as rr
-        from rerun import blueprint as rrb
-    except ImportError:
-        raise SemoreError("rerun-sdk is missing; run `.venv/bin/pip install -r requirements-export.lock`") from None
+    """Write the episode as the .rrd file `target`; MissingExtra when rerun-sdk is missing."""
+    require("export", "rerun")
+    import rerun as rr
+    from rerun import blueprint as rrb
+
     arrays = episode.read("rgb", "semantic", "action", "reward", "speed", "impulse")
     rows = episode.decision_rows
     known = read_annotations(episode, rows, knowledge)

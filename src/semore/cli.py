@@ -59,7 +59,11 @@ def main() -> None:
         raise SystemExit(2)
     del sys.argv[1]
     sys.argv[0] = f"semore {name}"
-    run_command(import_module(f"semore.{COMMANDS[name].module}").main)
+
+    def command() -> None:
+        import_module(f"semore.{COMMANDS[name].module}").main()
+
+    run_command(command)
 
 
 def usage() -> str:

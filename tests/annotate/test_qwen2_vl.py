@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -210,8 +211,9 @@ def test_what_is_not_installed_is_named(settings, monkeypatch):
     with pytest.raises(SemoreError, match="torch sees no GPU"):
         Qwen2VL(replace(settings, device="cuda")).load()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(qwen2_vl, "find_spec", lambda name: None)
-    with pytest.raises(SemoreError, match=r"bitsandbytes and accelerate: pip install -e .\[gpu\]"):
+    for module in ("accelerate", "bitsandbytes"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SemoreError, match=r"accelerate, bitsandbytes are not installed.*pip install 'semore\[gpu\]'"):
         Qwen2VL(replace(settings, quantisation="nf4")).load()
 
 
@@ -224,7 +226,7 @@ def test_nf4_is_asked_of_transformers_as_the_settings_say(settings, monkeypatch)
         raise OSError("seen")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(qwen2_vl, "find_spec", lambda name: object())
+    monkeypatch.setattr(qwen2_vl, "require", lambda extra: None)
     monkeypatch.setattr("transformers.BitsAndBytesConfig.post_init", lambda self: None)
     monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", from_pretrained)
     with pytest.raises(SemoreError, match="seen"):

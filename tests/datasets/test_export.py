@@ -154,7 +154,7 @@ def test_without_the_extra_the_message_says_how_to_get_it(data, monkeypatch):
     for module in ("pyarrow", "rerun"):
         monkeypatch.setitem(sys.modules, module, None)
     for name in ("lerobot", "rerun"):
-        with pytest.raises(SemoreError, match=r"pip install -r requirements-export.lock"):
+        with pytest.raises(SemoreError, match=r"pip install 'semore\[export\]'"):
             run("export", "a", "--format", name, "--data", str(data))
 
 

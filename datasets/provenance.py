@@ -13,11 +13,19 @@ from semore.datasets.cores import cores
 PACKAGES = ("torch", "numpy", "numba", "zarr", "h5py", "gymnasium", "pytorch-lightning", "transformers")
 
 
+def checkout() -> Path | None:
+    """The folder of the repository that this code lies in; None for an installed wheel, whatever folder holds that."""
+    here = Path(__file__).resolve().parent
+    root = here.parent
+    return root if (root / "src" / "semore" / here.name).resolve() == here else None
+
+
 @cache
 def code_version() -> str:
-    """Package version plus git revision, with `+dirty` when the tree has uncommitted changes."""
-    root = Path(__file__).resolve().parent.parent
-    version = _version("semore")
+    """Package version; in a checkout plus git revision, with `+dirty` when the tree has uncommitted changes."""
+    version, root = _version("semore"), checkout()
+    if root is None or not (root / ".git").exists():  # else git would answer for a repository that holds this folder
+        return version
     try:
         revision = _git(root, "rev-parse", "--short=12", "HEAD")
         dirty = "+dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
@@ -44,6 +52,8 @@ def _version(package: str) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    # Variables such as GIT_DIR, set where a hook runs us, would name another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return subprocess.run(
-        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=10
+        ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=10, env=environment
     ).stdout.strip()

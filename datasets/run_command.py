@@ -16,8 +16,8 @@ ELSEWHERE = "choose a folder that this user may read and write: --help names the
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command line: a SemoreError, an extra or a place that is not ours to use becomes one line and exit code 1, a
-    UsageError 2, Stopped 75, Ctrl-C exit code 130."""
+    """Run a command line: a SemoreError, an extra that is missing, or a place where we may not write becomes one line
+    and exit code 1, a UsageError 2, Stopped 75, Ctrl-C exit code 130."""
     try:
         command()
     except Stopped as stopped:

@@ -58,11 +58,21 @@ def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "requirements.lock"
     version = torch.__version__.partition("+")[0]
     lock.write_text(f"# by pip\ntorch=={version}\n")
-    assert doctor.packages(lock).state == "ok"
+    assert doctor.packages(tmp_path).state == "ok"
     lock.write_text(f"torch=={version}\nnumpy==0.0.1\nno-such-package==1\n")
-    found = doctor.packages(lock)
+    found = doctor.packages(tmp_path)
     assert (found.state, found.required, found.remedy) == ("missing", True, "make setup")
     assert "no-such-package none for 1" in found.found
+
+
+def test_a_library_installation_is_told_by_its_extras(monkeypatch) -> None:
+    """There is no lock beside an installed wheel: what counts is which extras are complete."""
+    monkeypatch.setitem(sys.modules, "dask", None)
+    found = doctor.packages(None)
+    assert (found.state, found.required) == ("ok", False)
+    assert "collect, train, annotate, report" in found.found
+    assert "cluster" not in found.found
+    assert "pip install 'semore[cluster," in found.remedy
 
 
 def test_the_processor_s_features_are_read(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -21,15 +22,17 @@ from semore.collect.carla.ping import identity
 from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
+from semore.datasets.provenance import checkout
 from semore.datasets.run_command import run_command
+from semore.extras import EXTRAS, missing
 
 GIB: Final = 2**30
 MEMORY: Final = 4.0
 """GiB that preset laptop needs with room to spare."""
 DISK: Final = 2.0
 """GiB for the laptop preset's rollouts, knowledge and runs."""
-PYTHON: Final = (3, 11)
-LOCK: Final = Path(__file__).resolve().parents[2] / "requirements.lock"
+PYTHON: Final = ((3, 11), (3, 14))
+"""The first version that runs it, and the first that does not."""
 
 State = Literal["ok", "missing"]
 
@@ -66,7 +69,7 @@ class Finding:
 
 def python() -> Finding:
     version = platform.python_version()
-    if sys.version_info[:2] == PYTHON:
+    if PYTHON[0] <= sys.version_info[:2] < PYTHON[1]:
         return Finding("Python", "ok", version)
     return Finding("Python", "missing", version, "install Python 3.11, then make setup PYTHON=python3.11", True)
 
@@ -80,10 +83,11 @@ def system() -> Finding:
     )
 
 
-def packages(lock: Path = LOCK) -> Finding:
-    """Whether what is installed is what the lock says."""
-    if not lock.exists():
-        return Finding("packages", "missing", f"no {lock.name} here", "run this in a checkout of the repository")
+def packages(root: Path | None) -> Finding:
+    """In a checkout, whether what is installed is what its lock says; else which extras are."""
+    if root is None:
+        return _extras()
+    lock = root / "requirements.lock"
     wanted = dict(line.split("==", 1) for line in lock.read_text().split() if "==" in line)
     other = []
     for name, version in wanted.items():
@@ -97,6 +101,13 @@ def packages(lock: Path = LOCK) -> Finding:
         shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
         return Finding("packages", "missing", f"not as locked: {shown}", "make setup", required=True)
     return Finding("packages", "ok", f"{len(wanted)}, as locked")
+
+
+def _extras() -> Finding:
+    lacking = [extra for extra in EXTRAS if missing(extra)]
+    complete = ", ".join(extra for extra in EXTRAS if extra not in lacking) or "none"
+    remedy = f"for more: pip install 'semore[{','.join(lacking)}]', or some of these" if lacking else ""
+    return Finding("packages", "ok", f"installed as a library, with the extras {complete}", remedy)
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
@@ -113,6 +124,8 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
 
 
 def gpu() -> Finding:
+    if find_spec("torch") is None:
+        return Finding("GPU", "missing", "torch is not installed", "training needs it: pip install 'semore[train]'")
     import torch
 
     if torch.cuda.is_available():
@@ -170,9 +183,7 @@ def model(name: str) -> Finding:
     if path.is_file():
         return Finding("model", "ok", f"{path}, {path.stat().st_size / GIB:.2f} GiB")
     if not path.is_dir():
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
+        cached = _downloaded(name) if name.count("/") == 1 else None
         if not isinstance(cached, str):
             remedy = "not needed by default; --models names your own folders or files (docs/annotate.md)"
             return Finding("model", "missing", f"{name} is neither here nor downloaded", remedy)
@@ -184,6 +195,15 @@ def model(name: str) -> Finding:
         remedy = "the download is incomplete: fetch it again"
         return Finding("model", "missing", f"{path} without {' and '.join(absent)}", remedy)
     return Finding("model", "ok", f"{path}, {sum(file.stat().st_size for file in weights) / GIB:.2f} GiB of weights")
+
+
+def _downloaded(name: str) -> object:
+    """The path of a hub model's config.json as downloaded before; anything else than a string: there is none."""
+    if find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    return try_to_load_from_cache(name, "config.json")
 
 
 def dask(scheduler: str) -> Finding:
@@ -207,9 +227,12 @@ def dask(scheduler: str) -> Finding:
 
 def examine(settings: DoctorSettings) -> Iterator[Finding]:
     """Every finding, in the order shown."""
-    checks: tuple[Callable[[], Finding], ...] = (python, system, packages, processor, gpu, memory)
-    for check in checks:
-        yield check()
+    yield python()
+    yield system()
+    yield packages(checkout())
+    yield processor()
+    yield gpu()
+    yield memory()
     yield disk(Path(settings.data))
     yield carla_client()
     for port in settings.carla.ports():

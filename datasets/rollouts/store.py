@@ -254,12 +254,12 @@ class Rollouts:
             },
         )
         for key, value in arrays.items():
-            length = min(CHUNK_FRAMES, len(value))
+            sides = (min(CHUNK_FRAMES, len(value)), *value.shape[1:])
             array = group.create_array(
                 key,
                 shape=value.shape,
                 dtype=value.dtype,
-                chunks=(length, *value.shape[1:]),
+                chunks=tuple(max(side, 1) for side in sides),  # without actors too: the format has no chunk of none
                 compressors=ZstdCodec(level=1),
                 config={"write_empty_chunks": True},  # so that a missing chunk is damage, not zeros
             )

@@ -101,6 +101,17 @@ def test_what_goes_in_comes_out(tmp_path_factory, steps, actors):
     episode.verify()
 
 
+def test_no_chunk_is_empty_even_without_actors(tmp_path):
+    """Zarr's format has none, and its later versions refuse to write one."""
+    store = Rollouts(tmp_path / "r.zarr")
+    store.create()
+    store.write("e", episode_arrays(3, 3, 0), {})
+    described = [json.loads(path.read_text()) for path in (tmp_path / "r.zarr" / "e").glob("*/zarr.json")]
+    assert len(described) == len(ALL)
+    for array in described:
+        assert min(array["chunk_grid"]["configuration"]["chunk_shape"]) > 0
+
+
 def test_an_episode_is_plain_zarr_with_many_frames_a_chunk(tmp_path):
     made(tmp_path / "r.zarr", "e", steps=300)
     group = zarr.open_group(tmp_path / "r.zarr", mode="r")["e"]

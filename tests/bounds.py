@@ -1,4 +1,4 @@
-"""Does Semore run at both ends of the versions that pyproject.toml allows? (`make test-bounds`)
+"""Does Semore run at both ends of the versions that pyproject.toml allows? (`.venv/bin/python tests/bounds.py lowest FOLDER`)
 
 Makes a virtual environment with the lowest or with the newest version of everything Semore names itself (what those
 bring along is the installer's choice), installs the wheel there, and runs a quick part of the suite against it.

@@ -189,7 +189,7 @@ def test_the_lock_lies_within_the_bounds_and_holds_all_that_make_uses():
 
 
 def test_every_bound_has_a_lowest_version_to_test():
-    """Else `make test-bounds` would let the installer choose, and call the result the lowest."""
+    """Else tests/bounds.py would let the installer choose, and call the result the lowest."""
     pinned = {re.split("==", line)[0].lower() for line in lowest({"project": PROJECT})}
     free = {"accelerate", "bitsandbytes", "types-pyyaml"}  # a GPU's, and what only mypy reads
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]

@@ -1,4 +1,6 @@
-"""Does Semore run at both ends of the versions that pyproject.toml allows? (`.venv/bin/python tests/bounds.py lowest FOLDER`)
+"""Does Semore run at both ends of the versions that pyproject.toml allows?
+
+`.venv/bin/python tests/bounds.py lowest FOLDER`, or newest.
 
 Makes a virtual environment with the lowest or with the newest version of everything Semore names itself (what those
 bring along is the installer's choice), installs the wheel there, and runs a quick part of the suite against it.

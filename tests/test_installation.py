@@ -112,7 +112,7 @@ def foreign(tmp_path: Path) -> Path:
 
 
 def check_types(interpreter: Path, folder: Path, pyright: Path | None) -> None:
-    """mypy, and pyright where npm has it, find our types and definitions and so what is wrong with mine.py."""
+    """mypy, and pyright where npm has it, find our types and definitions and so what is wrong in a file of theirs."""
     mypy = (sys.executable, "-m", "mypy", "--strict", "--cache-dir", folder / "cache", "--python-executable")
     said = run(*mypy, interpreter, "mine.py", cwd=folder, ok=False).stdout
     assert 'mine.py:5: error: Incompatible types in assignment (expression has type "Path"' in said, said

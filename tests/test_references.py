@@ -17,6 +17,10 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("collect", "annotate", "datasets", "train", "evaluate", "study", "perf", "tests")
 FOLDERS: Final = (*PACKAGES, "presets", "checkpoints", "docs", "src")
 HISTORY: Final = ("docs/lab-log.md", "CHANGELOG.md")
+PROGRAMS: Final = ("tests/test_packages.py", "tests/test_installation.py")
+"""Files whose texts are programs, for environments in which other names exist."""
+GENERATED: Final = PurePosixPath("docs/packages")
+"""Pages that docs/packages.py writes from the files themselves."""
 LOOSE: Final = ("Makefile", "mkdocs.yml", "pyproject.toml", "compose.yaml")
 """Files at the top whose comments are read, beside the presets'."""
 
@@ -88,11 +92,12 @@ def joined(lines: dict[int, str]) -> Iterator[tuple[int, str]]:
 def passages() -> Iterator[Passage]:
     """Everything people read about the code, history apart."""
     for path in tracked(".py"):
-        yield from of_python(path)
+        if str(path) not in PROGRAMS:
+            yield from of_python(path)
     for path in [*map(PurePosixPath, LOOSE), *(path for path in tracked(".yaml") if path.parts[0] == "presets")]:
         yield from of_loose(path)
     for path in tracked(".md"):
-        if str(path) not in HISTORY:
+        if str(path) not in HISTORY and GENERATED not in path.parents:
             yield from of_page(path)
 
 

@@ -16,6 +16,12 @@ PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT
 CODE: Final = ("bash", "sh", "python")
 PLAIN: Final = ("text", "yaml", "json")
 """Languages of what nobody runs: output, file contents."""
+TARGETS: Final = frozenset(
+    word
+    for names in re.findall(r"^([a-z][a-z -]*):(?!=)|^commands := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for word in " ".join(names).split()
+)
+"""The targets of make."""
 _BLOCK: Final = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<info>.*)\n(?P<code>(?:(?!```).*\n)*)```$", re.MULTILINE
 )

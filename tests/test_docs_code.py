@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import util
@@ -18,6 +19,7 @@ from docs_code import (
     PAGES,
     PLAIN,
     ROOT,
+    TARGETS,
     Block,
     blocks,
     commands,
@@ -39,9 +41,6 @@ SHELL = [block for page in PAGES for block in blocks(page) if block.language in 
 STAGES = ("collect", "annotate", "datasets", "train", "evaluate")
 APART = ("study", "perf")
 """Ours, too, but started with `python -m`."""
-MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = {name for names in re.findall(r"^([a-z][a-z -]*):(?!=)|^commands := (.*)", MAKEFILE, re.MULTILINE)
-           for name in " ".join(names).split()}  # fmt: skip
 MADE = re.compile(r"\bmake ((?:[^&|;\"']|\"[^\"]*\"|'[^']*')+)")
 """What make is told to do in a line of shell."""
 
@@ -109,7 +108,8 @@ def test_commands_exist(block: Block):
             assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), f"{block}: no {command}"
         else:
             name, _, second = command.partition(" ")
-            assert name in COMMANDS and (name != "datasets" or second in DATASETS), f"{block}: no semore {command}"
+            assert name in COMMANDS, f"{block}: no semore {name}"
+            assert name != "datasets" or second in DATASETS, f"{block}: no semore {command}"
 
 
 @cache
@@ -208,6 +208,21 @@ def test_the_page_of_commands_lists_makes_variables():
     for name, _, about in rows:
         only = VARIABLES[name.strip("`")].commands
         assert about.startswith(f"of {', '.join(f'`{each}`' for each in only)}:") or not only, name
+
+
+def test_a_copy_of_the_project_runs_its_own_code(tmp_path: Path):
+    """Not the code that .venv has installed, which is this tree's."""
+    project = tmp_path / "semore"
+    copy_project(project)
+    asked = "import semore.cli as a, semore.collect as b, study as c; print(a.__file__, b.__file__, c.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=tmp_path, capture_output=True, text=True, env=surroundings(project), check=True,
+    )  # fmt: skip
+    assert [Path(file).relative_to(project) for file in done.stdout.split()] == [
+        Path("src/semore/cli.py"), Path("src/semore/collect/__init__.py"), Path("study/__init__.py"),
+    ]  # fmt: skip
+    assert (project / "src" / "semore" / "collect" / "env.py").samefile(project / "collect" / "env.py")
 
 
 @pytest.fixture(scope="module")

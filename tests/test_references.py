@@ -1,7 +1,7 @@
 """Every file, module, command and section that a docstring, a comment or a page names exists.
 
-docs/lab-log.md and CHANGELOG.md are history: they keep the names of their time. docs/packages/ is written from the files
-themselves (tests/test_package_pages.py)."""
+docs/lab-log.md and CHANGELOG.md are history: they keep the names of their time. docs/packages/ is written from the
+files themselves (tests/test_package_pages.py)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 import pytest
+from docs_code import TARGETS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("collect", "annotate", "datasets", "train", "evaluate", "study", "perf", "tests")
@@ -170,18 +171,10 @@ def commands() -> frozenset[str]:
     return frozenset(re.findall(r'^    "([a-z-]+)": Command', (ROOT / "src/semore/cli.py").read_text(), re.MULTILINE))
 
 
-@cache
-def targets() -> frozenset[str]:
-    """The targets of make."""
-    text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    found = re.findall(r"^([a-z][a-z -]*):(?!=)|^commands := (.*)", text, re.MULTILINE)
-    return frozenset(word for names in found for word in " ".join(names).split())
-
-
 def no_command(text: str) -> Iterator[str]:
     """The subcommands of `semore` and the targets of make that the text names and that do not exist."""
     yield from (f"command semore {found}" for found in set(COMMAND.findall(text)) - commands())
-    yield from (f"target {found}" for found in {word for made in MAKE.findall(text) for word in made.split()} - targets())
+    yield from (f"target {found}" for found in {*" ".join(MAKE.findall(text)).split()} - TARGETS)
 
 
 def missing(passage: Passage) -> Iterator[str]:

@@ -248,7 +248,9 @@ def test_the_committed_page_is_what_the_committed_files_give(tmp_path):
 
 def test_prose_says_no_verdict_word_of_a_study_of_32_test_seeds():
     readme = (ROOT / "README.md").read_text()
-    (claim_of_the_readme,) = re.findall(r"## Does the claim hold\?\n(.*?)\n`\.venv/bin/python -m study` trains", readme, re.DOTALL)
+    (claim_of_the_readme,) = re.findall(
+        r"## Does the claim hold\?\n(.*?)\n`\.venv/bin/python -m study` trains", readme, re.DOTALL
+    )
     assert said(claim_of_the_readme) == []
     assert said((ROOT / "study" / "docs" / "results.md").read_text()) == []
 

@@ -154,12 +154,14 @@ def test_options_exist(block: Block):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_variables_reach_a_command(block: Block):
-    """None of the variables in a line of make is without effect. (SIM also installs the CARLA client.)"""
+    """None of the variables in a line of make is without effect. (SIM also installs the CARLA client; producers also
+    name the knowledge set that is read.)"""
     for line in commands(block.code):
         for words in map(shlex.split, MADE.findall(line)):
             for name in {word.partition("=")[0] for word in words} & set(VARIABLES) - {"SIM"}:
                 setting, only = VARIABLES[name]
-                takers = [each for each in words if each in (only or COMMANDS) and f"--{setting}" in options(each)]
+                asked = {f"--{setting}", *(["--knowledge"] if name in ("DESCRIBER", "SEGMENTER") else [])}
+                takers = [each for each in words if each in (only or COMMANDS) and asked & options(each)]
                 assert takers, f"{block}: {name} does nothing in `make {' '.join(words)}`"
 
 

@@ -110,7 +110,7 @@ def open_shipped(folder: Path, scenario: str) -> Shipped:
         there = ", ".join(shipped_scenarios(folder)) or "nothing"
         raise SemoreError(
             f"{folder} has no checkpoint of {scenario} (it has: {there}); `git checkout {folder}` brings lost files "
-            "back, `python -m study.publish --run runs/<run>` makes one of a trained run"
+            "back, `python -m study.publish runs/<run>` makes one of a trained run"
         )
     card = from_dict(Card, read_json(place))
     found = sha256(path)
@@ -124,6 +124,6 @@ def open_shipped(folder: Path, scenario: str) -> Shipped:
         raise SemoreError(
             f"{path} was trained in the world {in_words(card.world)}, installed is {in_words(world)}, whose pictures "
             "or physics it does not know; train anew (`make collect annotate train evaluate`), then `python -m "
-            "study.publish --run runs/<run>`"
+            "study.publish runs/<run>`"
         )
     return Shipped(path, card)

@@ -1,6 +1,6 @@
 """The study: every method, ablation and kind of knowledge, trained and driven on the same test episodes.
 
-`python -m study --parts [main,ablations]` also prints the tables of what is finished, and resumes when repeated."""
+`python -m study --parts main ablations` also prints the tables of what is finished, and resumes when repeated."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def main() -> None:
     settings = read_settings(StudySettings, "python -m study")
     only_task_trains()
     run_study(settings)
-    print("next: make results")
+    study = "" if settings.study == "study" else f" --study {settings.study}"
+    print(f"next: .venv/bin/python -m study.results{study}")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def main() -> None:
         "in hindsight for each row), and random actions. `published` and `safety` are the two rewards. Verdicts go by",
         "where the 95 % bootstrap interval of the paired difference lies.",
         "",
-        f"Embedded world, version {version}, {settings.episodes} test seeds. Written by `make eyes`.",
+        f"Embedded world, version {version}, {settings.episodes} test seeds. Written by `python -m study.eyes`.",
         "",
         "| scenario | reward | policy | episode reward | driver − policy | the driver is | endings |",
         "|---|---|---|---|---|---|---|",

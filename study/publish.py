@@ -1,6 +1,6 @@
 """Makes a checkpoint that ships with the repository from a finished, evaluated run, with its card.
 
-`python -m study.publish --run runs/JayWalk-laptop` writes its acting network and a card with its results."""
+`python -m study.publish runs/JayWalk-laptop` writes its acting network and a card with its results."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ README: Final = """# Trained policies
 What `make demo` drives: `<scenario>.pt2` is the acting network of one training run (a `torch.export` program, without
 critics; `semore.collect.policies.load_policy` reads it), `<scenario>.json` its card: method, training seed, digest of
 the settings, code, world, what it reached on test seeds, and the sha256 of its weights and of the file. A policy
-holds for the world it was trained in; `make demo` refuses it in another. `python -m study.publish --run runs/<run>`
+holds for the world it was trained in; `make demo` refuses it in another. `python -m study.publish runs/<run>`
 makes these files, this one too.
 
 | scenario | method | preset | reward on test seeds | 95% interval | episodes finished | size | world |
@@ -171,7 +171,7 @@ def main() -> None:
         f"{card.test.reward:.0f} ± {card.test.std:.0f} on {card.test.episodes} test seeds; the demo drives seed "
         f"{card.demo_seed}"
     )
-    print(f"next: `make demo SCENARIO={card.scenario}` shows it; commit {folder} when it is good")
+    print(f"next: `semore demo --scenarios {card.scenario}` shows it; commit {folder} when it is good")
 
 
 if __name__ == "__main__":

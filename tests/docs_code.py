@@ -16,6 +16,12 @@ PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT
 CODE: Final = ("bash", "sh", "python")
 PLAIN: Final = ("text", "yaml", "json")
 """Languages of what nobody runs: output, file contents."""
+TARGETS: Final = frozenset(
+    word
+    for names in re.findall(r"^([a-z][a-z -]*):(?!=)|^commands := (.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for word in " ".join(names).split()
+)
+"""The targets of make."""
 _BLOCK: Final = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+?) -->\n+)?```(?P<info>.*)\n(?P<code>(?:(?!```).*\n)*)```$", re.MULTILINE
 )
@@ -54,16 +60,17 @@ def commands(code: str) -> list[str]:
 def copy_project(target: Path) -> None:
     """What a clone of the project has, with our .venv, its compiled world, and a laptop preset of the debug one's size.
 
-    Lock files are dated back, so that make takes .venv for up to date and never installs the copy into it.
+    Links stay links: those of src/semore then lead to the copy's own stages. Lock files are dated back, so that make
+    takes .venv for up to date and never installs the copy into it.
     """
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and not (ROOT / name).is_symlink():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
     (target / ".venv").symlink_to(ROOT / ".venv")
     for lock in [target / "pyproject.toml", *target.glob("requirements*.lock")]:
         os.utime(lock, (0, 0))
@@ -76,17 +83,25 @@ def copy_compiled(target: Path) -> None:
     """numba files a module's machine code under its folder's path: a copy elsewhere would compile for minutes."""
     from numba.core.caching import _CacheLocator  # a second to import, and only slow tests come here
 
-    kernels = Path("collect", "embedded")
-    here, there = (_CacheLocator.get_suitable_cache_subpath(str(root / kernels / "town.py")) for root in (ROOT, target))
-    for compiled in (ROOT / kernels / "__pycache__").glob(f"numba-*/{here}"):
-        shutil.copytree(compiled, target / kernels / "__pycache__" / compiled.parent.name / there)
+    world = Path("src", "semore", "collect", "embedded")
+    kept = world / "__pycache__"
+    for folder in {source.parent.relative_to(ROOT) for source in (ROOT / world).rglob("*.py")}:
+        here, there = (_CacheLocator.get_suitable_cache_subpath(str(root / folder / "a.py")) for root in (ROOT, target))
+        for compiled in (ROOT / kept).glob(f"numba-*/{here}"):
+            shutil.copytree(compiled, target / kept / compiled.parent.name / there, dirs_exist_ok=True)
+
+
+def surroundings(project: Path) -> dict[str, str]:
+    """The environment for commands of a copy: its own sources stand before those that .venv has installed, both for
+    `.venv/bin/semore` and for `.venv/bin/python -m study`; nothing is known of the make that runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SEMORE_"))}
+    return kept | {"PYTHONPATH": f"{project / 'src'}:{project}", "COLUMNS": "120"}
 
 
 def run_blocks(page: Path, project: Path) -> int:
     """Runs the page's blocks in order in a copy of the project; AssertionError with the output at the first that fails.
     What a page leaves running in the background ends with it. Returns how many were run."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    environment |= {"PYTHONPATH": str(project), "COLUMNS": "120"}
+    environment = surroundings(project)
     ready = [block for block in blocks(page) if block.language in CODE and not block.reason]
     sessions: list[subprocess.Popen[bytes]] = []
     try:

@@ -1,6 +1,7 @@
 """Every file, module, command and section that a docstring, a comment or a page names exists.
 
-docs/lab-log.md and CHANGELOG.md are history: they keep the names of their time."""
+docs/lab-log.md and CHANGELOG.md are history: they keep the names of their time. docs/packages/ is written from the
+files themselves (tests/test_package_pages.py)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 import pytest
+from docs_code import TARGETS
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("collect", "annotate", "datasets", "train", "evaluate", "study", "perf", "tests")
@@ -31,7 +33,8 @@ FILE: Final = re.compile(rf"(?<![\w.<>{{}}*/$-])(?:\.\./|\./)*(?:[\w.-]+/)*[\w-]
 INSIDE: Final = re.compile(rf"(?<![\w./<>{{}}*$-])(?:{'|'.join(FOLDERS)})/[\w.-][\w./-]*+(?![<{{…$])")
 MODULE: Final = re.compile(rf"(?<![\w./-])(?:semore\.)?(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
 SECTIONS: Final = re.compile(r"(\w+)\.md(?:'s \w+ and \w+)?((?:[\s,(]|and|to|§\d+(?:\.\d+)?)+)")
-COMMAND: Final = re.compile(r"(?:bin/|`)semore ([a-z][a-z-]+)")
+COMMAND: Final = re.compile(r"(?:bin/|`)semore\s+([a-z][a-z-]+)")
+MAKE: Final = re.compile(r"`make((?:\s+[a-z][a-z-]+)+)")
 NUMBER: Final = re.compile(r"§(\d+(?:\.\d+)?)")
 NAMED_FOLDER: Final = re.compile(r"([\w-]+)/(?=\s|`|$)")
 
@@ -172,6 +175,12 @@ def commands() -> frozenset[str]:
     return frozenset(re.findall(r'^    "([a-z-]+)": Command', (ROOT / "src/semore/cli.py").read_text(), re.MULTILINE))
 
 
+def no_command(text: str) -> Iterator[str]:
+    """The subcommands of `semore` and the targets of make that the text names and that do not exist."""
+    yield from (f"command semore {found}" for found in set(COMMAND.findall(text)) - commands())
+    yield from (f"target {found}" for found in {*" ".join(MAKE.findall(text)).split()} - TARGETS)
+
+
 def missing(passage: Passage) -> Iterator[str]:
     """What the passage names that does not exist."""
     text = URL.sub(" ", passage.text)
@@ -181,8 +190,7 @@ def missing(passage: Passage) -> Iterator[str]:
     for found in set(MODULE.findall(text)):
         if not is_module(found):
             yield f"name {found}"
-    for found in set(COMMAND.findall(text)) - commands():
-        yield f"command semore {found}"
+    yield from no_command(text)
     own = passage.path.stem if str(passage.path) in ("docs/method.md", "docs/design.md") else ""
     cited = [(page, number) for page, after in SECTIONS.findall(text) for number in NUMBER.findall(after)]
     cited += [(own, number) for number in NUMBER.findall(SECTIONS.sub(" ", text)) if own]
@@ -193,6 +201,13 @@ def missing(passage: Passage) -> Iterator[str]:
 
 def test_what_is_named_exists():
     found = [f"{each.path}:{each.line}: no {name}" for each in passages() for name in missing(each)]
+    assert not found, "\n".join(found)
+
+
+def test_commands_in_messages_exist():
+    """What an error or a hint says to type next. Tests may name what does not exist."""
+    texts = {path: (ROOT / path).read_text(encoding="utf-8") for path in tracked(".py") if path.parts[0] != "tests"}
+    found = [f"{path}: no {name}" for path, text in texts.items() for name in no_command(text)]
     assert not found, "\n".join(found)
 
 
@@ -212,6 +227,7 @@ def test_what_is_named_exists():
         ("by method.md §2.3 to §2.9", "section method.md §2.9"),
         ("by design.md §3,\n§8.1", "section design.md §8.1"),
         ("run `semore collect --help`, or `.venv/bin/semore gather`", "command semore gather"),
+        ("`make collect annotate SCENARIO=HighBeam`, then `make evaluate train-all`", "target train-all"),
         ("by models.md §2", "section models.md §2"),
     ],
 )

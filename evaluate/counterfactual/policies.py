@@ -118,7 +118,7 @@ def refuse(encoder: EncoderSettings, variant: Variant) -> None:
     if encoder.attention == "none" and (variant.mask != "plain" or not variant.attention):
         raise SemoreError(
             "this run was trained without attention, so no mask reaches its policy (agent.encoder.attention none); "
-            "choose --variants [no_semantic_stream,no_motion_stream]"
+            "choose --variants no_semantic_stream no_motion_stream"
         )
 
 

@@ -141,7 +141,7 @@ def main() -> None:
     folder = Path(settings.folder)
     scenarios = settings.scenarios or tuple(shipped_scenarios(folder))
     if not scenarios:
-        raise SemoreError(f"{folder} holds no checkpoint; `python -m study.publish --run runs/<run>` makes one")
+        raise SemoreError(f"{folder} holds no checkpoint; `python -m study.publish runs/<run>` makes one")
     every = [open_shipped(folder, scenario) for scenario in scenarios]
     lines = []
     with meter("demo", len(every), "films") as progress:

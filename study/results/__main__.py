@@ -69,7 +69,7 @@ def main() -> None:
     print(
         f"{len(results.runs)} runs, {len(results.episodes):,} episodes; written: {', '.join(map(str, [page, *drawn]))}"
     )
-    print(f"next: look at {page}; `make study` goes on with what is missing")
+    print(f"next: look at {page}; `.venv/bin/python -m study` goes on with what is missing")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Table:
     scenario: str
     reward: str = "published"
     command: str = ""
-    """The parts to ask `make study` for; default `parts`."""
+    """The parts to ask `python -m study` for; default `parts`."""
 
 
 TABLES: Final[Mapping[str, Table]] = {
@@ -83,8 +83,9 @@ def table(results: Results, name: str) -> str:
     )  # fmt: skip
     blind = [*(_blindfolded(results, lead) if lead else []), *world_groups(results, about)]
     rows = [_row(group, lead) for group in [*groups, *blind]]
-    study = "" if results.study == "study" else f" STUDY={results.study}"
-    command = f'make study PARTS="{about.command or " ".join(about.parts)}"{study} && make results{study}'
+    study = "" if results.study == "study" else f" --study {results.study}"
+    parts = about.command or " ".join(about.parts)
+    command = f".venv/bin/python -m study --parts {parts}{study} && .venv/bin/python -m study.results{study}"
     return f"<!-- not run: hours of training -->\n```bash\n{command}\n```\n\n{markdown(header, rows)}"
 
 

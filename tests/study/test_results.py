@@ -74,7 +74,7 @@ def cells(text: str) -> list[list[str]]:
 
 def test_a_table_tells_the_known_means_and_the_blind_rows():
     text = table(made_up(), "main-JayWalk")
-    assert 'make study PARTS="main rivals" && make results\n' in text
+    assert ".venv/bin/python -m study --parts main rivals && .venv/bin/python -m study.results\n" in text
     header, _, semore, sac, grey, driver = cells(text)
     told = dict(zip(header[3:], semore[3:], strict=True))
     assert semore[:3] == ["Semore", "2 × 4", "120 ± 12"]  # 100 … 130 and 110 … 140
@@ -207,7 +207,7 @@ def test_a_page_keeps_its_prose_and_the_same_files_give_the_same_bytes(tmp_path)
     write_page(page, tmp_path / "results")
     first = page.read_bytes()
     assert first.startswith(b"Before.\n\n<!-- table: main-JayWalk -->\n<!-- not run: hours")
-    assert b"```bash\nmake study" in first
+    assert b"```bash\n.venv/bin/python -m study --parts" in first
     assert first.endswith(b"|\n<!-- end -->\n\nAfter.\n")
     assert b"old" not in first
     write_page(page, tmp_path / "results")
@@ -216,7 +216,7 @@ def test_a_page_keeps_its_prose_and_the_same_files_give_the_same_bytes(tmp_path)
 
 def test_a_table_of_another_study_says_so():
     page = fill("<!-- table: final main-JayWalk -->\n<!-- end -->", made_up)
-    assert 'make study PARTS="main rivals" STUDY=final && make results STUDY=final' in page
+    assert "study --parts main rivals --study final && .venv/bin/python -m study.results --study final\n" in page
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,9 @@ def test_the_committed_page_is_what_the_committed_files_give(tmp_path):
 
 def test_prose_says_no_verdict_word_of_a_study_of_32_test_seeds():
     readme = (ROOT / "README.md").read_text()
-    (claim_of_the_readme,) = re.findall(r"## Does the claim hold\?\n(.*?)\n`make study` trains", readme, re.DOTALL)
+    (claim_of_the_readme,) = re.findall(
+        r"## Does the claim hold\?\n(.*?)\n`\.venv/bin/python -m study` trains", readme, re.DOTALL
+    )
     assert said(claim_of_the_readme) == []
     assert said((ROOT / "study" / "docs" / "results.md").read_text()) == []
 

@@ -41,7 +41,7 @@ def read_weights(path: Path) -> CrisTiny:
     with _opened(path) as file:
         words = str(_description(path, file.metadata()).get("words", "")).split()
         if words != sorted(vocabulary(), key=vocabulary().__getitem__):
-            raise SemoreError(f"{path} knows other words than this version teaches; train anew: `make cris-tiny`")
+            raise SemoreError(f"{path} knows other words than this version teaches; train anew: `semore cris-tiny`")
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  (no mapping)
     network = CrisTiny(UNKNOWN + 1 + len(words))
     try:
@@ -49,19 +49,19 @@ def read_weights(path: Path) -> CrisTiny:
     except RuntimeError as error:
         raise SemoreError(f"{path} does not fit this version of CRIS-tiny ({error}); train anew") from None
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise SemoreError(f"{path} does not fit this version of CRIS-tiny; train anew: `make cris-tiny`")
+        raise SemoreError(f"{path} does not fit this version of CRIS-tiny; train anew: `semore cris-tiny`")
     return network.eval()
 
 
 def _opened(path: Path) -> Any:
     if not path.is_file():
-        raise SemoreError(f"{path} does not exist; give CRIS-tiny a weights file, or train one: `make cris-tiny`")
+        raise SemoreError(f"{path} does not exist; give CRIS-tiny a weights file, or train one: `semore cris-tiny`")
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise SemoreError(
             f"{path} is not a whole safetensors file ({error}); restore it (git checkout) or train anew: "
-            "`make cris-tiny`"
+            "`semore cris-tiny`"
         ) from None
 
 
@@ -70,6 +70,6 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> dict[str, An
         about: dict[str, Any] = json.loads((metadata or {})["about"])
     except (KeyError, json.JSONDecodeError):
         raise SemoreError(
-            f"{path} holds no weights of CRIS-tiny; give another file or train: `make cris-tiny`"
+            f"{path} holds no weights of CRIS-tiny; give another file or train: `semore cris-tiny`"
         ) from None
     return about

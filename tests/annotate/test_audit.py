@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_oracle_rules import SIZE, actor, scene, write_rollouts
 
-from semore.annotate.audit import audit_knowledge
 from semore.annotate.audit.failure_checks import failed_checks
 from semore.annotate.audit.frames import read_frames, survey
+from semore.annotate.audit.knowledge import audit_knowledge
 from semore.annotate.audit.metrics import Overlap
 from semore.annotate.audit.report import to_json
 from semore.annotate.audit.truth import OTHER

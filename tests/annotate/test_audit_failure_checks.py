@@ -8,8 +8,8 @@ from scipy import ndimage
 from test_audit import know, record
 from test_oracle_rules import SIZE, actor, scene
 
-from semore.annotate.audit import audit_knowledge
 from semore.annotate.audit.alignment import Alignment
+from semore.annotate.audit.knowledge import audit_knowledge
 from semore.annotate.audit.measure import Audit
 from semore.annotate.audit.truth import truth_of
 from semore.annotate.interfaces import FrameBatch

@@ -12,8 +12,8 @@ from test_audit import box, know, record, street
 from test_oracle_rules import write_rollouts
 
 from semore.annotate.audit import __main__ as command
-from semore.annotate.audit import audit_knowledge
 from semore.annotate.audit.contact_sheet import HEADER, MARGIN, PICTURE, ROW, SheetRow, draw_contact_sheet, sheet_size
+from semore.annotate.audit.knowledge import audit_knowledge
 from semore.annotate.audit.sheet import pick_frames, sheet_rows
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.registry import PRIVILEGED, make_producers

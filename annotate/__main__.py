@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semore.annotate.pilot import report_pilot
 from semore.annotate.pipeline import annotate_rollouts
-from semore.annotate.registry import make_producers
+from semore.annotate.registry import check_names, make_producers
 from semore.annotate.scheduling.plan import all_frames, decision_frames
 from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings
 from semore.datasets.errors import SemoreError
@@ -22,6 +21,8 @@ def main() -> None:
         raise SemoreError(f"batch is {settings.batch}; it must be at least 1")
     recipe, executor = part_of(settings, ProducerSettings), part_of(settings, ExecutorSettings)
     budget = part_of(settings, Budget)
+    check_names(recipe)
+    Rollouts(settings.folder).episodes()  # told before any producer is imported, which takes seconds
     name = settings.knowledge_set
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
     summary = annotate_rollouts(
@@ -39,6 +40,8 @@ def main() -> None:
     )
     summary.require_answers()
     if budget.sample:
+        from semore.annotate.pilot import report_pilot
+
         wanted = all_frames if settings.off_decisions else decision_frames
         episodes = list(Rollouts(settings.folder).episodes())
         report_pilot(open_set(cache, name), settings.folder, episodes, wanted)

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from semore.annotate.frame_loader import Reader, ahead
 from semore.annotate.interfaces import MAX_PHRASES, FrameBatch, Judge, Producers, Verdict
 from semore.annotate.scheduling.chunks import WorkChunk, WorkerDied
-from semore.annotate.scheduling.plan import Part, Plan, Wanted, decision_frames, make_plan, phrases_of
+from semore.annotate.scheduling.plan import Part, Plan, Wanted, decision_frames, make_plan
 from semore.annotate.summary import Summary
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeSet
-from semore.datasets.knowledge.records import INVALID, Identity, Status, Text, note, record_keys
+from semore.datasets.knowledge.records import INVALID, Identity, Phrases, Status, Text, mask_keys, note, record_keys
 from semore.datasets.rollouts.store import Episode
 
 REASON_LENGTH: Final = 300
@@ -124,19 +124,17 @@ class Annotator:
         elsewhere = [row for row in np.flatnonzero(wanted).tolist() if texts[row] is None]  # answered meanwhile
         for row, stored in zip(elsewhere, level.notes(keys[elsewhere]), strict=True):
             texts[row] = None if stored is None else Text.decode(stored)
-        summary.phrases.update(phrase for row in np.flatnonzero(wanted) for phrase in phrases_of(texts[row]))
+        summary.phrases.update(Phrases.of([texts[row] for row in np.flatnonzero(wanted)]).flat)
         return texts
 
     def _segment(self, batch: FrameBatch, texts: Sequence[Text | None], summary: Summary) -> None:
         level, identity = self.knowledge.cache.masks, self.producers.segmenter.identity
-        named = [phrases_of(text) for text in texts]
-        owners = np.repeat(np.arange(len(batch)), [len(phrases) for phrases in named])
-        flat = [phrase for phrases in named for phrase in phrases]
-        keys = record_keys("masks", identity, batch.frames[owners], batch.states[owners], flat)
+        phrases = Phrases.of(texts)
+        keys = mask_keys(identity, batch.frames, batch.states, phrases)
         absent = np.flatnonzero(level.missing(keys, self.retry_failed))
         if not len(absent):
             return
-        keys, owners, flat = keys[absent], owners[absent], [flat[index] for index in absent.tolist()]
+        keys, owners, flat = keys[absent], phrases.owners[absent], [phrases.flat[index] for index in absent.tolist()]
         asked: dict[int, list[str]] = {}
         for owner, phrase in zip(owners.tolist(), flat, strict=True):
             asked.setdefault(owner, []).append(phrase)

@@ -28,18 +28,24 @@ PRIVILEGED: Final = ProducerSettings(segmenter="privileged")
 def make_producers(settings: ProducerSettings) -> Producers:
     """The producers that the settings name, without their weights (Producers.load); SemoreError with the choices for an
     unknown name."""
-    judge = settings.judge or settings.describer
-    _check("describer", settings.describer, DESCRIBERS)
-    _check("segmenter", settings.segmenter, SEGMENTERS)
-    _check("judge", judge, JUDGES)
+    check_names(settings)
 
     @cache
     def engine(name: str) -> VisionLanguage:
         return _engine(name, settings)
 
     return Producers(
-        _describer(settings.describer, engine), SEGMENTERS[settings.segmenter](settings), _judge(judge, engine)
+        _describer(settings.describer, engine),
+        SEGMENTERS[settings.segmenter](settings),
+        _judge(settings.judge or settings.describer, engine),
     )
+
+
+def check_names(settings: ProducerSettings) -> None:
+    """SemoreError with the choices for a producer of an unknown name."""
+    _check("describer", settings.describer, DESCRIBERS)
+    _check("segmenter", settings.segmenter, SEGMENTERS)
+    _check("judge", settings.judge or settings.describer, JUDGES)
 
 
 def _engine(name: str, settings: ProducerSettings) -> VisionLanguage:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from semore.collect.carla.settings import CarlaSettings, check_client
 from semore.collect.simulator import Simulator
 from semore.datasets.errors import SemoreError
+
+SIMULATORS: Final = ("embedded", "carla")
 
 
 def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> Simulator:
@@ -19,7 +23,7 @@ def make_simulator(name: str, size: int, carla: CarlaSettings | None = None) -> 
 
         check_client()
         return SupervisedCarla(carla or CarlaSettings(), size)
-    raise SemoreError(f"unknown simulator {name!r}; choose one of embedded, carla")
+    raise SemoreError(f"unknown simulator {name!r}; choose one of {', '.join(SIMULATORS)}")
 
 
 def at_once(name: str, wanted: int, carla: CarlaSettings) -> int:

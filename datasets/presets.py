@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,24 @@ def read_yaml(path: Path) -> Any:
         raise SemoreError(f"{path} is not valid YAML: {error}") from None
 
 
-def checked(settings: type[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A file's values for `settings` under their dotted names; set_defaults alone lets wrong types pass."""
+@cache
+def plain_parser(settings: type[Any]) -> ArgumentParser:
+    """A parser of the values of a settings dataclass, which raises ArgumentError. It takes longer to make than to use,
+    so it is made once, and whoever sets defaults makes one of their own."""
+    return own_parser(settings)
+
+
+def own_parser(settings: type[Any]) -> ArgumentParser:
+    """As `plain_parser`, for defaults of one's own."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(settings)
+    return parser
+
+
+def checked(settings: type[Any], section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A file's values for `settings` under their dotted names; set_defaults alone lets wrong types pass."""
     try:
-        parsed = parser.parse_object(dict(section))
+        parsed = plain_parser(settings).parse_object(dict(section))  # type: ignore[arg-type]  # classes have a hash
     except ArgumentError as error:
         raise SemoreError(f"{where}: {' '.join(str(error).split())}") from None
     return {name: parsed[name] for name, _ in flat(section)}

@@ -9,11 +9,11 @@ from dataclasses import asdict, fields
 from itertools import islice
 from typing import Any, TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 
 from semore.datasets.command_line import make_parser, spelt, words_for
 from semore.datasets.errors import SemoreError
-from semore.datasets.presets import checked, method_path, preset_sections, read_yaml
+from semore.datasets.presets import checked, method_path, own_parser, plain_parser, preset_sections, read_yaml
 
 T = TypeVar("T")
 
@@ -76,11 +76,11 @@ def from_record(settings: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _from_values(settings: type[T], values: Mapping[str, Any], stage: str | None) -> T:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(settings)
+    parser = own_parser(settings) if stage else plain_parser(settings)  # type: ignore[arg-type]
 
     def laid_over(defaults: dict[str, Any]) -> Namespace:
-        parser.set_defaults(defaults)
+        if defaults:
+            parser.set_defaults(defaults)
         parsed: Namespace = parser.parse_object(dict(values))
         return parsed
 

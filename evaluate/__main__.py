@@ -19,7 +19,6 @@ from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
 from semore.evaluate.episodes import RunCourse, evaluate_courses
-from semore.evaluate.film.video import film, noted
 from semore.evaluate.policies import POLICIES
 from semore.evaluate.table import differences, failures, results
 
@@ -105,6 +104,8 @@ def main() -> None:
     seeds = range(first, first + settings.episodes)
     table = folder / f"evaluation{elsewhere}.csv"
     workers = worker_count(simulator, settings.workers, settings.carla)
+    from semore.evaluate.film.video import film, noted  # imageio and matplotlib, when it is clear what to drive
+
     everything = evaluate_courses(courses, settings.policies, seeds, table, workers)
     console = Console(width=None if sys.stdout.isatty() else 140)
     for scenario, weather in dict.fromkeys((row.scenario, row.weather) for row in everything):

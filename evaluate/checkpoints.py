@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from semore.collect.simulator import simulator_identity
 from semore.collect.simulators import make_simulator
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import RECORDING_SIZE
 from semore.datasets.settings import from_dict
-from semore.train.checkpoint import state_digest
 
 FOLDER: Final = "checkpoints"
 """Where the repository keeps them: `<scenario>.pt2` and its card, `<scenario>.json`."""
@@ -94,6 +91,10 @@ def sha256(path: Path) -> str:
 
 def weights_sha256(path: Path) -> str:
     """Hex digest over every weight's name and bytes of an exported policy."""
+    import torch  # cards are read without it
+
+    from semore.train.checkpoint import state_digest
+
     return state_digest(torch.export.load(path).state_dict)
 
 

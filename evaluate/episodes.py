@@ -14,8 +14,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol
 
-import torch
-
 from semore.collect.carla.settings import CarlaSettings
 from semore.collect.env import DrivingEnv, Info
 from semore.collect.policies import Action, Policy, load_view
@@ -234,6 +232,8 @@ def _drive(course: Course, policy: str, seeds: Sequence[int]) -> list[Row]:
 
 def _drive_parts(course: Course, policy: str, parts: Sequence[Sequence[int]]) -> Iterator[list[Row]]:
     """The rows of each part, in the same environments and by the same policy."""
+    import torch  # results are read without it
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with ExitStack() as stack:

@@ -16,7 +16,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.presets import flat
 from semore.evaluate.claims import Trained, trained
 from semore.evaluate.episodes import FAILED, Row, read_rows
-from semore.train.log import read_metrics
+from semore.train.metrics import read_metrics
 
 FIRST: Final = "semore"
 """The method that the others are compared with."""

@@ -11,7 +11,6 @@ from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap, trim_mean
 
 RESAMPLES: Final = 9_999
 TOGETHER: Final = 1_000
@@ -45,6 +44,8 @@ def mean(values: Values, axis: int) -> Values:
 
 def interquartile_mean(values: Values, axis: int) -> Values:
     """The mean of the middle half of what is not NaN: without the lowest and highest quarter (rounded down)."""
+    from scipy.stats import trim_mean  # half a second, for commands that may be refused first
+
     found: Values = trim_mean(values, 0.25, axis=axis, nan_policy="omit")
     return found
 
@@ -60,6 +61,8 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
     middle, std = float(array.mean()), float(array.std())
     if len(array) < 2 or std == 0.0:
         return Estimate(middle, std, middle, middle)
+    from scipy.stats import bootstrap
+
     result = bootstrap((array,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
     return Estimate(middle, std, float(result.confidence_interval.low), float(result.confidence_interval.high))
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from semore.datasets.atomic_io import atomic_file
 from semore.datasets.errors import SemoreError
 from semore.datasets.run_command import run_command
-from semore.train.log import read_metrics
+from semore.train.metrics import read_metrics
 
 matplotlib.use("agg")
 PRECISIONS: Final = ("fp32", "bf16")

@@ -17,8 +17,7 @@ from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.train.launch import train_runs
-from semore.train.run import hyperparameters
-from semore.train.settings import TrainSettings
+from semore.train.settings import TrainSettings, hyperparameters
 from semore.train.stopping import only_task_trains
 from study.data import prepare
 from study.drive import Drive, drive_world

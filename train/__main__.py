@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from semore.datasets.errors import SemoreError
+from semore.datasets.knowledge.cache import read_manifest
+from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
 from semore.train.launch import train_seeds
-from semore.train.run import train
 from semore.train.settings import TrainSettings
 from semore.train.stopping import only_task_trains
 
@@ -17,6 +20,9 @@ def main() -> None:
     if settings.seeds:
         many(settings)
         return
+    check(settings)
+    from semore.train.run import train  # torch and Lightning take seconds: mistakes are told before
+
     summary = train(settings)
     print(
         f"{settings.folder}: best validation reward {summary['best_validation_reward']:.1f} at update "
@@ -31,6 +37,14 @@ def main() -> None:
         )
     print(f"weights sha256: {summary['weights_sha256']}")
     print("next: make evaluate")
+
+
+def check(settings: TrainSettings) -> None:
+    """SemoreError for what can be told without torch: settings that make no sense, and data that are not there."""
+    settings.validate()
+    Rollouts(settings.rollouts_folder).episodes()
+    if not (settings.folder / "summary.json").exists():
+        read_manifest(Path(settings.data) / "knowledge", settings.knowledge)
 
 
 def many(settings: TrainSettings) -> None:

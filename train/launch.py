@@ -16,14 +16,12 @@ from multiprocessing import forkserver, get_context, parent_process
 from threading import Event, Thread
 from typing import Any, Final
 
-import torch
-
 from semore.datasets.atomic_io import missing_folders, remove_empty
 from semore.datasets.cores import cores
 from semore.datasets.disk_space import room_for
 from semore.datasets.errors import SemoreError, Stopped
 from semore.extras import require
-from semore.train.log import LOG
+from semore.train.metrics import LOG
 from semore.train.own_process import apart
 from semore.train.settings import TrainSettings
 from semore.train.stopping import held_back, polite_end
@@ -68,6 +66,8 @@ def train_runs(runs: list[TrainSettings], parallel: int, scheduler: str, then: T
 
 
 def _all(runs: list[TrainSettings], parallel: int, scheduler: str, task: Task, then: Then | None) -> Iterator[Outcome]:
+    import torch  # many settings are refused before it is needed
+
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
     at_once = parallel or gpus or max(cores() // max(run.threads for run in runs), 1)
     if scheduler != "none":

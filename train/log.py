@@ -4,11 +4,8 @@ It also holds the meters of speed."""
 
 from __future__ import annotations
 
-import csv
-import math
 import time
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from semore.datasets.atomic_io import write_text
 from semore.datasets.disk_space import room_for
-
-LOG = "train.log"
-"""What a run says that is one of several at once."""
-HEADER = "update,metric,value\n"
+from semore.train.metrics import HEADER, read_metrics
 
 
 class MetricsFile(Logger):
@@ -48,15 +42,6 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         with room_for(self._path), open(self._path, "a", encoding="utf-8") as handle:
             handle.writelines(f"{step},{name},{float(value)!r}\n" for name, value in metrics.items())
-
-
-def read_metrics(path: Path) -> Iterator[tuple[int, str, float]]:
-    """(update, metric, value) rows; a torn last line is skipped."""
-    with open(path, newline="", encoding="utf-8") as handle:
-        for row in csv.reader(handle):
-            if len(row) == 3 and row[0].isdigit():
-                value = float(row[2]) if row[2] else math.nan
-                yield int(row[0]), row[1], value
 
 
 class Speed:

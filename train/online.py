@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from semore.annotate.audit.truth import true_grids
 from semore.collect.env import DrivingEnv
-from semore.collect.policies import NetworkPolicy
+from semore.collect.network_policy import NetworkPolicy
 from semore.collect.recorder import record
 from semore.collect.rollout import drive
 from semore.collect.simulator import simulator_identity

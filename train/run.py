@@ -32,7 +32,6 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import FramePool, forecast_bytes, rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from semore.datasets.knowledge.records import Digests
-from semore.datasets.presets import flat
 from semore.datasets.progress import meter
 from semore.datasets.provenance import environment
 from semore.datasets.rollouts.store import Episode, Rollouts
@@ -43,18 +42,13 @@ from semore.train.checkpoint import export_policy, read_checkpoint, save_checkpo
 from semore.train.dagger import expert_actions
 from semore.train.health import complaints
 from semore.train.lightning_trainer import fit
-from semore.train.log import LOG
 from semore.train.loggers import open_loggers
+from semore.train.metrics import LOG
 from semore.train.module import Semore, TrainLoop
 from semore.train.online import EnvPool, HeldOut, Refresh, Validation, policy_view, records_used
 from semore.train.replay import SelectiveReplay
-from semore.train.settings import TrainSettings
+from semore.train.settings import TrainSettings, hyperparameters
 from semore.train.stopping import Stop, polite_end
-
-FREE_TO_CHANGE = (
-    "preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb", "carla",
-)  # fmt: skip
-"""Settings that may differ when a run is resumed."""
 
 
 def train(settings: TrainSettings) -> dict[str, Any]:
@@ -246,11 +240,6 @@ def _check_world(episodes: Sequence[Episode], settings: TrainSettings, world: di
                     f"with {value!r}; give the same SCENARIO=, WEATHER= and SIM= as to `make collect`, or other "
                     "ROLLOUTS=, or record anew with this version"
                 )
-
-
-def hyperparameters(settings: TrainSettings) -> dict[str, Any]:
-    """The settings that tell one result from another, by dotted name."""
-    return {key: value for key, value in flat(as_dict(settings)) if key.partition(".")[0] not in FREE_TO_CHANGE}
 
 
 def _claim(settings: TrainSettings, fingerprint: str) -> None:

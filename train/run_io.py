@@ -1,17 +1,16 @@
-"""The agent of a run before its first update, for the row that shows what training adds."""
+"""What others need of a run: its settings, and its agent before the first update."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from semore.collect.policies import NetworkPolicy
 from semore.datasets.atomic_io import read_json
 from semore.datasets.settings import from_record
-from semore.train.agent import Agent
-from semore.train.online import acting
 from semore.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from semore.collect.network_policy import NetworkPolicy
 
 
 def run_settings(run: Path) -> TrainSettings:
@@ -21,6 +20,11 @@ def run_settings(run: Path) -> TrainSettings:
 
 def untrained_policy(run: Path) -> NetworkPolicy:
     """The run's network with its seed's initial weights."""
+    import torch  # the settings of a run are read without it
+
+    from semore.train.agent import Agent
+    from semore.train.online import acting
+
     settings = run_settings(run)
     torch.manual_seed(settings.seed)
     return acting(Agent(settings.agent).eval(), settings)

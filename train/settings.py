@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from semore.collect.carla.settings import CarlaSettings
 from semore.collect.scenarios import scenario_and_weather
+from semore.collect.simulators import SIMULATORS
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_view import View
 from semore.datasets.knowledge.choice import chosen_set
 from semore.datasets.mask_variants import MASKS
 from semore.datasets.names import rollouts_path, run_path, scenario_name
+from semore.datasets.presets import flat
 from semore.datasets.reward import IMPULSE_WEIGHT
+from semore.datasets.settings import as_dict
 from semore.train.admission import ADMISSIONS, ReplaySettings
 from semore.train.agent_settings import AgentSettings, LossWeights, check
 from semore.train.encoder_settings import geometry
 
 IMITATED: Final = ("recorded", "advised")
+FREE_TO_CHANGE: Final = (
+    "preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb", "carla",
+)  # fmt: skip
+"""Settings that may differ when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,7 @@ class TrainSettings:
         """SemoreError naming the first setting that makes no sense."""
         scenario_and_weather(self.scenario, self.weather)
         for name, value, choices in (
+            ("simulator", self.simulator, SIMULATORS),
             ("reward", self.reward, tuple(IMPULSE_WEIGHT)),
             ("device", self.device, ("auto", "cpu", "cuda")),
             ("masks", self.masks, MASKS),
@@ -204,3 +212,8 @@ class TrainSettings:
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")
+
+
+def hyperparameters(settings: TrainSettings) -> dict[str, Any]:
+    """The settings that tell one result from another, by dotted name."""
+    return {key: value for key, value in flat(as_dict(settings)) if key.partition(".")[0] not in FREE_TO_CHANGE}

@@ -9,9 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from semore.annotate.audit.failure_checks import failed_checks
-from semore.annotate.audit.knowledge import audit_knowledge, write_audit
-from semore.annotate.audit.report import show
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
@@ -55,6 +52,10 @@ def main() -> None:
     knowledge = open_set(cache, chosen_set(settings.data, settings.knowledge, settings.preset))
     folder = rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
     episodes = list(Rollouts(folder).episodes())
+    from semore.annotate.audit.failure_checks import failed_checks
+    from semore.annotate.audit.knowledge import audit_knowledge, write_audit
+    from semore.annotate.audit.report import show
+
     audit = audit_knowledge(knowledge, episodes, settings.frames or None, settings.threshold)
     written, sheet = write_audit(audit, knowledge, folder, episodes, settings.rows, settings.sheet)
     show(audit, Console())

@@ -16,7 +16,7 @@ from semore.annotate.interfaces import FrameBatch
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.knowledge.merge import merge_masks
-from semore.datasets.knowledge.records import Digests, Status, Text, record_keys
+from semore.datasets.knowledge.records import Digests, Phrases, Status, Text, mask_keys, record_keys
 from semore.datasets.rollouts.store import Episode
 
 BATCH: Final = 64
@@ -94,11 +94,9 @@ def read_frames(knowledge: KnowledgeSet, episode: Episode, rows: NDArray[np.int6
 
 def _looked_up(knowledge: KnowledgeSet, episode: Episode, rows: NDArray[np.int64], batch: FrameBatch) -> Frames:
     texts = knowledge.texts(batch.frames, batch.states)
-    named = [text.phrases if text is not None and text.status == Status.OK else () for text in texts]
-    counts = np.array([len(phrases) for phrases in named], np.int64)
-    owners = np.repeat(np.arange(len(batch)), counts)
-    phrases = [phrase for own in named for phrase in own]
-    keys = record_keys("masks", knowledge.manifest.segmenter, batch.frames[owners], batch.states[owners], phrases)
+    named = Phrases.of(texts)
+    phrases, owners, counts = named.flat, named.owners, named.counts
+    keys = mask_keys(knowledge.manifest.segmenter, batch.frames, batch.states, named)
     masks, present = knowledge.cache.masks.masks(keys)
     shape = batch.instance.shape[1:]
     if not masks.size:

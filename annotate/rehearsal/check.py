@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from semore.annotate.scheduling.plan import phrases_of
-from semore.datasets.action_text import action_words
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set, set_names
 from semore.datasets.knowledge.level import Level
-from semore.datasets.knowledge.records import LEVELS, Digests, LevelName, Status, record_keys
+from semore.datasets.knowledge.questions import FrameKeys
+from semore.datasets.knowledge.records import LEVELS, Digests, LevelName, Phrases, Status, mask_keys, record_keys
 from semore.datasets.rollouts.store import Rollouts
 
 
@@ -20,22 +19,17 @@ def all_keys(root: Path, name: str, rollouts: Rollouts) -> dict[LevelName, tuple
     phrases that the frames' texts name."""
     knowledge = open_set(root, name)
     manifest = knowledge.manifest
-    parts = [episode.read("digest", "state_digest", "action") for episode in rollouts.episodes()]
-    frames, states = (np.concatenate([part[key] for part in parts]) for key in ("digest", "state_digest"))
-    named = [phrases_of(text) for text in knowledge.texts(frames, states)]
-    owners = np.repeat(np.arange(len(frames)), [len(phrases) for phrases in named])
-    flat = [phrase for phrases in named for phrase in phrases]
+    episodes = list(rollouts.episodes())
+    asked = FrameKeys.of(episodes, [np.arange(episode.steps + 1) for episode in episodes])
+    frames, states, acted = asked.frames, asked.states, asked.acted
+    phrases = Phrases.of(knowledge.texts(frames, states))
     keys: dict[LevelName, tuple[Digests, list[str]]] = {
         "texts": (record_keys("texts", manifest.describer, frames, states), _hex(frames)),
-        "masks": (
-            record_keys("masks", manifest.segmenter, frames[owners], states[owners], flat),
-            _hex(frames[owners]),
-        ),
+        "masks": (mask_keys(manifest.segmenter, frames, states, phrases), _hex(frames[phrases.owners])),
     }
     if manifest.judge is not None:
-        acted, before = (np.concatenate([part[key][:-1] for part in parts]) for key in ("digest", "state_digest"))
-        words = [said for part in parts for said in action_words(part["action"])]
-        keys["verdicts"] = (record_keys("verdicts", manifest.judge, acted, before, words), _hex(acted))
+        verdicts = record_keys("verdicts", manifest.judge, frames[acted], states[acted], asked.words)
+        keys["verdicts"] = (verdicts, _hex(frames[acted]))
     return keys
 
 

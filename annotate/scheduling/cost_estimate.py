@@ -7,13 +7,10 @@ from typing import Final
 from semore.annotate.scheduling.plan import Plan
 from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest
 from semore.datasets.knowledge.level import COMMIT_RECORDS
-from semore.datasets.knowledge.rates import seconds_per_frame
+from semore.datasets.knowledge.rates import GUESSED_PHRASES, bytes_per_record, duration, seconds_per_frame
 
 GUESSED_SECONDS: Final = 0.003
 """Per frame, before anything was measured: about right for the small producers."""
-GUESSED_PHRASES: Final = 3.0
-BYTES_PER_RECORD: Final = 250
-"""Disk, before anything was measured: with a sparse 128x128 mask; soft masks take more."""
 BYTES_PER_PIXEL: Final = 7
 """rgb, semantic, instance and one mask, while an episode is worked on."""
 
@@ -31,24 +28,10 @@ def forecast(plan: Plan, manifest: SetManifest, cache: KnowledgeCache, workers: 
     side = int(plan.parts[0].episode.attributes.get("camera", 128))
     longest = max(part.episode.steps + 1 for part in plan.parts)
     memory = (2 * COMMIT_RECORDS + longest * BYTES_PER_PIXEL) * side * side
-    disk = (plan.texts + masks + plan.verdicts) * bytes_per_record(cache)
+    disk = (plan.texts + masks + plan.verdicts) * bytes_per_record(cache.levels)
     return (
         f"{line}, {plan.todo:,} to do: {plan.texts:,} texts, about {masks:,} masks, {plan.verdicts:,} verdicts; "
         f"{'at the rate measured last' if measured else 'about'} {duration(seconds)} on {workers} "
         f"worker{'s' if workers > 1 else ''}, {memory / 1e6:,.0f} MB of memory each beside the models, about "
         f"{max(disk / 1e6, 0.1):,.1f} MB of disk"
     )
-
-
-def bytes_per_record(cache: KnowledgeCache) -> float:
-    """Mean bytes on disk of the cache's records, for levels that have any."""
-    size = sum(shard.stat().st_size for level in cache.levels for shard in level.folder.glob("*.h5"))
-    records = sum(map(len, cache.levels))
-    return size / records if records else BYTES_PER_RECORD
-
-
-def duration(seconds: float) -> str:
-    """A number of seconds as text for people."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semore.datasets.action_text import action_words
 from semore.datasets.knowledge.cache import KnowledgeSet
-from semore.datasets.knowledge.records import Digests, Status, Text, record_keys
+from semore.datasets.knowledge.questions import FrameKeys, missing
+from semore.datasets.knowledge.records import Text
 from semore.datasets.rollouts.store import Episode
 
 Wanted = Callable[[Episode], NDArray[np.int64]]
@@ -89,11 +89,6 @@ class Plan:
         return replace(self, parts=tuple(part for part in cut if len(part)))
 
 
-def phrases_of(text: Text | None) -> tuple[str, ...]:
-    """The phrases to segment: none unless the describer gave a usable answer."""
-    return text.phrases if text is not None and text.status == Status.OK else ()
-
-
 def all_frames(episode: Episode) -> NDArray[np.int64]:
     """Every row of an episode: 0 … T."""
     return np.arange(episode.steps + 1)
@@ -114,48 +109,14 @@ def make_plan(
     if not episodes:
         return Plan(())
     rows = [wanted(episode) for episode in episodes]
-    frames, states, words = _keyed(episodes, rows)
-    cache, manifest = knowledge.cache, knowledge.manifest
-
-    texts = knowledge.texts(frames, states)
-    describe = cache.texts.missing(record_keys("texts", manifest.describer, frames, states), retry_failed)
-    named = [() if again else phrases_of(text) for text, again in zip(texts, describe, strict=True)]
-    owners = np.repeat(np.arange(len(texts)), [len(phrases) for phrases in named])
-    flat = [phrase for phrases in named for phrase in phrases]
-    mask_keys = record_keys("masks", manifest.segmenter, frames[owners], states[owners], flat)
-    no_mask = cache.masks.missing(mask_keys, retry_failed)
-    known = Counter(texts=sum(text is not None and text.status != Status.FAILED for text in texts))
-    known["masks"] = cache.masks.answered(mask_keys)
-    segment = np.zeros(len(texts), np.bool_)
-    segment[owners[no_mask]] = True
-
-    judge = np.zeros(len(texts), np.bool_)
-    if manifest.judge is not None:
-        (acted,) = np.nonzero([bool(said) for said in words])
-        spoken = [words[place] for place in acted.tolist()]
-        keys = record_keys("verdicts", manifest.judge, frames[acted], states[acted], spoken)
-        judge[acted] = cache.verdicts.missing(keys, retry_failed)
-
-        known["verdicts"] = cache.verdicts.answered(keys)
-
-    busy = describe | segment | judge
-    parts = []
+    asked = FrameKeys.of(episodes, rows)
+    lacks, words = missing(knowledge.cache, knowledge.manifest, asked, retry_failed), asked.spoken
+    busy, parts = lacks.busy, []
     for episode, own, (begin, end) in zip(episodes, rows, pairwise(np.cumsum([0, *map(len, rows)])), strict=True):
-        whole = Part(
-            episode, own, tuple(texts[begin:end]), tuple(words[begin:end]), describe[begin:end], judge[begin:end]
-        )
-        if busy[begin:end].any():
-            parts.append(whole.take(np.flatnonzero(busy[begin:end])))
-    return Plan(tuple(parts), len(texts), int(no_mask.sum()), Counter(flat), known)
-
-
-def _keyed(episodes: Sequence[Episode], rows: Sequence[NDArray[np.int64]]) -> tuple[Digests, Digests, list[str]]:
-    """Frame and state digests (N, 16) of the episodes' rows, and the actions taken there in words (none at an end)."""
-    frames, states, words = [], [], []
-    for episode, own in zip(episodes, rows, strict=True):
-        stored = episode.read("digest", "state_digest", "action")
-        frames.append(stored["digest"][own])
-        states.append(stored["state_digest"][own])
-        said = [*action_words(stored["action"]), ""]
-        words += [said[row] for row in own.tolist()]
-    return np.concatenate(frames), np.concatenate(states), words
+        span = slice(begin, end)
+        if busy[span].any():
+            whole = Part(
+                episode, own, tuple(lacks.texts[span]), tuple(words[span]), lacks.describe[span], lacks.judge[span]
+            )
+            parts.append(whole.take(np.flatnonzero(busy[span])))
+    return Plan(tuple(parts), len(busy), int(lacks.segment.sum()), Counter(lacks.phrases.flat), lacks.known)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from semore.collect.embedded.world import EmbeddedSimulator
+from dataclasses import dataclass
+
 from semore.collect.scenarios import SCENARIOS, weather
 from semore.collect.simulator import Control
+from semore.datasets.command_line import read_settings
 from semore.datasets.rollouts.schema import RECORDING_SIZE
+from semore.datasets.run_command import run_command
+
+
+@dataclass(frozen=True)
+class CompileSettings:
+    """Nothing to choose."""
 
 
 def main() -> None:
+    read_settings(CompileSettings, "compile")
+    from semore.collect.embedded.world import EmbeddedSimulator  # with numba
+
     simulator = EmbeddedSimulator(RECORDING_SIZE)
     for scenario in SCENARIOS.values():
         simulator.reset(scenario, weather(scenario.weather), seed=0)
@@ -18,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

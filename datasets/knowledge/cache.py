@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from semore.datasets.atomic_io import atomic_file, digest16, read_json, write_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.differences import differences
+from semore.datasets.knowledge.index import Hits
 from semore.datasets.knowledge.level import Level
 from semore.datasets.knowledge.merge import MERGES, Merge, pooled
-from semore.datasets.knowledge.records import INVALID, Digests, Identity, Status, Text, record_keys
+from semore.datasets.knowledge.records import INVALID, Digests, Identity, Phrases, Status, Text, mask_keys, record_keys
 from semore.datasets.provenance import code_version
 from semore.datasets.rollouts.schema import RECORDING_SIZE
 
@@ -116,10 +117,7 @@ class KnowledgeSet:
 
     def valid(self, frames: Digests, states: Digests) -> NDArray[np.bool_]:
         """(N,) bool as of `h_ka`, without reading a mask."""
-        owners, phrases, valid, _ = self._phrases(frames, states)
-        keys = record_keys("masks", self.manifest.segmenter, frames[owners], states[owners], phrases)
-        np.logical_and.at(valid, owners, self.cache.masks.lookup(keys).status == Status.OK)
-        return valid
+        return self._masks(frames, states)[3]
 
     def h_ka(
         self, frames: Digests, states: Digests, grid: int | None = None, size: tuple[int, int] | None = None
@@ -151,10 +149,7 @@ class KnowledgeSet:
         """`h_ka` in pieces of about READ_MASKS masks, in the order they lie on disk: (rows (B,), masks (B, …), valid
         (B,)). Each row comes once; the piece of rows without any mask has masks of shape (B, 0, 0), standing for zeros.
         """
-        owners, phrases, valid, counts = self._phrases(frames, states)
-        keys = record_keys("masks", self.manifest.segmenter, frames[owners], states[owners], phrases)
-        hits = self.cache.masks.lookup(keys)
-        np.logical_and.at(valid, owners, hits.status == Status.OK)
+        counts, keys, hits, valid = self._masks(frames, states)
         ends = np.cumsum(counts)
         starts = ends - counts
         (plain,) = np.nonzero(~valid | (counts == 0))
@@ -185,12 +180,10 @@ class KnowledgeSet:
     ) -> Digests:
         """(M, 16) digests, sorted and unique, of the records that serve these frames now (verdicts when words are
         given): what a run pins, and what `gc` must keep for it."""
-        owners, phrases, _, _ = self._phrases(frames, states)
+        phrases = Phrases.of(self.texts(frames, states))
         found = [
             self.cache.texts.records(record_keys("texts", self.manifest.describer, frames, states)),
-            self.cache.masks.records(
-                record_keys("masks", self.manifest.segmenter, frames[owners], states[owners], phrases)
-            ),
+            self.cache.masks.records(mask_keys(self.manifest.segmenter, frames, states, phrases)),
         ]
         if action_words is not None and self.manifest.judge is not None:
             keys = record_keys("verdicts", self.manifest.judge, frames, states, action_words)
@@ -209,16 +202,13 @@ class KnowledgeSet:
         with atomic_file(path) as temporary, open(temporary, "wb") as handle:
             np.save(handle, np.unique(pinned, axis=0))
 
-    def _phrases(
-        self, frames: Digests, states: Digests
-    ) -> tuple[NDArray[np.int64], list[str], NDArray[np.bool_], NDArray[np.int64]]:
-        """owners (M,) frame of each phrase, the M phrases, valid (N,) text usable, counts (N,) phrases per frame."""
-        texts = self.texts(frames, states)
-        usable = [text.phrases if text is not None and text.status == Status.OK else None for text in texts]
-        counts = np.array([len(phrases or ()) for phrases in usable], np.int64)
-        owners = np.repeat(np.arange(len(texts)), counts)
-        valid = np.array([phrases is not None for phrases in usable], np.bool_)
-        return owners, [phrase for phrases in usable for phrase in phrases or ()], valid, counts
+    def _masks(self, frames: Digests, states: Digests) -> tuple[NDArray[np.int64], Digests, Hits, NDArray[np.bool_]]:
+        """counts (N,) phrases per frame, the keys (M, 16) and records of their masks, and valid (N,) as of `h_ka`."""
+        phrases = Phrases.of(self.texts(frames, states))
+        keys = mask_keys(self.manifest.segmenter, frames, states, phrases)
+        hits, valid = self.cache.masks.lookup(keys), phrases.usable
+        np.logical_and.at(valid, phrases.owners, hits.status == Status.OK)
+        return phrases.counts, keys, hits, valid
 
 
 def open_set(root: Path | KnowledgeCache, name: str) -> KnowledgeSet:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ COMMIT_RECORDS: Final = 2048
 INDEX_NAME: Final = "index.npz"
 SAVE_INDEX_SHARE: Final = 0.1
 """The saved index is renewed once this share of the records is missing from it."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +69,8 @@ class Level:
             self._index.forget(set(self._index.shards) - present)
             fresh: dict[str, Entries] = {}
             for shard in sorted(present - set(self._index.shards)):
-                try:
-                    fresh[shard] = read_entries(self.folder / shard)
-                except DamagedShard as error:
-                    self.put_aside(shard, error)
+                if (entries := self.sound(shard, read_entries)) is not None:
+                    fresh[shard] = entries
             self._index.add(fresh)
             before = present
         if save:
@@ -203,13 +203,11 @@ class Level:
         lost: list[NDArray[np.int64]] = []
         for rows in groups:
             shard = names[int(hits.shard[rows[0]])]
-            try:
-                values = read(self.folder / shard, hits.row[rows])
-            except DamagedShard as error:
-                self.put_aside(shard, error)
+            values = self.sound(shard, read, hits.row[rows])
+            if values is None:
                 lost.append(rows)
-                continue
-            yield rows, values
+            else:
+                yield rows, values
         if lost:
             self.refresh()
             again = np.sort(np.concatenate(lost))
@@ -218,7 +216,15 @@ class Level:
             for rows, values in self._read(keys[again], found, read, usable):
                 yield again[rows], values
 
-    def put_aside(self, shard: str, error: DamagedShard) -> None:
+    def sound(self, shard: str, read: Callable[..., T], *rows: NDArray[np.int64]) -> T | None:
+        """What `read` gives for (rows of) a shard; None when that is damaged, and now put aside."""
+        try:
+            return read(self.folder / shard, *rows)
+        except DamagedShard as error:
+            self._put_aside(shard, error)
+            return None
+
+    def _put_aside(self, shard: str, error: DamagedShard) -> None:
         """Quarantine a damaged shard and say so, once, whoever finds it."""
         if quarantine(self.folder / shard, error):
             _log.warning(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,25 @@ class Text:
         return Text(tuple(value["phrases"]), Status[value["status"].upper()], value["reason"])
 
 
+class Phrases(NamedTuple):
+    """The phrases of N texts, one after the other: `flat` are all M, `owners` (M,) the text of each, `counts` (N,) how
+    many a text has, and `usable` (N,) bool whether it is an answer, if only that there is none."""
+
+    flat: list[str]
+    owners: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    usable: NDArray[np.bool_]
+
+    @staticmethod
+    def of(texts: Sequence[Text | None]) -> Phrases:
+        """Those to segment: none of a text that is missing, empty or failed."""
+        usable = [text is not None and text.status == Status.OK for text in texts]
+        named = [text.phrases if text is not None and use else () for text, use in zip(texts, usable, strict=True)]
+        counts = np.array([len(phrases) for phrases in named], np.int64)
+        flat = [phrase for phrases in named for phrase in phrases]
+        return Phrases(flat, np.repeat(np.arange(len(texts)), counts), counts, np.array(usable, np.bool_))
+
+
 def note(**fields: Any) -> str:
     """A record's JSON in canonical form, so that equal answers have equal digests."""
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -98,6 +117,11 @@ def record_keys(
         state.update(packed[index * width : (index + 1) * width] + tail)
         keys += state.digest()
     return np.frombuffer(bytes(keys), np.uint8).reshape(-1, 16)
+
+
+def mask_keys(identity: Identity, frames: Digests, states: Digests, phrases: Phrases) -> Digests:
+    """(M, 16) keys of the masks of N frames' M phrases."""
+    return record_keys("masks", identity, frames[phrases.owners], states[phrases.owners], phrases.flat)
 
 
 def record_digests(

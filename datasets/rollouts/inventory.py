@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from semore.datasets.errors import SemoreError
-from semore.datasets.knowledge.admin.needs import FrameKeys
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, set_names
+from semore.datasets.knowledge.questions import FrameKeys
 from semore.datasets.knowledge.records import INVALID
 from semore.datasets.names import default_knowledge, rollouts_path
 from semore.datasets.rollouts.store import Episode, Rollouts
@@ -137,14 +135,12 @@ def take_inventory(folder: Path, sets: Sequence[KnowledgeSet] = ()) -> Inventory
 
 def coverage(knowledge: KnowledgeSet, frame_keys: Sequence[FrameKeys]) -> Coverage:
     """The coverage of the frames by a knowledge set."""
-    frames = np.concatenate([np.zeros((0, 16), np.uint8), *(each.frames for each in frame_keys)])
-    states = np.concatenate([np.zeros((0, 16), np.uint8), *(each.states for each in frame_keys)])
-    acted = np.concatenate([np.zeros(0, np.bool_), *(each.acted for each in frame_keys)])
-    words = [word for each in frame_keys for word in each.words]
+    asked = FrameKeys.joined(frame_keys)
+    frames, states, acted = asked.frames, asked.states, asked.acted
     masks = float(knowledge.valid(frames, states).mean()) if len(frames) else 0.0
     verdicts = None
     if knowledge.manifest.judge is not None:
-        said = knowledge.verdicts(frames[acted], states[acted], words)
+        said = knowledge.verdicts(frames[acted], states[acted], asked.words)
         verdicts = float((said != INVALID).mean()) if len(said) else 0.0
     return Coverage(len(frames), masks, verdicts)
 

@@ -10,7 +10,8 @@ from rich import box
 from rich.table import Table
 
 from semore.datasets.command_line import OPTIONAL
-from semore.datasets.knowledge.admin.needs import CacheCommand, FrameKeys
+from semore.datasets.knowledge.admin.needs import CacheCommand
+from semore.datasets.knowledge.questions import FrameKeys
 from semore.datasets.rollouts.inventory import (
     Inventory,
     coverage,

@@ -22,7 +22,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import read_manifest, set_names
 from semore.datasets.names import run_path
 from semore.datasets.run_command import run_command
-from semore.evaluate.counterfactual.policies import PLAIN, VARIANTS, CounterfactualCourse, attention_gates, refuse
+from semore.evaluate.counterfactual.variants import PLAIN, VARIANTS, refuse
 from semore.evaluate.episodes import evaluate_policies
 from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, run_points
 from semore.evaluate.sweep.points import Point, settings_of
@@ -75,6 +75,8 @@ def acting(settings: CounterfactualSettings) -> None:
     variants = settings.variants or tuple(VARIANTS)
     for name in variants:
         refuse(trained.agent.encoder, VARIANTS[name])
+    from semore.evaluate.counterfactual.policies import CounterfactualCourse, attention_gates  # with torch
+
     course = CounterfactualCourse(
         folder, trained.scenario, view["weather"], view["reward"], trained.simulator, trained.carla
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -16,40 +15,14 @@ from numpy.typing import NDArray
 from semore.annotate.audit.truth import truth_of
 from semore.annotate.interfaces import FrameBatch
 from semore.collect.policies import Action, Info, Policy, load_policy, load_view
-from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.merge import max_pool
 from semore.datasets.mask_variants import replaced
 from semore.datasets.resize import GREY
+from semore.evaluate.counterfactual.variants import PLAIN, TRUTH, VARIANTS, Variant, refuse
 from semore.evaluate.episodes import RunCourse
 from semore.train.agent import Agent
 from semore.train.encoder import DualStream
-from semore.train.encoder_settings import EncoderSettings
 from semore.train.run_io import run_settings
-
-TRUTH: Final = "truth"
-"""The mask that is the simulator's own H_ka, as privileged annotation would give it."""
-
-
-class Variant(NamedTuple):
-    """What is changed: the mask (one of datasets.mask_variants.MASKS, or TRUTH), a silent stream, the attention."""
-
-    mask: str = "plain"
-    silent: str = "none"
-    attention: bool = True
-
-
-PLAIN: Final = "trained"
-"""The policy as it is."""
-VARIANTS: Final[dict[str, Variant]] = {
-    "empty_mask": Variant("empty"),
-    "inverted_mask": Variant("inverted"),
-    "shuffled_mask": Variant("shuffled"),
-    "true_mask": Variant(TRUTH),
-    "no_attention": Variant(attention=False),
-    "no_semantic_stream": Variant(silent="semantic"),
-    "no_motion_stream": Variant(silent="motion"),
-}
-"""Every row beside PLAIN (docs/counterfactual.md)."""
 
 
 @dataclass(frozen=True)
@@ -106,20 +79,6 @@ class CounterfactualPolicy:
         if self._mask == TRUTH:
             return np.stack([true_mask(info, student_Bgg.shape[1]) for info in infos])
         return replaced(student_Bgg, self._mask, (self._generators[slot] for slot in slots), full=1)
-
-
-def refuse(encoder: EncoderSettings, variant: Variant) -> None:
-    """SemoreError when the encoder has nothing that the variant could change."""
-    if encoder.streams != "dual":
-        raise SemoreError(
-            "this run's network has one stream and reads no knowledge (agent.encoder.streams single); counterfactuals "
-            "need a run of method semore"
-        )
-    if encoder.attention == "none" and (variant.mask != "plain" or not variant.attention):
-        raise SemoreError(
-            "this run was trained without attention, so no mask reaches its policy (agent.encoder.attention none); "
-            "choose --variants no_semantic_stream no_motion_stream"
-        )
 
 
 def true_mask(info: Info, grid: int) -> NDArray[np.float32]:

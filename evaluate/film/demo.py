@@ -1,26 +1,17 @@
-"""Films of the shipped policies on test episodes, without training or data (`make demo`).
-
-One film for each scenario shows the camera, what the policy is shown, its mask, the truth and the motion."""
+"""The films of a shipped policy on a test episode: the whole of it, a page's animation, and what they stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from semore.datasets.atomic_io import atomic_file
-from semore.datasets.command_line import read_settings
-from semore.datasets.errors import SemoreError
-from semore.datasets.progress import meter
-from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.datasets.run_command import run_command
-from semore.evaluate.checkpoints import FOLDER, Shipped, open_shipped, shipped_scenarios
+from semore.evaluate.checkpoints import Shipped
 from semore.evaluate.episodes import RunCourse
 from semore.evaluate.film.moments import Enlarged, Moment, record
 from semore.evaluate.film.overlay import GO, HALT, KNOWN, STUDENT, TURN
@@ -41,29 +32,6 @@ ACCENTS: Final = (KNOWN, STUDENT, GO, HALT, TURN)
 """Colours that every animation's palette must have."""
 SWATCH: Final = 12
 """Height in pixels of each such colour in the sample that the palette is made from."""
-
-
-@dataclass(frozen=True)
-class DemoSettings:
-    """Which policies to watch, and where the films go."""
-
-    scenarios: tuple[str, ...] = ()
-    """Scenarios; default all that have a checkpoint."""
-    seed: int = -1
-    """Test seed to drive, 2,000,000 and up; −1: the eventful one that the checkpoint's card names."""
-    folder: str = FOLDER
-    """Folder of the checkpoints."""
-    out: str = "demo"
-    """Folder of the films."""
-    images: str = ""
-    """Also write demo-<scenario>.gif into this folder: the most eventful seconds, for a web page."""
-
-
-def check(settings: DemoSettings) -> None:
-    """SemoreError naming the first setting that makes no sense."""
-    test = SEED_SPLITS["test"]
-    if settings.seed != -1 and settings.seed not in test:
-        raise SemoreError(f"seed {settings.seed} is no test seed; give {test.start} to {test.stop - 1}, or -1")
 
 
 def watch(shipped: Shipped, seed: int) -> list[Moment]:
@@ -132,33 +100,3 @@ def told(shipped: Shipped, seed: int, moments: Sequence[Moment], path: Path) -> 
         f"  over {test.episodes} test seeds this policy ({card.method}, training seed {card.train_seed}) reached "
         f"{test.reward:.0f} ± {test.std:.0f} and finished {test.finished}"
     )
-
-
-def main() -> None:
-    settings = read_settings(DemoSettings, "demo")
-    check(settings)
-    torch.set_num_threads(1)  # the networks are small: a second thread only waits
-    folder = Path(settings.folder)
-    scenarios = settings.scenarios or tuple(shipped_scenarios(folder))
-    if not scenarios:
-        raise SemoreError(f"{folder} holds no checkpoint; `python -m study.publish runs/<run>` makes one")
-    every = [open_shipped(folder, scenario) for scenario in scenarios]
-    lines = []
-    with meter("demo", len(every), "films") as progress:
-        for shipped in every:
-            seed = settings.seed if settings.seed >= 0 else shipped.card.demo_seed
-            moments = watch(shipped, seed)
-            showcase = Showcase(moments, shipped.card, seed)
-            path = Path(settings.out) / f"{shipped.card.scenario}-{seed}.mp4"
-            film(showcase, moments, path)
-            if settings.images:
-                animate(showcase, moments, Path(settings.images) / f"demo-{shipped.card.scenario}.gif")
-            lines.append(told(shipped, seed, moments, path))
-            progress.advance(1, shipped.card.scenario)
-    print("\n".join(lines))
-    print('another episode: `make demo ARGS="--seed 2000005"`')
-    print("next: `make collect annotate train` trains such a policy on this machine")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
-from semore.evaluate.report.media import Clip, clips
-from semore.evaluate.report.page import LIMIT, render
 from semore.evaluate.report.runs import contenders, courses, read_run
 
 
@@ -35,12 +31,17 @@ class ReportSettings(ChosenRuns):
 
 def main() -> None:
     settings = read_settings(ReportSettings, "report")
-    torch.set_num_threads(1)  # one picture at a time: a second thread would only wait, at full load
     folders = settings.paths()
     runs = [read_run(folder) for folder in folders]
     found = courses(runs)
     if not found:
         raise SemoreError("none of the runs has a row of its trained policy; run `make evaluate` first")
+    import torch  # it and what draws take seconds: mistakes are told before
+
+    from semore.evaluate.report.media import Clip, clips
+    from semore.evaluate.report.page import LIMIT, render
+
+    torch.set_num_threads(1)  # one picture at a time: a second thread would only wait, at full load
     filmed: dict[str, list[Clip]] = {}
     missing: dict[str, str] = {}
     for one in contenders(runs):

@@ -22,7 +22,6 @@ from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.evaluate.episodes import Row, RunCourse, evaluate_policies
 from semore.evaluate.sweep.points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
-from semore.evaluate.sweep.results import Result, draw, table, write_tables
 from semore.train.launch import train_runs
 from semore.train.stopping import only_task_trains
 
@@ -90,6 +89,8 @@ class SweepSettings(ManyRuns):
 def run_points(settings: ManyRuns, points: Sequence[Point]) -> None:
     """Train what is missing, drive the episodes, print and write tables and plot. SemoreError when a run failed, after
     everything else is done."""
+    from semore.evaluate.sweep.results import Result, draw, table, write_tables  # with matplotlib
+
     folder = settings.folder
     runs = plan(points, settings.preset, settings.scenario, settings.base, settings.seeds, folder)
     done, missing = with_finished(runs, folder)

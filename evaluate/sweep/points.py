@@ -16,9 +16,8 @@ import yaml
 from semore.datasets.atomic_io import digest_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import load_settings
-from semore.train.run import hyperparameters
 from semore.train.run_io import run_settings
-from semore.train.settings import TrainSettings
+from semore.train.settings import TrainSettings, hyperparameters
 
 DESIGNS: Final = ("grid", "single")
 OWN: Final = ("seed", "seeds")

@@ -169,7 +169,7 @@ def test_paint_that_opendrive_cannot_say_is_refused() -> None:
 
 
 def test_command_prints_and_writes_the_same(tmp_path) -> None:
-    command = [sys.executable, "-m", "semore.collect.embedded.maps.opendrive", "Town04"]
+    command = [sys.executable, "-m", "semore.collect.embedded.maps", "Town04"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert printed == opendrive(SPECS["Town04"], "Town04")
     subprocess.run([*command, "--out", str(tmp_path / "town.xodr")], check=True)

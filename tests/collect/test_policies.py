@@ -14,7 +14,8 @@ import torch
 
 from semore.collect.env import DrivingEnv
 from semore.collect.expert import CRUISE, Expert
-from semore.collect.policies import POLICIES, NetworkPolicy, load_policy, make_policy
+from semore.collect.network_policy import NetworkPolicy
+from semore.collect.policies import POLICIES, load_policy, make_policy
 from semore.collect.rollout import drive
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, EGO_COLUMN, EGO_FIELDS, KIND_INDEX, KINDS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semore.datasets.knowledge.records import Status, Text, record_keys
+from semore.datasets.knowledge.records import Phrases, Status, Text, record_keys
 
 identities = st.dictionaries(
     st.sampled_from(["kind", "prompt", "dtype", "engine", "revision", "cap"]),
@@ -86,3 +86,13 @@ def test_words_of_another_number_than_frames_are_refused():
     frames = np.zeros((3, 16), np.uint8)
     with pytest.raises(ValueError, match="words"):
         record_keys("masks", {}, frames, frames, ["car"])
+
+
+def test_the_phrases_of_texts_lie_one_after_the_other_each_with_its_text():
+    failed, empty = Text(("van",), Status.FAILED, "timeout"), Text((), Status.EMPTY)
+    found = Phrases.of([Text(("car", "child")), None, failed, Text(()), empty, Text(("car",))])
+    assert found.flat == ["car", "child", "car"]
+    assert found.owners.tolist() == [0, 0, 5]
+    assert found.counts.tolist() == [2, 0, 0, 0, 0, 1]
+    assert found.usable.tolist() == [True, False, False, True, False, True]
+    assert Phrases.of([]).owners.tolist() == []

@@ -23,6 +23,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.settings import as_dict
 from semore.evaluate.checkpoints import Card, installed_world, open_shipped
 from semore.evaluate.episodes import read_rows, write_rows
+from semore.evaluate.film import __main__ as command
 from semore.evaluate.film import demo
 from semore.evaluate.film.showcase import HEIGHT, LARGE, PANEL, WIDTH, Showcase
 from semore.train.agent import Agent
@@ -174,7 +175,7 @@ def test_the_demo_films_what_ships(shipped, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "watch", lambda found, seed: [moment(place) for place in range(12)])
     arguments = ["--folder", str(shipped), "--out", str(tmp_path / "demo"), "--images", str(tmp_path / "images")]
     monkeypatch.setattr(sys, "argv", ["demo", *arguments])
-    demo.main()
+    command.main()
     film, image = tmp_path / "demo" / f"JayWalk-{FIRST + 1}.mp4", tmp_path / "images" / "demo-JayWalk.gif"
     with imageio.get_reader(film) as reader:
         assert reader.count_frames() == 12 + 15
@@ -201,4 +202,4 @@ def test_the_demo_drives_the_shipped_policy_and_looks_closer_without_touching_it
 
 def test_other_seeds_than_test_seeds_are_refused():
     with pytest.raises(SemoreError, match="seed 5 is no test seed"):
-        demo.check(demo.DemoSettings(seed=5))
+        command.check(command.DemoSettings(seed=5))

@@ -18,7 +18,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.settings import as_dict
 from semore.evaluate.episodes import Row, read_rows, write_rows
 from semore.evaluate.sweep.points import identity
-from semore.train.run import hyperparameters
+from semore.train.settings import hyperparameters
 from study import __main__ as study
 from study.__main__ import StudySettings, finished, run_study
 from study.drive import Drive

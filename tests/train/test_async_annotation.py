@@ -22,7 +22,7 @@ from semore.train import run as run_module
 from semore.train.agent import Agent
 from semore.train.async_annotation import AsyncAnnotation, Group, grouped
 from semore.train.checkpoint import read_checkpoint
-from semore.train.log import read_metrics
+from semore.train.metrics import read_metrics
 from semore.train.run import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny_run import TINY, asked, make_data, run_whole
 
-from semore.collect.policies import NetworkPolicy, load_policy
+from semore.collect.network_policy import NetworkPolicy
+from semore.collect.policies import load_policy
 from semore.datasets.resize import GREY
 from semore.evaluate.policies import POLICIES
 from semore.train.encoder import DualStream

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from semore.train import log
-from semore.train.log import MetricsFile, Speed, read_metrics
+from semore.train.log import MetricsFile, Speed
+from semore.train.metrics import read_metrics
 
 
 def test_what_is_logged_is_read_back_to_the_last_bit(tmp_path):

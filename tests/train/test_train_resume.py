@@ -23,7 +23,7 @@ from semore.train import run as run_module
 from semore.train.agent import Agent
 from semore.train.async_annotation import AsyncAnnotation
 from semore.train.checkpoint import read_checkpoint
-from semore.train.log import read_metrics
+from semore.train.metrics import read_metrics
 from semore.train.replay import SelectiveReplay
 from semore.train.run import train
 from semore.train.settings import TrainSettings

@@ -40,7 +40,7 @@ from semore.train.admission import ReplaySettings
 from semore.train.agent import Agent
 from semore.train.checkpoint import read_checkpoint, weights_digest
 from semore.train.encoder_settings import EncoderSettings
-from semore.train.log import read_metrics
+from semore.train.metrics import read_metrics
 from semore.train.module import Semore
 from semore.train.run import train
 from semore.train.run_io import run_settings, untrained_policy

@@ -8,17 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from semore.annotate.oracle.rules import RULES_VERSION
-from semore.annotate.segment.cris_tiny.evaluation import score
-from semore.annotate.segment.cris_tiny.scenes import SCENES_VERSION, draw_scenes
-from semore.annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
-from semore.annotate.segment.cris_tiny.tables import CARD, headline, tables, write_tables
-from semore.annotate.segment.cris_tiny.training import Schedule, train
-from semore.annotate.segment.cris_tiny.weights import WEIGHTS, write_weights
 from semore.annotate.settings import CrisTinySettings
-from semore.collect.embedded.world import EmbeddedSimulator
 from semore.datasets.atomic_io import digest_json, exclusive_lock
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
@@ -67,6 +57,12 @@ def check(settings: CrisTinyTraining) -> None:
 
 def train_to(settings: CrisTinyTraining, path: Path) -> None:
     """Draw what frames are missing, train, write the weights file."""
+    from semore.annotate.oracle.rules import RULES_VERSION
+    from semore.annotate.segment.cris_tiny.scenes import SCENES_VERSION, draw_scenes
+    from semore.annotate.segment.cris_tiny.training import Schedule, train
+    from semore.annotate.segment.cris_tiny.weights import write_weights
+    from semore.collect.embedded.world import EmbeddedSimulator
+
     schedule = Schedule(settings.seed, settings.steps, settings.batch, settings.lr, settings.save_every)
     data = Path(settings.data)
     scenes = draw_scenes(data, "train", settings.frames, settings.workers)
@@ -87,6 +83,11 @@ def train_to(settings: CrisTinyTraining, path: Path) -> None:
 
 def evaluate(settings: CrisTinyTraining, path: Path) -> None:
     """Print the tables of a weights file on frames of test seeds; into the card as well, when asked."""
+    from semore.annotate.segment.cris_tiny.evaluation import score
+    from semore.annotate.segment.cris_tiny.scenes import draw_scenes
+    from semore.annotate.segment.cris_tiny.segmenter import CrisTinySegmenter
+    from semore.annotate.segment.cris_tiny.tables import CARD, headline, tables, write_tables
+
     scenes = draw_scenes(Path(settings.data), "test", settings.test_frames, settings.workers)
     scores = score(CrisTinySegmenter(CrisTinySettings(str(path), "cpu")).find, scenes)
     text = tables(scores)
@@ -102,6 +103,10 @@ def evaluate(settings: CrisTinyTraining, path: Path) -> None:
 def main() -> None:
     settings = read_settings(CrisTinyTraining, "cris-tiny")
     check(settings)
+    import torch  # it and the world take seconds: mistakes are told before
+
+    from semore.annotate.segment.cris_tiny.weights import WEIGHTS
+
     path = Path(settings.weights) if settings.weights else WEIGHTS
     torch.set_num_threads(min(2, cores()))
     if not settings.evaluate_only:

@@ -7,10 +7,6 @@ import sys
 from dataclasses import dataclass
 from types import FrameType
 
-from semore.collect.carla.loopback import wire
-from semore.collect.carla.loopback.faults import KINDS, Fault
-from semore.collect.carla.loopback.server import Server
-from semore.collect.embedded.maps.town import SPECS
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.run_command import run_command
@@ -38,6 +34,9 @@ class LoopbackSettings:
 
 def check(chosen: LoopbackSettings) -> None:
     """SemoreError naming the choices when the map or fault is none of them."""
+    from semore.collect.carla.loopback.faults import KINDS
+    from semore.collect.embedded.maps.town import SPECS  # with numba
+
     for name, value, choices in (("map", chosen.map, SPECS), ("fault", chosen.fault, KINDS)):
         if value not in choices:
             raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
@@ -46,6 +45,10 @@ def check(chosen: LoopbackSettings) -> None:
 def main() -> None:
     chosen = read_settings(LoopbackSettings, "loopback")
     check(chosen)
+    from semore.collect.carla.loopback import wire
+    from semore.collect.carla.loopback.faults import Fault
+    from semore.collect.carla.loopback.server import Server
+
     fault = Fault(chosen.fault, chosen.after, chosen.seconds, chosen.megabytes)
     try:
         server = Server(chosen.host, chosen.port, chosen.map, fault)

@@ -16,19 +16,14 @@ from it. What stands beside the road, and the road beyond its ends that only the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
 
 import numpy as np
 
 from semore.collect.embedded.maps.road import LaneSpec, Road
-from semore.collect.embedded.maps.town import SPECS, WHITE, YELLOW, Marking, TownSpec
-from semore.datasets.atomic_io import write_text
-from semore.datasets.command_line import read_settings
+from semore.collect.embedded.maps.town import WHITE, YELLOW, Marking, TownSpec
 from semore.datasets.errors import SemoreError
-from semore.datasets.run_command import run_command
 
 GEO_REFERENCE: Final = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 """The towns stand nowhere on Earth; CARLA's client wants a projection all the same."""
@@ -169,28 +164,3 @@ def _has_sidewalk(road: Road) -> bool:
 def _number(value: float) -> str:
     """The shortest decimal that reads back as the same double; no minus before zero."""
     return repr(float(value) + 0.0)
-
-
-@dataclass(frozen=True)
-class OpenDriveSettings:
-    """Which map to write, and where."""
-
-    town: str
-    """Town01 or Town04."""
-    out: str = ""
-    """The file to write; default: it is printed."""
-
-
-def main() -> None:
-    chosen = read_settings(OpenDriveSettings, "opendrive")
-    if chosen.town not in SPECS:
-        raise SemoreError(f"unknown town {chosen.town!r}; choose one of {', '.join(SPECS)}")
-    text = opendrive(SPECS[chosen.town], chosen.town)
-    if chosen.out:
-        write_text(Path(chosen.out), text)
-    else:
-        print(text, end="")
-
-
-if __name__ == "__main__":
-    run_command(main)

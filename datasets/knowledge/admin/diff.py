@@ -10,21 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semore.datasets.command_line import OPTIONAL
-from semore.datasets.knowledge.admin.needs import CacheCommand, FrameKeys, all_rollouts, changes, producer_of
+from semore.datasets.knowledge.admin.needs import CacheCommand, changes, producer_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, open_set
-from semore.datasets.knowledge.level import Level, shard_sizes
-from semore.datasets.knowledge.rates import seconds_per_frame
-from semore.datasets.knowledge.records import INVALID, LEVELS, Identity, Status, Text, record_keys
-from semore.datasets.knowledge.shards import producer_json
+from semore.datasets.knowledge.questions import FrameKeys, missing
+from semore.datasets.knowledge.rates import GUESSED_PHRASES, bytes_per_record, duration, seconds_per_frame
+from semore.datasets.knowledge.records import INVALID, LEVELS, Phrases, Text
 from semore.datasets.progress import meter
+from semore.datasets.rollouts.inventory import folders
 from semore.datasets.rollouts.schema import RECORDING_SIZE
-from semore.datasets.rollouts.store import Episode
-
-GUESSED_BYTES: Final = 250.0
-"""Disk per record, before anything was measured: with a sparse 128x128 mask."""
-GUESSED_PHRASES: Final = 3.0
-"""Per frame, before any text was read."""
-
+from semore.datasets.rollouts.store import Episode, Rollouts
 
 COUNTED: Final = ("both", "first", "second", "neither", "phrases", "h_ka", "verdicts", "verdicts_equal")
 
@@ -43,17 +37,18 @@ class Diff(CacheCommand):
 
     def execute(self) -> int:
         """Print it."""
-        cache, episodes = KnowledgeCache(self.root), all_rollouts(self.data, self.rollouts)
+        cache = KnowledgeCache(self.root)
+        episodes = [each for folder in folders(self.data, self.rollouts) for each in Rollouts(folder).episodes()]
         first = open_set(cache, self.set)
         if not self.other:
-            missing = stale(cache, None, first.manifest, episodes)
-            self.show(asdict(missing), missing.lines())
+            cost = stale(cache, None, first.manifest, episodes)
+            self.show(asdict(cost), cost.lines())
             return 0
         second = open_set(cache, self.other)
-        missing, agreement = stale(cache, first.manifest, second.manifest, episodes), compare(first, second, episodes)
+        cost, agreement = stale(cache, first.manifest, second.manifest, episodes), compare(first, second, episodes)
         self.show(
-            {"stale": asdict(missing), "agreement": asdict(agreement)},
-            [*agreement.lines(self.set, self.other), *missing.lines()],
+            {"stale": asdict(cost), "agreement": asdict(agreement)},
+            [*agreement.lines(self.set, self.other), *cost.lines()],
         )
         return 0
 
@@ -84,7 +79,7 @@ class Stale:
         if not self.todo:
             yield f"{self.frames:,} frames, nothing to make"
             return
-        time = "never timed" if self.seconds is None else f"about {_duration(self.seconds)} on one worker"
+        time = "never timed" if self.seconds is None else f"about {duration(self.seconds)} on one worker"
         yield (
             f"to make for {self.todo:,} of {self.frames:,} frames: {self.make['texts']:,} texts, about "
             f"{self.make['masks']:,} masks, {self.make['verdicts']:,} verdicts; {time}, about "
@@ -101,28 +96,18 @@ def stale(
 ) -> Stale:
     """What going from the producers of `old` (None: from nothing) to those of `new` costs over the episodes (`rows` of
     each; default: the frames at which actions were chosen). Looks keys up; calls no model and writes nothing."""
-    frame_keys = FrameKeys.of(episodes, rows)
-    frames, states, acted = frame_keys.frames, frame_keys.states, frame_keys.acted
-    texts = KnowledgeSet(cache, "", new).texts(frames, states)
-    describe = cache.texts.missing(record_keys("texts", new.describer, frames, states), retry_failed=True)
-    owners, flat = _named(texts)
-    masks = cache.masks.missing(
-        record_keys("masks", new.segmenter, frames[owners], states[owners], flat), retry_failed=True
-    )
-    judge = np.zeros(len(frames), np.bool_)
-    if new.judge is not None:
-        keys = record_keys("verdicts", new.judge, frames[acted], states[acted], frame_keys.words)
-        judge[acted] = cache.verdicts.missing(keys, retry_failed=True)
-    todo = describe | judge
-    todo[owners[masks]] = True
+    asked = FrameKeys.of(episodes, rows)
+    frames, states = asked.frames, asked.states
+    lacks = missing(cache, new, asked)
     before = KnowledgeSet(cache, "", old) if old is not None else None
     served = before.valid(frames, states) if before is not None else np.zeros(len(frames), np.bool_)
     serves = KnowledgeSet(cache, "", new).valid(frames, states)
-    known = before.texts(frames[describe], states[describe]) if before is not None else []
+    known = before.texts(frames[lacks.describe], states[lacks.describe]) if before is not None else []
+    texts, todo = int(lacks.describe.sum()), int(lacks.busy.sum())
     make = {
-        "texts": int(describe.sum()),
-        "masks": int(masks.sum()) + round(int(describe.sum()) * _phrases_per_frame(known, texts)),
-        "verdicts": int(judge.sum()),
+        "texts": texts,
+        "masks": int(lacks.segment.sum()) + round(texts * _phrases_per_frame(known, lacks.texts)),
+        "verdicts": int(lacks.judge.sum()),
     }
     rate = seconds_per_frame(cache.root, new)
     return Stale(
@@ -134,10 +119,10 @@ def stale(
         len(frames),
         int(served.sum()),
         int((served & ~serves).sum()),
-        int(todo.sum()),
+        todo,
         make,
-        round(sum(make[level.name] * _bytes_per_record(level, producer_of(new, level.name)) for level in cache.levels)),
-        None if rate is None else rate * int(todo.sum()),
+        round(sum(make[each.name] * bytes_per_record([each], producer_of(new, each.name)) for each in cache.levels)),
+        None if rate is None else rate * todo,
     )
 
 
@@ -211,36 +196,10 @@ def _overlap(masks: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.
     return np.where(union > 0, (shown & also).sum(axis=(1, 2)) / np.maximum(union, 1), 1.0)
 
 
-def _named(texts: Sequence[Text | None]) -> tuple[NDArray[np.int64], list[str]]:
-    """Which text each usable phrase belongs to, and the phrases."""
-    named = [text.phrases if text is not None and text.status == Status.OK else () for text in texts]
-    owners = np.repeat(np.arange(len(texts)), [len(phrases) for phrases in named])
-    return owners, [phrase for phrases in named for phrase in phrases]
-
-
 def _phrases_per_frame(*choices: Sequence[Text | None]) -> float:
     """Mean over the first of the choices that has any usable text."""
     for texts in choices:
-        usable = [len(text.phrases) for text in texts if text is not None and text.status == Status.OK]
-        if usable:
-            return float(np.mean(usable))
+        phrases = Phrases.of(texts)
+        if phrases.usable.any():
+            return float(phrases.counts[phrases.usable].mean())
     return GUESSED_PHRASES
-
-
-def _bytes_per_record(level: Level, identity: Identity | None) -> float:
-    """Mean disk of a record by this producer, else by all of the level."""
-    if identity is None:
-        return 0.0
-    index, sizes = level.index, shard_sizes(level.folder)
-    counts = np.bincount(index.table().shard, minlength=len(index.shards))
-    own = [number for number, producer in enumerate(index.producers) if producer == producer_json(identity)]
-    numbers = own or range(len(index.shards))
-    records = int(sum(counts[number] for number in numbers))
-    size = sum(sizes.get(index.shards[number], 0) for number in numbers)
-    return size / records if records else GUESSED_BYTES
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
-from semore.datasets.action_text import action_words
 from semore.datasets.atomic_io import digest_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import SetManifest, pins_path, read_manifest, read_pins, set_names
 from semore.datasets.knowledge.records import LEVELS, Digests, Identity, LevelName
 from semore.datasets.knowledge.shards import producer_json
-from semore.datasets.names import rollouts_path
-from semore.datasets.rollouts.store import Episode, Rollouts
 
 LOCK: Final = ".ledger.lock"
 """Held by `gc` and `compact`: one at a time per cache."""
@@ -73,14 +69,10 @@ def find_roots(root: Path, runs: Sequence[Path]) -> Roots:
     """The roots of the cache `root`: its sets, and the runs below the folders `runs`. SemoreError when one of them
     cannot be read, since its needs are then unknown."""
     names = set_names(root)
-    manifests = [read_manifest(root, name) for name in names]
     pinned = [path for name in names if (path := pins_path(root, name)).exists()]
     found = sorted(path for folder in runs if folder.is_dir() for path in folder.rglob(PINS))
     return Roots(
-        {
-            level: frozenset(producer_json(who) for each in manifests if (who := producer_of(each, level)))
-            for level in LEVELS
-        },
+        {level: frozenset(set_producers(root, level).values()) for level in LEVELS},
         np.unique(np.concatenate([np.zeros((0, 16), np.uint8), *map(read_pins, pinned + found)]), axis=0),
         tuple(names),
         tuple(str(path.parent) for path in found),
@@ -90,6 +82,12 @@ def find_roots(root: Path, runs: Sequence[Path]) -> Roots:
 def producer_of(manifest: SetManifest, level: LevelName) -> Identity | None:
     """The set's producer of a level; None for a set without a judge."""
     return {"texts": manifest.describer, "masks": manifest.segmenter, "verdicts": manifest.judge}[level]
+
+
+def set_producers(root: Path, level: LevelName) -> dict[str, str]:
+    """Knowledge set → its producer of a level (JSON), of the sets of a cache that have one."""
+    found = {name: producer_of(read_manifest(root, name), level) for name in set_names(root)}
+    return {name: producer_json(identity) for name, identity in found.items() if identity is not None}
 
 
 def summary(identity: Identity | None) -> str:
@@ -108,37 +106,3 @@ def changes(old: Identity | None, new: Identity | None) -> list[str]:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
-
-
-def all_rollouts(data: str, names: Sequence[str] = ()) -> list[Episode]:
-    """The episodes of the named rollouts (as for the stages: a name under <data>/rollouts or a path ending in .zarr),
-    default all under <data>/rollouts; SemoreError when there are none."""
-    folders = [rollouts_path(data, name) for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
-    if not folders:
-        raise SemoreError(f"{data}/rollouts has no rollouts; run `make collect` first, or name the folder by --data")
-    return [episode for folder in folders for episode in Rollouts(folder).episodes()]
-
-
-@dataclass(frozen=True)
-class FrameKeys:
-    """What identifies F frames in the cache: their frame and state digests (F, 16), whether an action follows each (F,)
-    bool, and those actions in words."""
-
-    frames: Digests
-    states: Digests
-    acted: NDArray[np.bool_]
-    words: list[str]
-
-    @staticmethod
-    def of(episodes: Sequence[Episode], rows: Sequence[NDArray[np.int64]] | None = None) -> FrameKeys:
-        """Read from episodes; `rows` of each, ascending, default the episode's `decision_rows`."""
-        parts = [(np.zeros((0, 16), np.uint8),) * 2 + (np.zeros(0, np.bool_),)]
-        words: list[str] = []
-        for place, episode in enumerate(episodes):
-            own = episode.decision_rows if rows is None else rows[place]
-            stored = episode.read("digest", "state_digest", "action")
-            acted = own < episode.steps
-            parts.append((stored["digest"][own], stored["state_digest"][own], acted))
-            words += action_words(stored["action"][own[acted]])
-        frames, states, acts = (np.concatenate([part[column] for part in parts]) for column in range(3))
-        return FrameKeys(frames, states, acts.astype(np.bool_), words)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from semore.datasets.atomic_io import fsync_folder
 from semore.datasets.knowledge.level import COMMIT_RECORDS, Level, joined
 from semore.datasets.knowledge.records import Identity
-from semore.datasets.knowledge.shards import Batch, DamagedShard, producer_json, read_batch, write_shard
+from semore.datasets.knowledge.shards import Batch, producer_json, read_batch, write_shard
 
 
 @dataclass
@@ -47,11 +47,10 @@ def repack(
         if not len(rows):
             _remove(level, [shard], "", done)
             continue
-        try:
-            identity, batch = read_batch(level.folder / shard, rows)
-        except DamagedShard as error:
-            level.put_aside(shard, error)
+        kept = level.sound(shard, read_batch, rows)
+        if kept is None:
             continue
+        identity, batch = kept
         shape = () if batch.values is None else batch.values.shape[1:]
         queue = waiting.setdefault((producer_json(identity), shape), [])
         queue.append(_Source(shard, identity, batch))

@@ -16,12 +16,12 @@ from rich.table import Table
 
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
-from semore.datasets.knowledge.admin.needs import CacheCommand, producer_of, summary
+from semore.datasets.knowledge.admin.needs import CacheCommand, producer_of, set_producers, summary
 from semore.datasets.knowledge.cache import KnowledgeCache, read_manifest, set_names
 from semore.datasets.knowledge.index import Index, Segment
 from semore.datasets.knowledge.level import INDEX_NAME, Level, shard_sizes
 from semore.datasets.knowledge.records import LEVELS, LevelName, Status
-from semore.datasets.knowledge.shards import CHUNK_MASKS, DamagedShard, producer_json, read_masks
+from semore.datasets.knowledge.shards import CHUNK_MASKS, producer_json, read_masks
 
 SAMPLED_SHARDS: Final = 32
 """Shards of which one chunk of masks is read for the mean coverage."""
@@ -93,7 +93,7 @@ class ProducerStats:
 def level_stats(level: Level, phrases: int = 10) -> Iterator[ProducerStats]:
     """Figures per producer of a level, the largest first."""
     index, table, sizes = level.index, level.index.table(), shard_sizes(level.folder)
-    manifests = {name: producer_of(read_manifest(level.folder.parent, name), level.name) for name in _sets(level)}
+    users = set_producers(level.folder.parent, level.name)
     for producer, _ in Counter(index.producers).most_common():
         numbers = [number for number, name in enumerate(index.producers) if name == producer]
         own = table.take(np.isin(table.shard, numbers))
@@ -113,7 +113,7 @@ def level_stats(level: Level, phrases: int = 10) -> Iterator[ProducerStats]:
             sum(sizes.get(index.shards[number], 0) for number in numbers),
             _coverage(level, won) if level.name == "masks" else None,
             _top_phrases(level, won, phrases) if level.name == "texts" and phrases else {},
-            [name for name, each in manifests.items() if each is not None and producer_json(each) == producer],
+            [name for name, each in users.items() if each == producer],
         )
 
 
@@ -127,10 +127,6 @@ def runs_by_set(runs: Path) -> dict[str, list[str]]:
             continue
         found.setdefault(str(name), []).append(str(path.parent))
     return found
-
-
-def _sets(level: Level) -> list[str]:
-    return set_names(level.folder.parent)
 
 
 def _served(level: Level, identity: Any) -> int:
@@ -148,10 +144,9 @@ def _coverage(level: Level, won: Segment) -> float | None:
     means: list[NDArray[np.float64]] = []
     for number in numbers:
         shard = level.index.shards[number]
-        try:
-            means.append(read_masks(level.folder / shard, by_shard[number][:CHUNK_MASKS]).mean(axis=(1, 2)) / 255)
-        except DamagedShard as error:
-            level.put_aside(shard, error)
+        masks = level.sound(shard, read_masks, by_shard[number][:CHUNK_MASKS])
+        if masks is not None:
+            means.append(masks.mean(axis=(1, 2)) / 255)
     return round(float(np.concatenate(means).mean()), 5) if means else None
 
 

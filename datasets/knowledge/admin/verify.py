@@ -13,15 +13,14 @@ from typing import Final
 import numpy as np
 
 from semore.datasets.cores import cores
-from semore.datasets.knowledge.admin.needs import PINS, CacheCommand, producer_of
-from semore.datasets.knowledge.cache import KnowledgeCache, read_manifest, read_pins, set_names
+from semore.datasets.knowledge.admin.needs import PINS, CacheCommand, set_producers
+from semore.datasets.knowledge.cache import KnowledgeCache, read_pins
 from semore.datasets.knowledge.index import Index, Segment
 from semore.datasets.knowledge.level import INDEX_NAME, Level, quarantine, shard_names
 from semore.datasets.knowledge.records import LEVELS, Digests, LevelName
 from semore.datasets.knowledge.shards import (
     DamagedShard,
     MissingShard,
-    producer_json,
     read_keys,
     read_records,
     verify_shard,
@@ -131,10 +130,8 @@ def _digests(level: Level, records: Segment) -> set[bytes]:
     found: set[bytes] = set()
     for number, rows in records.rows_by_shard().items():
         shard = level.index.shards[number]
-        try:
-            found.update(record.tobytes() for record in read_records(level.folder / shard, rows))
-        except DamagedShard as error:
-            level.put_aside(shard, error)
+        digests = level.sound(shard, read_records, rows)
+        found.update(record.tobytes() for record in (() if digests is None else digests))
     return found
 
 
@@ -151,8 +148,7 @@ def _damage(root: Path, level: Level, known: Index, shard: str, problem: str) ->
             table, number = known.table(), known.shards.index(shard)
             records = int((~level.lookup(table.take(table.shard == number).keys).found).sum())
             producer = known.producers[number]
-    producers = {name: producer_of(read_manifest(root, name), level.name) for name in set_names(root)}
-    users = [name for name, identity in producers.items() if identity and producer_json(identity) == producer]
+    users = [name for name, own in set_producers(root, level.name).items() if own == producer]
     return Damage(level.name, shard, problem, records, frames, tuple(users))
 
 

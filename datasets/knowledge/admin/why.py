@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
 from semore.datasets.errors import SemoreError
-from semore.datasets.knowledge.admin.needs import CacheCommand, FrameKeys, changes, producer_of, summary
+from semore.datasets.knowledge.admin.needs import CacheCommand, changes, producer_of, summary
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, set_names
 from semore.datasets.knowledge.level import Level
+from semore.datasets.knowledge.questions import FrameKeys
 from semore.datasets.knowledge.records import Digests, Identity, LevelName, Status, record_keys
-from semore.datasets.knowledge.shards import Batch, DamagedShard, producer_json, read_batch, read_records
+from semore.datasets.knowledge.shards import Batch, producer_json, read_batch, read_records
 from semore.datasets.names import rollouts_path
 from semore.datasets.rollouts.store import Episode, Rollouts
 
@@ -159,11 +161,10 @@ class _Question:
         records = []
         for number, row in zip(found.shard.tolist(), found.row.tolist(), strict=True):
             shard, rows = level.index.shards[number], np.array([row])
-            path = level.folder / shard
-            try:
-                records.append(_record(path, row, read_batch(path, rows)[1], read_records(path, rows)[0].tobytes()))
-            except DamagedShard as error:
-                level.put_aside(shard, error)
+            found_there = level.sound(shard, _read, rows)
+            if found_there is not None:
+                batch, digest = found_there
+                records.append(_record(level.folder / shard, row, batch, digest))
         return records
 
     def _others(self, level: Level, identity: Identity, word: str) -> Iterator[str]:
@@ -173,6 +174,11 @@ class _Question:
             if status in set(Status):
                 differences = "; ".join(changes(identity, other))
                 yield f"{Status(status).name.lower()} by {summary(other)}, which differs in {differences}"
+
+
+def _read(path: Path, rows: NDArray[np.int64]) -> tuple[Batch, bytes]:
+    """A shard's record and its digest."""
+    return read_batch(path, rows)[1], read_records(path, rows)[0].tobytes()
 
 
 def _record(path: Path, row: int, batch: Batch, digest: bytes) -> Record:

@@ -1,13 +1,9 @@
-"""Contact sheets of the embedded world: every scenario under every weather, and every actor.
-
-`semore gallery` writes docs/images/gallery.png and, beside it, actors.png."""
+"""Draws the contact sheets: the most telling moment of every scenario under every weather, and every actor."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -23,9 +19,7 @@ from semore.collect.env import control_of, ego_row
 from semore.collect.policies import make_policy
 from semore.collect.scenarios import SCENARIOS, WEATHERS, Scenario, Weather
 from semore.collect.simulator import Snapshot
-from semore.datasets.command_line import read_settings
 from semore.datasets.rollouts.schema import ACTOR_COLUMN, ACTOR_FIELDS, KIND_INDEX, KINDS, Kind
-from semore.datasets.run_command import run_command
 
 Picture = NDArray[np.uint8]
 
@@ -132,26 +126,3 @@ def actors(size: int) -> Image.Image:
         [(f"{kind.name}, midnight", portrait(kind, 0.0, night, lights=True, brake=True, size=size)) for kind in KINDS]
     )
     return sheet(rows)
-
-
-@dataclass(frozen=True)
-class GallerySettings:
-    """What to draw, and where."""
-
-    size: int = 192
-    """Side of each picture in pixels."""
-    out: str = "docs/images/gallery.png"
-    """The sheet of scenarios; that of the actors goes beside it."""
-
-
-def main() -> None:
-    settings = read_settings(GallerySettings, "gallery")
-    out = Path(settings.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for path, image in ((out, gallery(settings.size)), (out.with_name("actors.png"), actors(settings.size))):
-        image.save(path)
-        print(f"wrote {path} ({image.width} x {image.height})")
-
-
-if __name__ == "__main__":
-    run_command(main)

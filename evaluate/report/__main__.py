@@ -14,7 +14,8 @@ from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.report.media import Clip, clips
 from semore.evaluate.report.page import LIMIT, render
-from semore.evaluate.report.runs import contenders, courses, read_run
+from semore.evaluate.report.runs import contenders, courses
+from semore.evaluate.runs import read_run
 
 
 @dataclass(frozen=True)

@@ -9,26 +9,29 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from semore.datasets.command_line import read_settings
 from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
-from semore.evaluate.claims import in_words, lacking
-from semore.evaluate.episodes import FAILED, Row, driven
+from semore.evaluate.compared import Side
 from semore.evaluate.policies import EYELESS, UNTAUGHT
-from semore.evaluate.runs import Run, by_method, read_run, shared_cells, shared_seeds, values
-from semore.evaluate.statistics import (
-    across_runs,
-    difference_across_runs,
-    interquartile_mean,
-    mean,
-    probability_of_improvement,
-    std_of_runs,
+from semore.evaluate.runs import Run, by_method, read_runs, shared_cells, shared_seeds, side_of
+from semore.evaluate.table import (
+    REWARD,
+    Column,
+    against,
+    around,
+    cells,
+    each_seed,
+    interval,
+    label,
+    of_pair,
+    of_side,
+    pooled,
+    shown,
 )
-from semore.evaluate.table import pooled
 
 
 class Published(NamedTuple):
@@ -44,23 +47,29 @@ PAPER: Final[Mapping[str, Published]] = {"JayWalk": Published("201 ± 54", "233 
 pictures: no embedded run can be compared with them."""
 
 
+def _episodes(side: Side) -> str:
+    return f"{len(side.driven)}" + (f" ({side.failed} failed)" if side.failed else "")
+
+
+PAPER_FORM: Final = (
+    label("method"), Column("runs", lambda side, _: f"{len(side.trained) or ''}", True),
+    Column("episodes", lambda side, _: _episodes(side), True), pooled("ER", "reward"),
+    pooled("distance m", "distance"), pooled("crash intensity N·s", "crash_intensity"), pooled("steer", "steer", 3),
+    pooled("brake", "brake", 3),
+)  # fmt: skip
+
+
 def paper_form(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
     """Mean ± std over the pooled episodes of all training seeds; below, the first method without its training or its
     eyes, what is the same whatever the run, and the paper's row."""
-    columns = ("method", "runs", "episodes", "ER", "distance m", "crash intensity N·s", "steer", "brake")
-    table = Table(*columns, title=title)
-    for name, runs in groups.items():
-        table.add_row(name, str(len(runs)), *_cells([row for run in runs for row in run.episodes]))
+    table = shown(PAPER_FORM, against(None, [side_of(name, runs) for name, runs in groups.items()]), title)
     table.add_section()
     (first, leaders), *_ = groups.items()
-    some = leaders[0]
-    everything = [row for run in leaders for row in run.rows]
-    below = [(f"{first}: {policy}", policy, everything) for policy in EYELESS]
-    below += [(policy, policy, list(some.rows)) for policy in UNTAUGHT]
-    for label, policy, rows in below:
-        if own := [row for row in rows if row.policy == policy]:
-            table.add_row(label, "", *_cells(own))
-    scenario = some.episodes[0].scenario
+    below = [side_of(f"{first}: {policy}", leaders, policy) for policy in EYELESS]
+    below += [side_of(policy, leaders[:1], policy) for policy in UNTAUGHT]
+    for row in cells(PAPER_FORM, against(None, [side for side in below if len(side.episodes)])):
+        table.add_row(*row)
+    scenario = leaders[0].episodes()[0].scenario
     if scenario in PAPER:
         table.add_section()
         table.add_row("Semore as published, in CARLA", "", "", *PAPER[scenario], "n/a", "n/a")
@@ -71,39 +80,19 @@ def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
     """Test reward: mean ± std over pooled episodes, IQM, their intervals over training seeds and episodes, the training
     seeds' means and their std, and the first method against each other one, paired by test episode, with a verdict or
     what it lacks."""
-    (first, leaders), *_ = groups.items()
-    against = f"{first} minus it"
-    columns = ("method", "reward", "95% interval", "IQM", "95% interval", against, f"P({first} more)", "each seed")
-    table = Table(*columns, title=title)
-    ours = values(leaders)
-    for name, runs in groups.items():
-        rewards = values(runs)
-        average, middle = across_runs(rewards), across_runs(rewards, interquartile_mean)
-        seeds = ", ".join(f"{run.seed}: {own:.0f}" for run, own in zip(runs, mean(rewards, 1), strict=True))
-        compared = ["", ""]
-        if name != first:
-            paired = int((~(np.isnan(ours).any(0) | np.isnan(rewards).any(0))).sum())
-            lacks = lacking(paired, [run.trained for run in leaders], [run.trained for run in runs])
-            difference, chance = difference_across_runs(ours, rewards), probability_of_improvement(ours, rewards)
-            compared = [
-                f"{difference.mean:+.0f} ({difference.low:+.0f} … {difference.high:+.0f}): "
-                + in_words(difference, lacks),
-                f"{chance.mean:.2f} ({chance.low:.2f} … {chance.high:.2f})",
-            ]
-        table.add_row(
-            name,
-            f"{average.mean:.0f} ± {average.std:.0f}",
-            f"{average.low:.0f} … {average.high:.0f}",
-            f"{middle.mean:.0f}",
-            f"{middle.low:.0f} … {middle.high:.0f}",
-            *compared,
-            f"{seeds} (std {std_of_runs(rewards):.0f})",
-        )
-    return table
+    lead, *others = (side_of(name, runs) for name, runs in groups.items())
+    columns = (
+        label("method"), *REWARD, of_side("IQM", lambda side: f"{side.middle.mean:.0f}"),
+        of_side("95% interval", lambda side: interval(side.middle)),
+        of_pair(f"{lead.label} minus it", lambda pair: f"{around(pair.difference)}: {pair.in_words}"),
+        of_pair(f"P({lead.label} more)", lambda pair: around(pair.improvement, ".2f")),
+        of_side("each seed", lambda side: f"{each_seed(side)} (std {side.std_of_runs:.0f})"),
+    )  # fmt: skip
+    return shown(columns, against(lead, [lead, *others]), title)
 
 
 def main() -> None:
-    runs = [read_run(folder) for folder in read_settings(ChosenRuns, "compare").paths()]
+    runs = read_runs(read_settings(ChosenRuns, "compare").paths())
     console = Console(width=None if sys.stdout.isatty() else 160)
     for cell in shared_cells(runs):
         seeds = shared_seeds(runs, cell)
@@ -112,17 +101,6 @@ def main() -> None:
         console.print(paper_form(groups, title))
         console.print(significance(groups, "reward: intervals over training seeds, then episodes"))
     print('next: `make report RUNS="…"` shows the same runs with curves, pictures and films')
-
-
-def _cells(rows: Sequence[Row]) -> list[str]:
-    """How many episodes, and the metrics of the driven ones."""
-    counted = driven(rows)
-    failed = sum(row.ending in FAILED for row in rows)
-    number = f"{len(counted)}" + (f" ({failed} failed)" if failed else "")
-    if not counted:
-        return [number, *[""] * 5]
-    digits = {"reward": 0, "distance": 0, "crash_intensity": 0, "steer": 3, "brake": 3}
-    return [number, *(pooled(counted, metric).text(places) for metric, places in digits.items())]
 
 
 if __name__ == "__main__":

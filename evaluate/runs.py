@@ -1,21 +1,23 @@
-"""Finished, evaluated runs read from their folders: method, seed, validation curve and test episodes."""
+"""Finished, evaluated runs: the one reader of their folders, and the frames of what several of them did."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.presets import flat
 from semore.evaluate.claims import Trained, trained
-from semore.evaluate.episodes import FAILED, Row, read_rows
+from semore.evaluate.compared import Side, frame
+from semore.evaluate.episodes import Row, read_rows
 from semore.train.metrics import read_metrics
 
 FIRST: Final = "semore"
@@ -24,23 +26,57 @@ Cell = tuple[str, str]
 """A scenario and a weather."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: its folder's name, method, training seed, its validations (update, decisions offered so far, mean
-    reward), and the test episodes of every policy."""
+    """A finished, evaluated run. `settings` are flat, `metrics` what it has logged by name (values by update), and
+    `rows` the test episodes of every policy."""
 
-    name: str
-    method: str
-    seed: int
-    curve: tuple[tuple[int, int, float], ...]
+    folder: Path
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    summary: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[int, float]]
     rows: tuple[Row, ...]
-    trained: Trained
-    """What other runs must be equal in."""
 
     @property
-    def episodes(self) -> tuple[Row, ...]:
-        """The trained policy's, failed ones included."""
-        return tuple(row for row in self.rows if row.policy == "trained")
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def seed(self) -> int:
+        """The training seed."""
+        return int(self.summary["seed"])
+
+    @property
+    def method(self) -> str:
+        return str(self.summary["method"])
+
+    @property
+    def trained(self) -> Trained:
+        """What other runs must be equal in."""
+        return trained(self.seed, int(self.summary["updates"]), self.summary.get("rollouts", "unknown"), self.settings)
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """A row for each validation, by update: the decisions offered so far, and the mean reward."""
+        rewards, offered = self.metrics.get("validation/reward", {}), self.metrics.get("replay/offered", {})
+        points = [(update, int(offered.get(update, 0)), rewards[update]) for update in sorted(rewards)]
+        return pd.DataFrame(points, columns=["update", "decisions", "reward"])
+
+    def metric(self, name: str) -> NDArray[np.float64]:
+        """(N, 2) updates and values; empty when it was never logged."""
+        return np.array(list(self.metrics.get(name, {}).items()), np.float64).reshape(-1, 2)
+
+    def over_decisions(self, name: str) -> NDArray[np.float64]:
+        """(N, 2) decisions offered to the buffer so far, and values."""
+        rows, offered = self.metric(name), self.metric("replay/offered")
+        if not len(rows) or not len(offered):
+            return rows
+        return np.stack([np.interp(rows[:, 0], offered[:, 0], offered[:, 1]), rows[:, 1]], 1)
+
+    def episodes(self, policy: str = "trained", cell: Cell | None = None) -> list[Row]:
+        """The policy's rows, everywhere or in one cell; failed ones included."""
+        return [row for row in self.rows if row.policy == policy and cell in (None, (row.scenario, row.weather))]
 
     def within(self, cell: Cell, seeds: Container[int] | None = None) -> Run:
         """The run with the episodes of one scenario and weather only, and of these test seeds."""
@@ -49,19 +85,28 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """SemoreError when the run is not finished or its trained policy not evaluated."""
-    if not ((folder / "evaluation.csv").exists() and (folder / "summary.json").exists()):
-        raise SemoreError(f"{folder} is not evaluated; finish it, then `make evaluate RUN={folder.name}`")
-    summary = read_json(folder / "summary.json")
-    logged = metrics_of(folder)
-    rewards, offered = logged.get("validation/reward", {}), logged.get("replay/offered", {})
-    curve = tuple((update, int(offered.get(update, 0)), reward) for update, reward in sorted(rewards.items()))
-    seed, settings = int(summary["seed"]), dict(flat(read_json(folder / "settings.json")["settings"]))
-    equal = trained(seed, int(summary["updates"]), summary.get("rollouts", "unknown"), settings)
-    run = Run(folder.name, summary["method"], seed, curve, tuple(read_rows(folder / "evaluation.csv")), equal)
-    if not run.episodes:
-        raise SemoreError(f"{folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it")
-    return run
+    """SemoreError naming what to do when the folder is no run, or not finished, or not evaluated."""
+    if not (folder / "settings.json").exists():
+        raise SemoreError(f"{folder} is no run; give names of folders in runs/ that `make train` has made")
+    for name, remedy in (("summary.json", "train"), ("metrics.csv", "train"), ("evaluation.csv", "evaluate")):
+        if not (folder / name).exists():
+            raise SemoreError(f"{folder} has no {name}; run `make {remedy} RUN={folder.name}` to the end first")
+    saved = read_json(folder / "settings.json")
+    return Run(
+        folder, dict(flat(saved["settings"])), saved.get("environment", {}), read_json(folder / "summary.json"),
+        metrics_of(folder), tuple(read_rows(folder / "evaluation.csv")),
+    )  # fmt: skip
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """As `read_run`; SemoreError, too, when the trained policy of one is not evaluated."""
+    runs = [read_run(folder) for folder in folders]
+    for run in runs:
+        if not run.episodes():
+            raise SemoreError(
+                f"{run.folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it"
+            )
+    return runs
 
 
 def metrics_of(folder: Path) -> dict[str, dict[int, float]]:
@@ -72,10 +117,21 @@ def metrics_of(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
+def episodes_of(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each test episode of every policy: Row's columns, the run's place among these and its training seed."""
+    return pd.concat([frame(run.rows, place, run.seed) for place, run in enumerate(runs)])
+
+
+def side_of(label: str, runs: Sequence[Run], policy: str = "trained") -> Side:
+    """A policy of these runs, driven in one cell; the trained one is the methods' that verdicts are on."""
+    own = episodes_of(runs).query("policy == @policy")
+    return Side(label, own, tuple(run.trained for run in runs) if policy == "trained" else ())
+
+
 def shared_cells(runs: Sequence[Run]) -> list[Cell]:
     """The scenarios and weathers that the trained policies of all runs were driven in; SemoreError when there are
     none."""
-    each = [list(dict.fromkeys((row.scenario, row.weather) for row in run.episodes)) for run in runs]
+    each = [list(dict.fromkeys((row.scenario, row.weather) for row in run.episodes())) for run in runs]
     shared = [cell for cell in each[0] if all(cell in other for other in each)]
     if not shared:
         raise SemoreError("the runs were not driven in the same scenario and weather; evaluate them alike")
@@ -85,7 +141,7 @@ def shared_cells(runs: Sequence[Run]) -> list[Cell]:
 def shared_seeds(runs: Sequence[Run], cell: Cell) -> set[int]:
     """The test seeds of the cell that the trained policies of all runs were driven on; SemoreError when there are
     none."""
-    seeds = set.intersection(*({row.seed for row in run.within(cell).episodes} for run in runs))
+    seeds = set.intersection(*({row.seed for row in run.episodes(cell=cell)} for run in runs))
     if not seeds:
         raise SemoreError("the runs share no test seed; evaluate them with the same --episodes")
     return seeds
@@ -95,7 +151,7 @@ def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """Semore first, then in alphabetical order; runs by seed. Runs of one method that differ in more than `-seed<n>` at
     the end of their folder's name are other methods, and each is called by that name. SemoreError when the test seeds
     differ, or a training seed is there twice."""
-    if len({tuple(sorted(row.seed for row in run.episodes)) for run in runs}) > 1:
+    if len({tuple(sorted(row.seed for row in run.episodes())) for run in runs}) > 1:
         raise SemoreError("the runs were evaluated on different test seeds; evaluate them with the same --episodes")
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: run.seed):
@@ -108,17 +164,3 @@ def by_method(runs: Sequence[Run]) -> dict[str, list[Run]]:
             raise SemoreError(f"{common}: a training seed is there twice; give each run once")
         named[method if methods.count(method) == 1 else common] = own
     return named
-
-
-def values(runs: Sequence[Run], metric: str = "reward") -> NDArray[np.float64]:
-    """(runs, test seeds) of a metric of the trained policies, columns by test seed; NaN where the simulator failed."""
-    return np.array(
-        [
-            [
-                np.nan if row.ending in FAILED else getattr(row, metric)
-                for row in sorted(run.episodes, key=lambda row: row.seed)
-            ]
-            for run in runs
-        ],
-        np.float64,
-    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import matplotlib
-import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -18,8 +18,10 @@ from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.run_command import run_command
 from semore.evaluate.compare import significance
+from semore.evaluate.compared import frame
 from semore.evaluate.episodes import Row
-from semore.evaluate.runs import Run, by_method, read_run, shared_cells
+from semore.evaluate.runs import Run, by_method, read_runs, shared_cells
+from study.results.pictures import draw_lines
 
 matplotlib.use("agg")
 
@@ -29,12 +31,8 @@ def draw(groups: Mapping[str, Sequence[Run]], path: Path) -> None:
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (name, runs) in enumerate(groups.items()):
-        colour = f"C{number}"
-        for run in runs:
-            axes.plot([point[1] for point in run.curve], [point[2] for point in run.curve], color=colour, alpha=0.3)
-        whole = [run for run in runs if len(run.curve) == max(len(other.curve) for other in runs)]
-        mean = np.array([run.curve for run in whole]).mean(0)
-        axes.plot(mean[:, 1], mean[:, 2], color=colour, linewidth=2.5, label=f"{name} ({len(runs)} seeds)")
+        lines = [run.curve[["decisions", "reward"]].to_numpy() for run in runs]
+        draw_lines(axes, lines, f"{name} ({len(runs)} seeds)", f"C{number}", alpha=0.3, bold=2.5, thin=1.5)
     axes.set(xlabel="decisions recorded", ylabel="mean reward on validation seeds")
     axes.legend()
     axes.grid(alpha=0.3)
@@ -56,7 +54,7 @@ def main() -> None:
     chosen = read_settings(LearningSettings, "python -m study.learning")
     if not chosen.runs:
         raise SemoreError("name at least one run: --runs RUN …")
-    runs = [read_run(Path(folder)) for folder in chosen.runs]
+    runs = read_runs([Path(folder) for folder in chosen.runs])
     cell, *more = shared_cells(runs)
     if more:
         raise SemoreError("the runs were driven in several scenarios or weathers; `semore.evaluate.compare` shows each")
@@ -65,24 +63,11 @@ def main() -> None:
     prefix = Path(chosen.out)
     whose = ["method", "train_seed"]
     columns = [field.name for field in fields(Row) if field.name != "policy"]
-    write_csv(
-        prefix.with_name(f"{prefix.name}-curves.csv"),
-        [*whose, "update", "decisions", "reward"],
-        [
-            {"method": run.method, "train_seed": run.seed, "update": update, "decisions": decisions, "reward": reward}
-            for run in everything
-            for update, decisions, reward in run.curve
-        ],
-    )
-    write_csv(
-        prefix.with_name(f"{prefix.name}-episodes.csv"),
-        [*whose, *columns],
-        [
-            {"method": run.method, "train_seed": run.seed, **{name: getattr(row, name) for name in columns}}
-            for run in everything
-            for row in run.episodes
-        ],
-    )
+    curves = pd.concat([run.curve.assign(method=run.method, train_seed=run.seed) for run in everything])
+    episodes = pd.concat([frame(run.episodes(), 0, run.seed).assign(method=run.method) for run in everything])
+    for name, table, kept in (("curves", curves, ["update", "decisions", "reward"]), ("episodes", episodes, columns)):
+        rows = table[[*whose, *kept]].to_dict("records")
+        write_csv(prefix.with_name(f"{prefix.name}-{name}.csv"), [*whose, *kept], rows)
     draw(groups, prefix.with_name(f"{prefix.name}-curves.png"))
     console = Console(width=150, record=True)
     console.print(significance(groups))

@@ -33,7 +33,7 @@ from semore.evaluate.checkpoints import (
 )
 from semore.evaluate.episodes import Row, RunCourse, driven
 from semore.evaluate.film.moments import record, teaches_mask
-from semore.evaluate.runs import read_run
+from semore.evaluate.runs import read_runs
 from semore.evaluate.statistics import estimate
 from semore.evaluate.sweep.points import identity
 from semore.train.checkpoint import read_checkpoint
@@ -59,7 +59,7 @@ class PublishSettings:
 def publish(run: Path, folder: Path, demo_seed: int = -1) -> Card:
     """Write `<scenario>.pt2`, its card and the folder's README. SemoreError when the run is not finished or evaluated,
     is of another world than this code's, or its policy is too large."""
-    settings, finished = run_settings(run), read_run(run)
+    settings, (finished,) = run_settings(run), read_runs([run])
     policy = run / "policy.pt2"
     if not policy.exists():
         raise SemoreError(f"{policy} does not exist; finish the run, or give another --run")
@@ -71,7 +71,7 @@ def publish(run: Path, folder: Path, demo_seed: int = -1) -> Card:
     trained = read_checkpoint(run / "best.ckpt", {})["identity"]
     world = {name: str(trained[name]) for name in WORLD}
     scenario, weather = scenario_and_weather(settings.scenario, settings.weather)
-    rows = finished.within((scenario.name, weather.name)).episodes
+    rows = finished.episodes(cell=(scenario.name, weather.name))
     _check_world(run, world, rows)
     course = RunCourse(run, scenario.name, weather.name, settings.reward, world["simulator"])
     if any(row.policy_digest != course.policy_digest for row in rows):

@@ -81,6 +81,13 @@ def test_nothing_installed_imports_the_study_or_the_benchmarks():
     assert {m for m, used in USES.items() if m.startswith("semore") and any(u.startswith(apart) for u in used)} == set()
 
 
+def test_only_evaluation_and_the_study_load_pandas():
+    """It takes half a second and memory that training, which many processes do, has no use for."""
+    named = {module for module, file in MODULES.items() if "import pandas" in file.read_text(encoding="utf-8")}
+    assert named
+    assert {module for module in named if not module.startswith(("semore.evaluate.", "study."))} == set()
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_one_name(stage):
     """From the root, its folder could be imported under another name, and every class would exist twice."""

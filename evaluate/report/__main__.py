@@ -10,7 +10,8 @@ from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
-from semore.evaluate.report.runs import contenders, courses, read_run
+from semore.evaluate.report.runs import contenders, courses
+from semore.evaluate.runs import read_run
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from semore.evaluate.compared import Pooled
 from semore.evaluate.statistics import Estimate
 
 
@@ -22,7 +23,7 @@ def number(value: float, digits: int | None = None, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def spread(found: Estimate) -> str:
+def spread(found: Estimate | Pooled) -> str:
     """mean ± std, as the field prints it."""
     return f"{number(found.mean)} ± {number(found.std)}"
 

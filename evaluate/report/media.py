@@ -19,7 +19,7 @@ from semore.evaluate.episodes import Row, RunCourse, driven
 from semore.evaluate.film import crash_strip, video
 from semore.evaluate.film.moments import record, teaches_mask
 from semore.evaluate.film.overlay import compose
-from semore.evaluate.report.runs import Course, Run
+from semore.evaluate.runs import Cell, Run
 
 CRASHES: Final = 6
 """Strips per run: the hardest crashes."""
@@ -53,7 +53,7 @@ def crashes(rows: Sequence[Row]) -> list[Row]:
     return sorted(hit, key=lambda row: -row.crash_intensity)[:CRASHES]
 
 
-def clips(run: Run, course: Course) -> list[Clip]:
+def clips(run: Run, course: Cell) -> list[Clip]:
     """Film what is not yet in `<run>/films` or is of another policy; SemoreError without policy.pt2."""
     rows = run.episodes("trained", course)
     films = {f"{role} of {len(driven(rows))}": row for role, row in chosen(rows).items()}

@@ -9,7 +9,7 @@ from typing import Final
 from semore.evaluate.claims import NONE, TEST_SEEDS, TRAINING_SEEDS
 from semore.evaluate.report.figures import interval, number
 from semore.evaluate.report.results import Duel, Line
-from semore.evaluate.report.runs import Course, Run
+from semore.evaluate.runs import Cell, Run
 
 REFERENCES: Final = {
     "driver": (
@@ -52,7 +52,7 @@ class Finding:
     numbers: str = ""
 
 
-def headline(table: Sequence[Line], pairs: Sequence[Duel], course: Course) -> str:
+def headline(table: Sequence[Line], pairs: Sequence[Duel], course: Cell) -> str:
     """The shortest true title: who against whom, and how that ends when there are only two, or that nothing is
     decided by so little."""
     names = [line.label for line in table if line.number is not None]
@@ -70,7 +70,7 @@ def findings(pairs: Sequence[Duel]) -> list[Finding]:
     return between + [found for policy in REFERENCES for found in _to_reference(policy, pairs)]
 
 
-def doubts(table: Sequence[Line], pairs: Sequence[Duel], runs: Sequence[Run], course: Course) -> list[str]:
+def doubts(table: Sequence[Line], pairs: Sequence[Duel], runs: Sequence[Run], course: Cell) -> list[str]:
     """Why the numbers say no more than they do."""
     trained = [line for line in table if line.number is not None]
     few = [line.label for line in trained if len({run.seed for run in line.runs}) < TRAINING_SEEDS]

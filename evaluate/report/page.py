@@ -20,7 +20,8 @@ from semore.evaluate.report.media import Album, Clip, attention_pictures
 from semore.evaluate.report.narrative import Finding, doubts, findings, headline
 from semore.evaluate.report.provenance import source_of
 from semore.evaluate.report.results import Duel, Line, duels, lines
-from semore.evaluate.report.runs import Contender, Course, Run, contenders, courses, differing
+from semore.evaluate.report.runs import Contender, contenders, courses, differing
+from semore.evaluate.runs import Cell, Run
 
 LIMIT: Final = 15_000_000
 """Bytes of the whole file at most."""
@@ -40,7 +41,7 @@ POLICIES: Final = {"trained": "ink", "noisy_driver": "b1", "wander": "b2", "rand
 class Results:
     """The tables and charts of one course."""
 
-    course: Course
+    course: Cell
     headline: str
     lines: list[Line]
     duels: list[Duel]
@@ -110,7 +111,7 @@ def render(runs: Sequence[Run], clips: dict[str, list[Clip]], watts: float, miss
     return environment.get_template("report.html.j2").render(context)
 
 
-def _results(group: Sequence[Contender], runs: Sequence[Run], course: Course, place: int) -> Results:
+def _results(group: Sequence[Contender], runs: Sequence[Run], course: Cell, place: int) -> Results:
     table = lines(group, course)
     pairs = duels(table)
     dots = [

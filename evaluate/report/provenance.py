@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semore.evaluate.report.runs import Run
+from semore.evaluate.runs import Run
 
 DETAILS = ("torch", "numpy", "numba", "gymnasium", "pytorch-lightning", "python")
 

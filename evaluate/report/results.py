@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from semore.evaluate.claims import Trained, lacking, verdict
-from semore.evaluate.episodes import Row, driven
-from semore.evaluate.report.runs import Contender, Course, Run, seeds_of, table_of
-from semore.evaluate.statistics import (
-    Estimate,
-    across_runs,
-    difference_across_runs,
-    iqm,
-    mean,
-    probability_of_improvement,
-    std_of_runs,
-)
+from semore.evaluate.compared import Pair, Side, compare
+from semore.evaluate.report.runs import Contender
+from semore.evaluate.runs import Cell, Run, side_of
 
 BASELINES: Final = {
     "driver": "rule-based driver (sees the simulator's state)",
@@ -40,60 +29,26 @@ WITHOUT_EYES: Final = {
 """Rows of a run's own network without what it needs."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A row of the result table. `rewards` (runs, test seeds) with NaN for failed episodes; `number` is the colour's,
-    None for baselines; `runs` are the training seeds behind it."""
+@dataclass(frozen=True, eq=False)
+class Line(Side):
+    """A row of the result table; `number` is the colour's, None for baselines; `runs` are the training seeds behind
+    it."""
 
-    label: str
-    number: int | None
-    policy: str
-    runs: tuple[Run, ...]
-    seeds: tuple[int, ...]
-    rewards: NDArray[np.float64]
-    reward: Estimate
-    iqm: float
-    std_of_runs: float
-    distance: Estimate
-    crash: Estimate
-    steer: float
-    throttle: float
-    brake: float
-    endings: tuple[tuple[str, int], ...]
-    failed: int
-
-    @property
-    def episodes(self) -> int:
-        """Episodes behind the means."""
-        return int((~np.isnan(self.rewards)).sum())
+    policy: str = ""
+    number: int | None = None
+    runs: tuple[Run, ...] = ()
 
     @property
     def per_run(self) -> list[tuple[str, float]]:
         """(run, mean reward)."""
-        return [(run.name, float(value)) for run, value in zip(self.runs, mean(self.rewards, 1), strict=True)]
+        return [(run.name, reward) for run, (_, reward) in zip(self.runs, self.each_seed, strict=True)]
 
 
-@dataclass(frozen=True)
-class Duel:
-    """One line minus another on the test seeds of both; `more` of `seeds` episodes (means over runs) have more reward.
-    `lacks`: what a verdict on it lacks."""
-
-    ours: Line
-    theirs: Line
-    difference: Estimate
-    improvement: Estimate
-    more: int
-    seeds: int
-    per_seed: NDArray[np.float64]
-    lacks: tuple[str, ...]
-
-    @property
-    def verdict(self) -> str:
-        """ahead, behind, undecided, or that there is none."""
-        return verdict(self.difference, self.lacks)
+Duel = Pair[Line]
+"""One line minus another on the test seeds of both."""
 
 
-def lines(group: Sequence[Contender], course: Course) -> list[Line]:
+def lines(group: Sequence[Contender], course: Cell) -> list[Line]:
     """Contenders, then their networks without eyes, then what needs no run; what nobody drove is left out."""
     found = [_line(one.label, one.number, "trained", one.runs, course) for one in group]
     for policy, words in WITHOUT_EYES.items():
@@ -119,47 +74,21 @@ def duels(table: Sequence[Line]) -> list[Duel]:
     return [duel for one, other in pairs for duel in _duel(one, other)]
 
 
-def _line(label: str, number: int | None, policy: str, runs: Sequence[Run], course: Course) -> Line | None:
+def _line(label: str, number: int | None, policy: str, runs: Sequence[Run], course: Cell) -> Line | None:
+    """Of the test seeds that all of the runs have; None where nobody drove any."""
     having = tuple(run for run in runs if run.episodes(policy, course))
-    seeds = seeds_of(having, policy, course)
-    rewards = table_of(having, policy, course)
-    if not np.isfinite(rewards).any():
+    if not having:
         return None
-
-    def over(metric: str) -> NDArray[np.float64]:
-        return table_of(having, policy, course, metric)
-
-    def average(metric: str) -> float:
-        return float(np.nanmean(over(metric)))
-
-    rows: list[Row] = [row for run in having for row in run.episodes(policy, course) if row.seed in set(seeds)]
-    kept = driven(rows)
-    return Line(
-        label, number, policy, having, tuple(seeds), rewards, across_runs(rewards), iqm(rewards),
-        std_of_runs(rewards), across_runs(over("distance")), across_runs(over("crash_intensity")),
-        average("steer"), average("throttle"), average("brake"),
-        tuple(Counter(row.ending for row in kept).most_common()), len(rows) - len(kept),
-    )  # fmt: skip
+    side = side_of(label, [run.within(course) for run in having], policy)
+    kept = side.episodes[side.episodes["seed"].isin(side.by_seed.columns)]
+    line = Line(label, kept, side.trained, policy, number, having)
+    return line if np.isfinite(line.rewards).any() else None
 
 
 def _duel(one: Line, other: Line) -> Iterator[Duel]:
-    shared = sorted(set(one.seeds) & set(other.seeds))
-    ours, theirs = (line.rewards[:, [line.seeds.index(seed) for seed in shared]] for line in (one, other))
-    whole = np.isfinite(ours).all(0) & np.isfinite(theirs).all(0)
-    if not whole.any():
-        return
-    ours, theirs = ours[:, whole], theirs[:, whole]
-    per_seed, seeds = ours.mean(0) - theirs.mean(0), int(whole.sum())
-    yield Duel(
-        one, other, difference_across_runs(ours, theirs), probability_of_improvement(ours, theirs),
-        int((per_seed > 0).sum()), seeds, per_seed, lacking(seeds, *_judged(one, other)),
-    )  # fmt: skip
-
-
-def _judged(one: Line, other: Line) -> tuple[list[Trained], list[Trained]]:
-    """The training runs whose methods a duel is about. One run alone against what it is no other training for (a rule,
-    chance, its own network without eyes) is about its policy only, so there are none."""
-    trained = [run.trained for run in one.runs]
-    if other.number is not None:
-        return trained, [run.trained for run in other.runs]
-    return (trained, []) if len(trained) > 1 else ([], [])
+    """One run alone against what it is no other training for (a rule, chance, its own network without eyes) is about
+    its policy only, so no training of it is judged."""
+    alone = other.number is None and len(one.runs) == 1
+    pair = compare(replace(one, trained=()) if alone else one, other)
+    if pair.seeds:
+        yield pair

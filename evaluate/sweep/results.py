@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
 from semore.datasets.atomic_io import atomic_file, write_csv
-from semore.evaluate.claims import Trained, in_words, lacking, trained
-from semore.evaluate.episodes import Row, driven
-from semore.evaluate.statistics import Values, across_runs, difference_across_runs, iqm, mean, std_of_runs
+from semore.evaluate.claims import Trained, trained
+from semore.evaluate.compared import Pair, Side, compare, frame
+from semore.evaluate.episodes import Row
 from semore.evaluate.sweep.points import Point
+from semore.evaluate.table import REWARD, Column, around, average, each_seed, of_pair, of_side, shown
 
 matplotlib.use("agg")
 METRICS: Final = ("reward", "distance", "crash_intensity", "steer", "throttle", "brake")
 LOGARITHMIC: Final = 20.0
 """Ratio of the largest value to the smallest from which an axis is logarithmic."""
+FIRST: Final = "the reference"
+"""What stands for a verdict on the first point."""
+DIFFERENCE: Final = {"difference": "mean", "difference_low": "low", "difference_high": "high"}
+COLUMNS: Final = (
+    *REWARD, of_side("IQM", lambda side: f"{side.iqm:.0f}"),
+    of_pair("minus the first", lambda pair: around(pair.difference)),
+    Column("verdict", lambda _, pair: pair.in_words if pair else FIRST),
+    average("distance m", "distance"), average("crash N·s", "crash_intensity"), of_side("each seed", each_seed),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,78 +62,60 @@ def by_point(results: Sequence[Result]) -> dict[Point, list[Result]]:
     return groups
 
 
-def values(results: Sequence[Result], metric: str = "reward") -> Values:
-    """(runs, episodes) of a metric, episodes by seed; NaN where the simulator failed."""
-    counted = [{row.seed: getattr(row, metric) for row in driven(result.rows)} for result in results]
-    seeds = sorted({row.seed for result in results for row in result.rows})
-    return np.array([[own.get(seed, np.nan) for seed in seeds] for own in counted], np.float64)
+@dataclass(frozen=True, eq=False)
+class Place(Side):
+    """Several runs of a point, or one."""
+
+    axes: Mapping[str, str] = field(default_factory=dict)
+
+
+def place_of(results: Sequence[Result]) -> Place:
+    """The runs of one point as they are compared."""
+    point = results[0].point
+    every = pd.concat([frame(result.rows, number, result.seed) for number, result in enumerate(results)])
+    return Place(point.label, every, tuple(result.trained for result in results), dict(point.axes))
+
+
+def compared(results: Sequence[Result]) -> list[tuple[Place, Pair[Place] | None]]:
+    """Every point, and how it compares with the first one."""
+    first, *others = (place_of(own) for own in by_point(results).values())
+    return [(first, None), *((other, compare(other, first)) for other in others)]
 
 
 def records(results: Sequence[Result]) -> list[dict[str, Any]]:
     """A record for each point: its settings, and the reward's statistics; differences are to the first point."""
-    groups = by_point(results)
-    first = next(iter(groups.values()))
-    reference = values(first)
-    found = []
-    for place, (point, own) in enumerate(groups.items()):
-        rewards = values(own)
-        pooled = across_runs(rewards)
-        record: dict[str, Any] = {
-            **dict(point.axes), "seeds": len(own), "episodes": int((~np.isnan(rewards)).sum()),
-            "reward": pooled.mean, "std": pooled.std, "low": pooled.low, "high": pooled.high,
-            "std_of_seeds": std_of_runs(rewards), "iqm": iqm(rewards),
-        }  # fmt: skip
-        if place:
-            difference = difference_across_runs(rewards, reference)
-            paired = int((~(np.isnan(rewards).any(0) | np.isnan(reference).any(0))).sum())
-            lacks = lacking(paired, [run.trained for run in own], [run.trained for run in first])
-            record |= {
-                "difference": difference.mean, "difference_low": difference.low, "difference_high": difference.high,
-                "verdict": in_words(difference, lacks),
-            }  # fmt: skip
-        else:
-            record |= {"difference": "", "difference_low": "", "difference_high": "", "verdict": "the reference"}
-        record |= {metric: float(np.nanmean(values(own, metric))) for metric in ("distance", "crash_intensity")}
-        record["each_seed"] = ", ".join(
-            f"{run.seed}: {one:.0f}" for run, one in zip(own, mean(rewards, 1), strict=True)
-        )
-        found.append(record)
-    return found
+    return [
+        {
+            **side.axes, "seeds": len(side.rewards), "episodes": int((~np.isnan(side.rewards)).sum()),
+            "reward": side.reward.mean, "std": side.reward.std, "low": side.reward.low, "high": side.reward.high,
+            "std_of_seeds": side.std_of_runs, "iqm": side.iqm,
+            **{name: getattr(pair.difference, of) if pair else "" for name, of in DIFFERENCE.items()},
+            "verdict": pair.in_words if pair else FIRST, "distance": side.mean("distance"),
+            "crash_intensity": side.mean("crash_intensity"), "each_seed": each_seed(side),
+        }
+        for side, pair in compared(results)
+    ]  # fmt: skip
 
 
 def table(results: Sequence[Result], title: str) -> Table:
     """A row for each point."""
-    names = list(dict(results[0].point.axes))
-    headers = ("reward", "95% interval", "IQM", "minus the first", "verdict", "distance m", "crash N·s", "each seed")
-    shown = Table(*names, *headers, title=title)
-    for record in records(results):
-        difference = "" if record["difference"] == "" else (
-            f"{record['difference']:+.0f} ({record['difference_low']:+.0f} … {record['difference_high']:+.0f})"
-        )  # fmt: skip
-        shown.add_row(
-            *(str(record[name]) for name in names),
-            f"{record['reward']:.0f} ± {record['std']:.0f}",
-            f"{record['low']:.0f} … {record['high']:.0f}",
-            f"{record['iqm']:.0f}",
-            difference,
-            record["verdict"],
-            f"{record['distance']:.0f}",
-            f"{record['crash_intensity']:.0f}",
-            record["each_seed"],
-        )
-    return shown
+    return shown([*map(_axis, dict(results[0].point.axes)), *COLUMNS], compared(results), title)
+
+
+def _axis(name: str) -> Column:
+    return Column(name, lambda place, _: place.axes[name], True)
 
 
 def write_tables(results: Sequence[Result], folder: Path) -> list[Path]:
     """sweep.csv (a row for each point) and runs.csv (a row for each run) in the folder."""
     runs = []
     for result in results:
-        mask, counted = result.summary.get("student_mask"), driven(result.rows)
+        mask, side = result.summary.get("student_mask"), place_of([result])
         runs.append(
             {
                 **dict(result.point.axes), "seed": result.seed, "run": result.folder.name,
-                "episodes": len(counted), "failed": len(result.rows) - len(counted),
-                **{metric: float(np.nanmean(values([result], metric))) for metric in METRICS},
+                "episodes": len(side.driven), "failed": side.failed,
+                **{metric: side.mean(metric) for metric in METRICS},
                 "best_update": result.summary["best_update"],
                 "best_validation_reward": result.summary["best_validation_reward"],
                 "student_auc": mask["student_auc"] if mask else "", "seconds": result.summary["seconds"],
@@ -163,16 +156,17 @@ def _panel(axes: Axes, name: str, results: Sequence[Result]) -> None:
     others = [other for other, count in counts.items() if count > 1 or max(counts.values()) == 1]
     for number, other in enumerate(others):
         line = sorted((x[told[point][name]], point) for point in groups if _others(told[point], name) == other)
-        rewards = [values(groups[point]) for _, point in line]
-        found = [across_runs(own) for own in rewards]
+        sides = [place_of(groups[point]) for _, point in line]
+        found = [side.reward for side in sides]
         spread = np.array([[each.mean - each.low, each.high - each.mean] for each in found]).T
         middle, at = [each.mean for each in found], [place for place, _ in line]
         axes.errorbar(
             at, middle, spread.clip(0), color=f"C{number}", marker="o", capsize=4,
             linestyle="-" if places else "none", label=other,
         )  # fmt: skip
-        for place, own in zip(at, rewards, strict=True):
-            axes.plot([place] * len(own), mean(own, 1), ".", color=f"C{number}", alpha=0.5)
+        for place, side in zip(at, sides, strict=True):
+            means = [reward for _, reward in side.each_seed]
+            axes.plot([place] * len(means), means, ".", color=f"C{number}", alpha=0.5)
     if any(others):
         axes.legend(fontsize="small")
 

@@ -22,7 +22,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
         *("torch", "transformers", "safetensors", "scipy", "matplotlib", "instant_clip_tokenizer", "cv2", "openai"),
         "huggingface_hub",
     ),
-    "report": (*_LEARNING, "matplotlib", "imageio", "imageio_ffmpeg", "jinja2", "markupsafe"),
+    "report": (*_LEARNING, "matplotlib", "pandas", "imageio", "imageio_ffmpeg", "jinja2", "markupsafe"),
     "cluster": ("dask", "distributed", "bokeh", "psutil"),
     "carla": ("carla",),
     "interop": ("minari", "gymnasium", "huggingface_hub"),

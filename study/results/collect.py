@@ -7,12 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from semore.datasets.atomic_io import read_json
 from semore.evaluate.episodes import Row, read_rows
 from semore.evaluate.policies import UNTAUGHT
-from semore.evaluate.runs import Run, read_run
+from semore.evaluate.runs import Run, read_runs
 from study.__main__ import finished
 from study.drive import Drive
 from study.plan import SCENARIOS, Planned, plan
@@ -33,13 +32,13 @@ def collect_results(folder: Path) -> Results:
         first = settings.run not in read
         if first:
             there = finished(settings) and not drive.missing(settings)
-            read[settings.run] = read_run(settings.folder) if there else None
+            read[settings.run] = read_runs([settings.folder])[0] if there else None
         run = read[settings.run]
         if run is None:
             continue
         runs.append(_record(each, name, run))
         if first:
-            curves += [CurvePoint(name, run.seed, *point) for point in run.curve]
+            curves += [CurvePoint(name, run.seed, *point) for point in run.curve.itertuples(index=False)]
             own = [row for row in run.rows if row.policy not in UNTAUGHT and row.scenario == settings.scenario]
             episodes += [_episode(row, each.part, name, run.method, settings.reward, run.seed) for row in own]
     for path in sorted((folder / WORLD).glob("*.csv")):
@@ -62,14 +61,13 @@ def _without_seed(each: Planned) -> str:
 
 
 def _record(each: Planned, name: str, run: Run) -> RunRecord:
-    settings, folder = each.settings, each.settings.folder
-    summary: dict[str, Any] = read_json(folder / "summary.json")
+    settings, folder, summary = each.settings, run.folder, run.summary
     cost = read_json(folder / "cost.json") if (folder / "cost.json").exists() else {"training": 0.0, "driving": 0.0}
     mask = summary["student_mask"] or {"student_auc": 0.0, "constant_auc": 0.0}
     return RunRecord(
         each.part, each.label, name, run.method, settings.scenario, settings.reward, run.seed,
         "; ".join(f"{key}={value}" for key, value in each.changes.items()),
-        int(summary["updates"]), max((decisions for _, decisions, _ in run.curve), default=0),
+        int(summary["updates"]), int(max(run.curve["decisions"], default=0)),
         float(summary["seconds"]), float(cost["training"]), float(cost["driving"]),
         int(summary["best_update"]), float(summary["best_validation_reward"]),
         float(mask["student_auc"]), float(mask["constant_auc"]), summary["weights_sha256"],

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+import pandas as pd
 
 from semore.datasets.atomic_io import read_csv, write_csv
 
@@ -98,6 +101,14 @@ class Results:
     runs: Sequence[RunRecord]
     curves: Sequence[CurvePoint]
     episodes: Sequence[Episode]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The episodes by the names that evaluate.compared knows: `reward` is the episode's, `rewarded` the reward
+        driven on, `name` the run's, and `run` the training seed, which tells a method's runs apart."""
+        every = pd.DataFrame(map(vars, self.episodes), columns=[field.name for field in fields(Episode)])
+        every = every.rename(columns={"reward": "rewarded", "episode_reward": "reward", "run": "name"})
+        return every.assign(run=every["train_seed"])
 
     def write(self, folder: Path) -> list[Path]:
         """Write the files, removing those of parts that have no episode; returns the written ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +10,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from semore.datasets.atomic_io import atomic_file
-from semore.evaluate.episodes import FAILED
-from semore.evaluate.statistics import across_runs, mean
-from study.results.files import WORLD, Results
-from study.results.tables import TABLES, Group, episode_seeds, groups_of, rewards, train_seeds
+from study.results.files import Results
+from study.results.tables import TABLES, Group, groups_of, world_groups
 
 matplotlib.use("agg")
 COLOURS: Final[Mapping[str, str]] = {
@@ -37,19 +36,12 @@ def draw_curves(results: Results, scenario: str, path: Path) -> None:
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
     axes = figure.subplots()
     for group in groups_of(results, TABLES[f"main-{scenario}"]):
-        colour = COLOURS[group.label]
-        runs = {(record.run, record.train_seed) for record in group.records}
         lines = [
-            np.array([(each.decisions, each.validation_reward) for each in results.curves if _key(each) == run])
-            for run in sorted(runs)
+            np.array([(each.decisions / 1000, each.validation_reward) for each in results.curves if _key(each) == run])
+            for run in sorted(map(_key, group.records))
         ]
-        for line in (each for each in lines if len(each)):
-            axes.plot(line[:, 0] / 1000, line[:, 1], color=colour, alpha=0.2, linewidth=0.8)
-        longest = max(map(len, lines), default=0)
-        if longest:
-            whole = np.mean([line for line in lines if len(line) == longest], 0)
-            width = 2.8 if group.label == "Semore" else 1.8
-            axes.plot(whole[:, 0] / 1000, whole[:, 1], color=colour, linewidth=width, label=group.label)
+        bold = 2.8 if group.label == "Semore" else 1.8
+        draw_lines(axes, lines, group.label, color=COLOURS[group.label], alpha=0.2, thin=0.8, bold=bold)
     axes.set(xlabel="decisions recorded, thousands", ylabel="mean reward on validation seeds")
     axes.set_title(scenario, loc="left", color=INK, fontweight="bold")
     axes.grid(alpha=0.25, linewidth=0.6)
@@ -57,6 +49,24 @@ def draw_curves(results: Results, scenario: str, path: Path) -> None:
     if axes.lines:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
+
+
+def draw_lines(
+    axes: Axes,
+    lines: Sequence[NDArray[np.float64]],
+    label: str,
+    color: str,
+    alpha: float,
+    bold: float,
+    thin: float = 1.5,
+) -> None:
+    """A faint line of (decisions, reward) for each run, a bold one for the mean of the longest."""
+    for line in (each for each in lines if len(each)):
+        axes.plot(line[:, 0], line[:, 1], color=color, alpha=alpha, linewidth=thin)
+    longest = max(map(len, lines), default=0)
+    if longest:
+        whole = np.mean([line for line in lines if len(line) == longest], 0)
+        axes.plot(whole[:, 0], whole[:, 1], color=color, linewidth=bold, label=label)
 
 
 def _key(record: object) -> tuple[str, int]:
@@ -86,11 +96,12 @@ def draw_overview(results: Results, path: Path) -> None:
 
 def _lines(axes: Axes, results: Results, scenario: str) -> None:
     """A dashed line for each of LINES; names that would be written over each other share a place."""
-    rewards: dict[str, list[float]] = {policy: [] for policy in LINES}
-    for each in results.episodes:
-        if (each.part, each.scenario, each.reward) == (WORLD, scenario, "published") and each.ending not in FAILED:
-            rewards.get(each.policy, []).append(each.episode_reward)
-    drawn = sorted((float(np.mean(values)), LINES[policy]) for policy, values in rewards.items() if values)
+    world = world_groups(results, TABLES[f"main-{scenario}"])
+    drawn = sorted(
+        (group.pooled("reward").mean, LINES[policy])
+        for policy, group in world.items()
+        if policy in LINES and len(group.driven)
+    )
     told: list[tuple[float, str]] = []
     for value, name in drawn:
         axes.axvline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=0)
@@ -103,12 +114,12 @@ def _lines(axes: Axes, results: Results, scenario: str) -> None:
 
 
 def _bar(axes: Axes, group: Group, place: int) -> None:
-    if not group.counted:
+    if group.driven.empty:
         return
-    matrix, colour = rewards(group, train_seeds(group), episode_seeds(group)), COLOURS[group.label]
-    pooled = across_runs(matrix)
+    pooled, colour = group.reward, COLOURS[group.label]
     axes.plot([pooled.low, pooled.high], [place, place], color=colour, linewidth=7, alpha=0.3, solid_capstyle="round")
-    axes.plot(mean(matrix, 1), [place] * len(matrix), ".", color=colour, markersize=5, alpha=0.7)
+    means = [reward for _, reward in group.each_seed]
+    axes.plot(means, [place] * len(means), ".", color=colour, markersize=5, alpha=0.7)
     axes.plot(pooled.mean, place, "D", color=colour, markersize=7, markeredgecolor="white", zorder=3)
 
 

@@ -6,22 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
-from semore.evaluate.claims import NONE, in_words, verdict
-from semore.evaluate.statistics import Estimate, Values, across_scenarios, ahead
-from study.results.files import Results, RunRecord
-from study.results.tables import (
-    EMPTY,
-    NAMES,
-    TABLES,
-    Group,
-    difference,
-    groups_of,
-    lacks,
-    markdown,
-    paired,
-    world_groups,
-)
+from semore.evaluate.claims import NONE, in_words
+from semore.evaluate.compared import Pair, compare
+from semore.evaluate.statistics import Values, across_scenarios, ahead
+from semore.evaluate.table import around, interval, markdown
+from study.results.files import Results
+from study.results.tables import EMPTY, NAMES, TABLES, Group, groups_of, world_groups
 
 SCENARIOS: Final = {name: about for name, about in TABLES.items() if about.parts[0] == "main"}
 """The tables of the methods, one for each scenario."""
@@ -37,27 +29,24 @@ def claim(results: Results) -> str:
     for about in SCENARIOS.values():
         groups = {group.label: group for group in groups_of(results, about)}
         lead = next((group for group in groups.values() if group.leads), None)
-        others = [group for group in groups.values() if not group.leads and group.counted]
+        others = [group for group in groups.values() if not group.leads and len(group.driven)]
         if lead is None or not others:
             continue
-        best = max(others, key=_mean)
-        rivals = (*map(groups.get, CLAIMED), best)
-        found = [difference(lead, rival) if rival else None for rival in rivals]
-        rows.append([about.scenario, *map(_told, found), best.label, _holds(lead, rivals)])
+        best = max(others, key=lambda group: group.pooled("reward").mean)
+        pairs = [compare(lead, rival, True) if rival else None for rival in (*map(groups.get, CLAIMED), best)]
+        told = [around(pair.difference) if pair and pair.seeds else "" for pair in pairs]
+        rows.append([about.scenario, *told, best.label, _holds(pairs)])
     if not rows:
         return EMPTY
     names = [f"Semore − {name} (95 %)" for name in (*CLAIMED, "the best other")]
     return markdown(("scenario", *names, "the best other", "the claim holds"), rows)
 
 
-def _holds(lead: Group, rivals: Sequence[Group | None]) -> str:
+def _holds(pairs: Sequence[Pair[Group] | None]) -> str:
     """yes: the lead is ahead of every rival; else no, or what the answer lacks."""
-    there = [rival for rival in rivals if rival]
-    if lack := tuple(dict.fromkeys(words for rival in there for words in lacks(lead, rival))):
+    if lack := tuple(dict.fromkeys(words for pair in pairs if pair for words in pair.lacks)):
         return f"{NONE}: {', '.join(lack)}"
-    found = [difference(lead, rival) for rival in there]
-    held = len(there) == len(rivals) and all(each and verdict(each, ()) == "ahead" for each in found)
-    return "yes" if held else "no"
+    return "yes" if all(pair and pair.verdict == "ahead" for pair in pairs) else "no"
 
 
 def scores(results: Results) -> str:
@@ -66,7 +55,7 @@ def scores(results: Results) -> str:
     found: dict[str, dict[str, Group]] = {}
     for name, about in SCENARIOS.items():
         for group in groups_of(results, about):
-            if group.counted and name in units:
+            if len(group.driven) and name in units:
                 found.setdefault(group.label, {})[name] = group
     whole = {label: groups for label, groups in found.items() if len(groups) == len(SCENARIOS)}
     lead = next((groups for groups in whole.values() if all(group.leads for group in groups.values())), None)
@@ -87,55 +76,45 @@ def _score_row(
         nil, whole = units[name]
         return (values - nil) / (whole - nil)
 
-    alone = [scored(name, both[0]) for name, group in groups.items() if (both := paired(group, group))]
+    itself = {name: compare(group, group) for name, group in groups.items()}
+    alone = [scored(name, pair.values[0]) for name, pair in itself.items() if pair.seeds]
     mean = across_scenarios([(values, np.zeros_like(values)) for values in alone])
     yield label
     yield from (f"{values.mean():.2f}" for values in alone)
     yield f"{mean.mean:.2f}"
-    yield f"{mean.low:.2f} … {mean.high:.2f}"
+    yield interval(mean, ".2f")
     if groups is lead:
         yield from [""] * 5
         return
-    pairs = [
-        (scored(name, both[0]), scored(name, both[1])) for name in groups if (both := paired(lead[name], groups[name]))
-    ]
+    found = {name: compare(lead[name], group, True) for name, group in groups.items()}
+    pairs = [(scored(name, pair.values[0]), scored(name, pair.values[1])) for name, pair in found.items() if pair.seeds]
     lead_by, chance = across_scenarios(pairs), across_scenarios(pairs, ahead)
     yield f"{lead_by.mean:+.2f}"
-    yield f"{lead_by.low:+.2f} … {lead_by.high:+.2f}"
-    lack = dict.fromkeys(words for name in groups for words in lacks(lead[name], groups[name]))
+    yield interval(lead_by, "+.2f")
+    lack = dict.fromkeys(words for pair in found.values() for words in pair.lacks)
     yield in_words(lead_by, tuple(lack))
     yield f"{chance.mean:.0%}"
-    yield f"{chance.low:.0%} … {chance.high:.0%}"
+    yield interval(chance, ".0%")
 
 
 def _unit(results: Results, name: str) -> tuple[float, float] | None:
     """The rewards that are 0 and 1 in a scenario; None before they have been driven."""
-    means = {group.label: _mean(group) for group in world_groups(results, SCENARIOS[name]) if group.counted}
-    nil, whole = means.get(NAMES[NIL]), means.get(NAMES[WHOLE])
-    return None if nil is None or whole is None else (nil, whole)
+    world = world_groups(results, SCENARIOS[name])
+    ends = [world[policy] for policy in (NIL, WHOLE) if policy in world and len(world[policy].driven)]
+    return (ends[0].pooled("reward").mean, ends[1].pooled("reward").mean) if len(ends) == 2 else None
 
 
 def cost(results: Results) -> str:
     """Processor hours by part: a run counts for the part that has trained it."""
-    first: dict[tuple[str, int], RunRecord] = {}
-    for record in results.runs:
-        first.setdefault((record.run, record.train_seed), record)
-    if not first:
+    if not results.runs:
         return EMPTY
-    rows, total = [], [0.0, 0.0, 0.0]
-    for part in dict.fromkeys(record.part for record in first.values()):
-        own = [record for record in first.values() if record.part == part]
-        training = sum(record.cpu_training or record.seconds for record in own) / 3600
-        driving = sum(record.cpu_driving for record in own) / 3600
-        total = [have + more for have, more in zip(total, (len(own), training, driving), strict=True)]
-        rows.append([part, f"{len(own)}", f"{training:.2f}", f"{driving:.2f}", f"{training + driving:.2f}"])
-    rows.append(["all", f"{total[0]:.0f}", f"{total[1]:.2f}", f"{total[2]:.2f}", f"{total[1] + total[2]:.2f}"])
+    every = pd.DataFrame(map(vars, results.runs)).drop_duplicates(["run", "train_seed"])
+    every["training"] = every["cpu_training"].where(every["cpu_training"] > 0, every["seconds"])
+    hours = every.groupby("part", sort=False)[["training", "cpu_driving"]].sum() / 3600
+    hours.insert(0, "runs", every["part"].value_counts())
+    hours.loc["all"] = hours.sum()
+    rows = [
+        [part, f"{runs:.0f}", f"{training:.2f}", f"{driving:.2f}", f"{training + driving:.2f}"]
+        for part, runs, training, driving in hours.itertuples()
+    ]
     return markdown(("part", "runs", "training, CPU h", "driving, CPU h", "together"), rows)
-
-
-def _mean(group: Group) -> float:
-    return float(np.mean([each.episode_reward for each in group.counted]))
-
-
-def _told(found: Estimate | None) -> str:
-    return f"{found.mean:+.0f} ({found.low:+.0f} … {found.high:+.0f})" if found else ""

@@ -4,16 +4,17 @@ The same files give the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
+import pandas as pd
 
-from semore.evaluate.claims import Trained, in_words, lacking, trained
-from semore.evaluate.episodes import FAILED
-from semore.evaluate.statistics import Estimate, Values, across_runs, difference_across_runs, mean
-from study.results.files import WORLD, Episode, Results, RunRecord
+from semore.evaluate.claims import Trained, trained
+from semore.evaluate.compared import Side
+from semore.evaluate.table import Column, against, average, cells, interval, label, markdown, of_pair, of_side, spread
+from study.results.files import WORLD, Results, RunRecord
 
 REFERENCES: Final = ("semore", "full", "cris-tiny")
 """What the row that others are compared with is called in the parts."""
@@ -32,19 +33,18 @@ BLINDFOLDED: Final = ("trained_grey", "trained_frozen")
 EMPTY: Final = "Nothing of this has been trained yet."
 
 
-class Group(NamedTuple):
-    """A row of a table: its name, its training runs (none for the world's policies), and all their episodes."""
+@dataclass(frozen=True, eq=False)
+class Group(Side):
+    """A row of a table: its training runs (none for the world's policies), and all their episodes."""
 
-    label: str
-    records: tuple[RunRecord, ...]
-    episodes: tuple[Episode, ...]
+    records: tuple[RunRecord, ...] = ()
     leads: bool = False
     """Whether it is the one that the others are compared with."""
 
     @property
-    def counted(self) -> list[Episode]:
-        """Without those whose simulator failed."""
-        return [episode for episode in self.episodes if episode.ending not in FAILED]
+    def by_run(self) -> bool:
+        """Whether somebody has trained it."""
+        return bool((self.episodes["name"] != "").all())
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,37 @@ TABLES: Final[Mapping[str, Table]] = {
 }  # fmt: skip
 
 
+def _counted(group: Group, _: object) -> str:
+    if group.driven.empty:
+        return "every simulator failed"
+    runs, seeds = group.rewards.shape
+    return (f"{runs} × " if group.by_run else "") + f"{seeds}" + (f" ({group.failed} failed)" if group.failed else "")
+
+
+def _each_run(group: Group) -> str:
+    return ", ".join(f"{reward:.0f}" for _, reward in group.each_seed) if group.by_run else ""
+
+
+def _cpu(group: Group) -> str:
+    cpu = [record.cpu_training or record.seconds for record in group.records]
+    return f"{np.mean(cpu):,.0f}" if cpu else ""
+
+
+COLUMNS: Final = (
+    label(), Column("seeds × episodes", _counted, True),
+    of_side("reward", lambda group: spread(group.reward)),
+    of_side("95 % interval", lambda group: interval(group.reward)),
+    of_pair("Semore minus it", lambda pair: f"{pair.difference.mean:+.0f}"),
+    of_pair("95 % interval", lambda pair: interval(pair.difference, "+.0f")),
+    of_pair("verdict", lambda pair: pair.in_words),
+    of_side("each training seed", _each_run),
+    average("distance m", "distance"), average("crash N·s", "crash_intensity"),
+    of_side("whole way", lambda group: f"{(group.driven['ending'] == 'success').mean():.0%}"),
+    of_side("collided", lambda group: f"{(group.driven['crash_intensity'] > 0).mean():.0%}"),
+    average("brake", "brake", 3), of_side("CPU s", _cpu),
+)  # fmt: skip
+
+
 def table(results: Results, name: str) -> str:
     """One of TABLES as Markdown, below the command that makes it again."""
     about = TABLES[name]
@@ -77,16 +108,12 @@ def table(results: Results, name: str) -> str:
     if not groups:
         return EMPTY
     lead = next((group for group in groups if group.leads), None)
-    header = (
-        "", "seeds × episodes", "reward", "95 % interval", "Semore minus it", "95 % interval", "verdict",
-        "each training seed", "distance m", "crash N·s", "whole way", "collided", "brake", "CPU s",
-    )  # fmt: skip
-    blind = [*(_blindfolded(results, lead) if lead else []), *world_groups(results, about)]
-    rows = [_row(group, lead) for group in [*groups, *blind]]
+    groups += [*(_blindfolded(results, lead) if lead else []), *world_groups(results, about).values()]
     study = "" if results.study == "study" else f" --study {results.study}"
     parts = about.command or " ".join(about.parts)
     command = f".venv/bin/python -m study --parts {parts}{study} && .venv/bin/python -m study.results{study}"
-    return f"<!-- not run: hours of training -->\n```bash\n{command}\n```\n\n{markdown(header, rows)}"
+    told = markdown([column.header for column in COLUMNS], cells(COLUMNS, against(lead, groups, True)))
+    return f"<!-- not run: hours of training -->\n```bash\n{command}\n```\n\n{told}"
 
 
 def groups_of(results: Results, about: Table) -> list[Group]:
@@ -95,79 +122,20 @@ def groups_of(results: Results, about: Table) -> list[Group]:
     for record in results.runs:
         if record.part in about.parts and (record.scenario, record.reward) == (about.scenario, about.reward):
             found.setdefault(record.label, {})[record.run, record.train_seed] = record
-    trained: dict[tuple[str, int], list[Episode]] = {}
-    for episode in results.episodes:
-        if episode.policy == "trained":
-            trained.setdefault((episode.run, episode.train_seed), []).append(episode)
     return [
         Group(
-            NAMES.get(label, label.replace("-", " ")),
-            tuple(records.values()),
-            tuple(episode for key in sorted(records) for episode in trained.get(key, [])),
-            label in REFERENCES,
+            NAMES.get(label, label.replace("-", " ")), _driven_by(results, "trained", records.values()),
+            tuple(map(_trained, records.values())), tuple(records.values()), label in REFERENCES,
         )
         for label, records in sorted(found.items(), key=lambda each: each[0] not in REFERENCES)
-    ]
+    ]  # fmt: skip
 
 
-def _blindfolded(results: Results, leader: Group) -> Iterator[Group]:
-    runs = {(record.run, record.train_seed) for record in leader.records}
-    for policy in BLINDFOLDED:
-        own = [each for each in results.episodes if each.policy == policy and (each.run, each.train_seed) in runs]
-        if own:
-            yield Group(f"{leader.label}, {NAMES[policy]}", (), tuple(own))
-
-
-def world_groups(results: Results, about: Table) -> Iterator[Group]:
-    """The policies that need no run, as driven in the table's scenario and on its reward."""
-    cell = WORLD, about.scenario, about.reward
-    own = [each for each in results.episodes if (each.part, each.scenario, each.reward) == cell]
-    for policy in BLIND:
-        rows = tuple(each for each in own if each.policy == policy)
-        if rows:
-            yield Group(NAMES[policy], (), rows)
-
-
-def rewards(group: Group, train_seeds: Sequence[int], seeds: Sequence[int]) -> Values:
-    """(training seeds, test seeds) of the episode reward; NaN where an episode is missing or its simulator failed."""
-    there = {(each.train_seed, each.seed): each.episode_reward for each in group.counted}
-    return np.array([[there.get((one, seed), np.nan) for seed in seeds] for one in train_seeds], np.float64)
-
-
-def train_seeds(group: Group) -> list[int]:
-    """Of its runs, sorted."""
-    return sorted({episode.train_seed for episode in group.episodes})
-
-
-def episode_seeds(group: Group) -> list[int]:
-    """Driven by every one of its runs, sorted."""
-    each = [{one.seed for one in group.episodes if one.train_seed == seed} for seed in train_seeds(group)]
-    return sorted(set.intersection(*each)) if each else []
-
-
-def paired(leader: Group, other: Group) -> tuple[Values, Values] | None:
-    """Rewards of both on the test seeds, and where both have them the training seeds, that both have; None when there
-    is no such episode that no simulator failed in."""
-    seeds = sorted({*episode_seeds(leader)} & {*episode_seeds(other)})
-    both = sorted({*train_seeds(leader)} & {*train_seeds(other)})
-    ours, theirs = (rewards(group, both or train_seeds(group), seeds) for group in (leader, other))
-    return None if (np.isnan(ours).any(0) | np.isnan(theirs).any(0)).all() else (ours, theirs)
-
-
-def difference(leader: Group, other: Group) -> Estimate | None:
-    """leader − other on what `paired` finds; None where there is nothing to compare."""
-    both = paired(leader, other)
-    return difference_across_runs(*both) if both else None
-
-
-def lacks(leader: Group, other: Group) -> tuple[str, ...]:
-    """What a verdict on their difference lacks."""
-    both = paired(leader, other)
-    whole = int((~(np.isnan(both[0]).any(0) | np.isnan(both[1]).any(0))).sum()) if both else 0
-    seeds = {*train_seeds(leader)} & {*train_seeds(other)} or {*train_seeds(leader)}
-    return lacking(
-        whole, *([_trained(each) for each in group.records if each.train_seed in seeds] for group in (leader, other))
-    )
+def _driven_by(results: Results, policy: str, records: Iterable[RunRecord]) -> pd.DataFrame:
+    """The episodes of a policy of these runs."""
+    own = results.frame[results.frame["policy"] == policy]
+    runs = [(record.run, record.train_seed) for record in records]
+    return own[pd.MultiIndex.from_frame(own[["name", "train_seed"]]).isin(runs)]
 
 
 def _trained(record: RunRecord) -> Trained:
@@ -176,45 +144,14 @@ def _trained(record: RunRecord) -> Trained:
     return trained(record.train_seed, record.updates, record.scenario, {"reward": record.reward} | changes)
 
 
-def _told(leader: Group, other: Group) -> tuple[str, str, str]:
-    """Mean, interval and verdict of a difference, or what it lacks; empty when there is none."""
-    found = difference(leader, other)
-    if not found:
-        return "", "", ""
-    return f"{found.mean:+.0f}", f"{found.low:+.0f} … {found.high:+.0f}", in_words(found, lacks(leader, other))
+def _blindfolded(results: Results, leader: Group) -> list[Group]:
+    own = {policy: _driven_by(results, policy, leader.records) for policy in BLINDFOLDED}
+    return [Group(f"{leader.label}, {NAMES[policy]}", rows) for policy, rows in own.items() if len(rows)]
 
 
-def _row(group: Group, leader: Group | None) -> list[str]:
-    counted, seeds = group.counted, train_seeds(group)
-    if not counted:
-        return [group.label, "every simulator failed", *[""] * 12]
-    matrix = rewards(group, seeds, episode_seeds(group))
-    pooled = across_runs(matrix)
-    steps = np.array([each.steps for each in counted], np.float64)
-    by_run = group.episodes[0].run != ""
-    failed = len(group.episodes) - len(counted)
-    cpu = [record.cpu_training or record.seconds for record in group.records]
-    return [
-        group.label,
-        (f"{len(seeds)} × " if by_run else "") + f"{matrix.shape[1]}" + (f" ({failed} failed)" if failed else ""),
-        f"{pooled.mean:.0f} ± {pooled.std:.0f}",
-        f"{pooled.low:.0f} … {pooled.high:.0f}",
-        *(_told(leader, group) if leader and not group.leads else ("", "", "")),
-        ", ".join(f"{value:.0f}" for value in mean(matrix, 1)) if by_run else "",
-        f"{_mean(counted, lambda each: each.distance):.0f}",
-        f"{_mean(counted, lambda each: each.crash_intensity):.0f}",
-        f"{_mean(counted, lambda each: each.ending == 'success'):.0%}",
-        f"{_mean(counted, lambda each: each.crash_intensity > 0):.0%}",
-        f"{np.average([each.brake for each in counted], weights=np.maximum(steps, 1)):.3f}",
-        f"{np.mean(cpu):,.0f}" if cpu else "",
-    ]
-
-
-def _mean(episodes: Sequence[Episode], of: Callable[[Episode], float]) -> float:
-    return float(np.mean([of(episode) for episode in episodes]))
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def world_groups(results: Results, about: Table) -> dict[str, Group]:
+    """By name the policies that need no run, as driven in the table's scenario and on its reward."""
+    every = results.frame
+    there = (every["part"] == WORLD) & (every["scenario"] == about.scenario) & (every["rewarded"] == about.reward)
+    own = dict(list(every[there].groupby("policy")))
+    return {policy: Group(NAMES[policy], own[policy]) for policy in BLIND if policy in own}

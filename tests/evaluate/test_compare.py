@@ -15,8 +15,11 @@ from semore.datasets.atomic_io import read_json, write_json
 from semore.datasets.errors import SemoreError
 from semore.evaluate import compare, statistics
 from semore.evaluate.compare import paper_form, significance
-from semore.evaluate.episodes import SIMULATOR_FAILED, read_rows, write_rows
-from semore.evaluate.runs import by_method, read_run, shared_cells, shared_seeds, values
+from semore.evaluate.compared import Side, frame
+from semore.evaluate.compared import compare as compare_sides
+from semore.evaluate.episodes import SIMULATOR_FAILED, Row, read_rows, write_rows
+from semore.evaluate.runs import by_method, read_run, shared_cells, shared_seeds, side_of
+from semore.evaluate.table import of_pair
 
 
 def change(folder: Path, **changes: object) -> Path:
@@ -51,7 +54,7 @@ def test_failed_episodes_are_counted_and_in_no_mean(tmp_path):
     write_rows(folder / "evaluation.csv", [replace(rows[0], ending=SIMULATOR_FAILED, reward=0.0), *rows[1:]])
     run = read_run(folder)
     assert cells(paper_form({"semore": [run]}))[0][2:4] == ["4 (1 failed)", "52 ± 1"]  # of 51, 52, 53, 54
-    assert np.array_equal(values([run]), [[np.nan, 51.0, 52.0, 53.0, 54.0]], equal_nan=True)
+    assert np.array_equal(side_of("", [run]).rewards, [[np.nan, 51.0, 52.0, 53.0, 54.0]], equal_nan=True)
 
 
 def test_runs_of_one_method_with_other_settings_are_methods_of_their_own(tmp_path):
@@ -75,7 +78,7 @@ def test_only_what_all_runs_have_driven_is_compared(tmp_path):
     assert shared_cells(runs) == [("JayWalk", "normal")]
     seeds = shared_seeds(runs, ("JayWalk", "normal"))
     assert seeds == {2_000_002, 2_000_003, 2_000_004}
-    assert values([run.within(("JayWalk", "normal"), seeds) for run in runs]).shape == (2, 3)
+    assert side_of("", [run.within(("JayWalk", "normal"), seeds) for run in runs]).rewards.shape == (2, 3)
     with pytest.raises(SemoreError, match="not driven in the same scenario and weather"):
         shared_cells([runs[0], read_run(change(other, weather="cloudy"))])
 
@@ -111,3 +114,14 @@ def test_who_is_ahead_is_said_of_enough_equal_runs_only(tmp_path, monkeypatch):
     assert told(tmp_path / "few", 4, 49) == "no verdict: 49 of 50 test seeds, 4 of 5 training seeds"
     assert told(tmp_path / "small", 5, 50, agent={"encoder": {"size": 32}}) == "no verdict: unequal size"
     assert told(tmp_path / "other", 5, 50, schedule={"refresh_every": 0}) == "no verdict: unequal data"
+
+
+def test_sides_that_share_no_test_seed_or_drove_nothing_have_nothing_to_compare():
+    def side(*seeds: int) -> Side:
+        rows = [Row("p", "JayWalk", "normal", seed, "success", 1.0, 9, 0, 0, 0, 0, 50) for seed in seeds]
+        return Side("p", frame(rows))
+
+    for other in (side(3), side()):
+        pair = compare_sides(side(1, 2), other)
+        assert (pair.seeds, pair.lacks) == (0, ("0 of 50 test seeds",))
+        assert of_pair("", lambda pair: "told").cell(other, pair) == ""

@@ -16,9 +16,10 @@ from semore.collect.policies import Policy, make_policy
 from semore.collect.rollout import ATTEMPTS
 from semore.datasets.errors import SemoreError
 from semore.evaluate import episodes
+from semore.evaluate.compared import Side, compare, frame
 from semore.evaluate.episodes import SIMULATOR_FAILED, Row, driven, evaluate_policies, read_rows
 from semore.evaluate.statistics import paired_difference
-from semore.evaluate.table import differences, failures, paired, pooled, results
+from semore.evaluate.table import differences, failures, results, spread
 
 SEEDS = range(2_000_000, 2_000_006)
 POLICIES = ("full_throttle", "driver")
@@ -125,7 +126,8 @@ def test_pairs_are_the_seeds_that_both_have_driven():
 
     ours = [row(3, 30.0), row(1, 10.0), row(2, 0.0, SIMULATOR_FAILED)]
     theirs = [row(1, 1.0), row(2, 2.0), row(3, 99.0, "carla_bug"), row(4, 4.0)]
-    assert paired(ours, theirs) == ([10.0], [1.0])
+    pair = compare(*(Side("p", frame(rows)) for rows in (ours, theirs)))
+    assert [values.tolist() for values in pair.values] == [[[10.0]], [[1.0]]]
 
 
 def test_controls_are_means_over_steps_and_the_rest_over_episodes():
@@ -133,7 +135,8 @@ def test_controls_are_means_over_steps_and_the_rest_over_episodes():
         Row("p", "JayWalk", "normal", 1, "success", 10.0, 20.0, 0.0, 0.1, 1.0, 0.0, 300),
         Row("p", "JayWalk", "normal", 2, "collisions", 30.0, 40.0, 4.0, 0.5, 0.0, 1.0, 100),
     ]
-    assert pooled(rows, "reward") == (20.0, 10.0)
-    assert pooled(rows, "crash_intensity") == (2.0, 2.0)
-    assert pooled(rows, "steer") == pytest.approx((0.2, (0.75 * 0.1**2 + 0.25 * 0.3**2) ** 0.5))
-    assert pooled(rows, "brake").text(2) == "0.25 ± 0.43"
+    side = Side("p", frame(rows))
+    assert side.pooled("reward") == (20.0, 10.0)
+    assert side.pooled("crash_intensity") == (2.0, 2.0)
+    assert side.pooled("steer") == pytest.approx((0.2, (0.75 * 0.1**2 + 0.25 * 0.3**2) ** 0.5))
+    assert spread(side.pooled("brake"), 2) == "0.25 ± 0.43"

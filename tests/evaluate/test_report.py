@@ -24,7 +24,8 @@ from semore.evaluate.report.media import CRASHES, PICTURES, Album, Clip, attenti
 from semore.evaluate.report.narrative import doubts, findings, headline
 from semore.evaluate.report.page import LIMIT, render
 from semore.evaluate.report.results import duels, lines
-from semore.evaluate.report.runs import contenders, courses, differing, read_run
+from semore.evaluate.report.runs import contenders, courses, differing
+from semore.evaluate.runs import read_run
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 REWARDS = tuple(float(value) for value in np.random.default_rng(0).normal(200, 10, 12))
@@ -159,7 +160,7 @@ def test_failed_episodes_are_counted_and_in_no_mean(two):
     rows = read_rows(two[0] / "evaluation.csv")
     write_rows(two[0] / "evaluation.csv", [*rows, row("trained", 2_000_900, -9_999.0, "simulator_failed")])
     failed = lines(contenders([read_run(two[0])]), EMBEDDED)[0]
-    assert (failed.reward.mean, failed.episodes) == (clean.reward.mean, clean.episodes)
+    assert (failed.reward.mean, len(failed.driven)) == (clean.reward.mean, len(clean.driven))
     assert failed.failed == 1
     assert "(1 failed)" in page_of(two)
 
@@ -173,7 +174,7 @@ def test_seeds_of_one_training_are_one_contender_and_variants_are_named(tmp_path
     assert (same.label, other.label) == ("Semore (frame_skip 2)", "Semore (frame_skip 4)")
     assert differing(runs) == {"frame_skip": ["2", "2", "4"]}
     table = lines([same, other], EMBEDDED)
-    assert table[0].episodes == 2 * len(REWARDS)
+    assert len(table[0].driven) == 2 * len(REWARDS)
     assert [name for name, _ in table[0].per_run] == ["run1", "run2"]
 
 

@@ -18,7 +18,7 @@ from semore.evaluate.film.moments import Moment
 from semore.evaluate.film.overlay import compose
 from semore.evaluate.report.media import Clip
 from semore.evaluate.report.page import render
-from semore.evaluate.report.runs import read_run
+from semore.evaluate.runs import read_run
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,7 +11,8 @@ from semore.datasets.atomic_io import read_json, write_json
 from semore.evaluate import statistics
 from semore.evaluate.report.narrative import findings, headline
 from semore.evaluate.report.results import duels, lines
-from semore.evaluate.report.runs import contenders, read_run
+from semore.evaluate.report.runs import contenders
+from semore.evaluate.runs import read_run
 
 ENOUGH = [*REWARDS * 5][:50]
 

@@ -35,7 +35,7 @@ from semore.evaluate.sweep.points import (
     settings_of,
     with_finished,
 )  # fmt: skip
-from semore.evaluate.sweep.results import Result, draw, records, values, write_tables
+from semore.evaluate.sweep.results import Result, draw, place_of, records, write_tables
 
 BASE = base_values(TINY)
 
@@ -159,7 +159,7 @@ def test_the_table_tells_what_was_driven(tmp_path):
         finished("0.0", 1, [10.0, 20.0, 30.0]), finished("0.0", 2, [12.0, 22.0, 32.0]),
         finished("1.0", 1, [15.0, 25.0, 35.0]), finished("1.0", 2, [17.0, -999.0, 37.0], lost=1),
     ]  # fmt: skip
-    ours, theirs = values(results[2:]), values(results[:2])
+    ours, theirs = place_of(results[2:]).rewards, place_of(results[:2]).rewards
     assert math.isnan(ours[1, 1])
     first, second = records(results)
     assert (first["seeds"], first["episodes"], second["episodes"]) == (2, 6, 5)

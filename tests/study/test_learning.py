@@ -13,7 +13,7 @@ from semore.datasets.errors import SemoreError
 from semore.evaluate.claims import verdict
 from semore.evaluate.compare import significance
 from semore.evaluate.episodes import Row, write_rows
-from semore.evaluate.runs import by_method, read_run, values
+from semore.evaluate.runs import by_method, read_run, read_runs, side_of
 from semore.evaluate.statistics import across_runs, difference_across_runs
 from study.learning import draw
 
@@ -39,14 +39,21 @@ def make_run(root: Path, method: str, seed: int, reward: float, episodes: range 
 def test_a_run_is_read_whole_and_only_its_trained_policy(tmp_path):
     run = read_run(make_run(tmp_path, "sac", 3, 100.0))
     assert (run.method, run.seed) == ("sac", 3)
-    assert run.curve == ((20, 300, 100.0), (40, 500, 101.0))
-    assert [row.reward for row in run.episodes] == [100.0, 101.0, 102.0, 103.0, 104.0]
+    assert run.curve.to_numpy().tolist() == [[20, 300, 100.0], [40, 500, 101.0]]
+    assert [row.reward for row in run.episodes()] == [100.0, 101.0, 102.0, 103.0, 104.0]
 
 
 def test_an_unfinished_run_is_refused_by_name(tmp_path):
     (tmp_path / "begun").mkdir()
-    with pytest.raises(SemoreError, match="begun is not evaluated"):
+    with pytest.raises(SemoreError, match="begun is no run"):
         read_run(tmp_path / "begun")
+
+
+def test_a_run_whose_trained_policy_was_not_driven_is_refused(tmp_path):
+    folder = make_run(tmp_path, "sac", 1, 1.0)
+    write_rows(folder / "evaluation.csv", [row for row in read_run(folder).rows if row.policy != "trained"])
+    with pytest.raises(SemoreError, match="no row of the trained policy"):
+        read_runs([folder])
 
 
 def test_runs_of_different_test_seeds_are_not_compared(tmp_path):
@@ -60,7 +67,7 @@ def test_semore_comes_first_and_files_hold_what_was_read(tmp_path):
     groups = by_method([read_run(make_run(tmp_path, *one)) for one in made])
     assert list(groups) == ["semore", "sac"]
     assert [run.seed for run in groups["sac"]] == [1, 2]
-    assert values(groups["sac"])[:, 0].tolist() == [20.0, 10.0]
+    assert side_of("sac", groups["sac"]).rewards[:, 0].tolist() == [20.0, 10.0]
     draw(groups, tmp_path / "curves.png")
     assert Image.open(tmp_path / "curves.png").size == (960, 540)
     cells = [list(column.cells) for column in significance(groups).columns]

@@ -13,11 +13,12 @@ from verdict_words import said
 
 from semore.datasets.errors import SemoreError
 from semore.evaluate import statistics
+from semore.evaluate.compared import compare
 from study.results.__main__ import draw_all, write_page
 from study.results.files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
 from study.results.pages import WRITERS, fill, skeleton
 from study.results.summary import claim, cost, scores
-from study.results.tables import TABLES, difference, groups_of, table
+from study.results.tables import TABLES, groups_of, table
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = range(2_000_000, 2_000_004)
@@ -129,9 +130,7 @@ def test_without_semore_nothing_is_compared():
     others = Results("study", [each for each in results.runs if each.method == "sac"], [], results.episodes)
     (sac,) = groups_of(others, TABLES["main-JayWalk"])
     assert cells(table(others, "main-JayWalk"))[2][4:7] == ["", "", ""]
-    itself = difference(sac, sac)
-    assert itself is not None
-    assert f"{itself.mean:+.0f}" == "+0"
+    assert f"{compare(sac, sac).difference.mean:+.0f}" == "+0"
     assert claim(others) == scores(others) == "Nothing of this has been trained yet."
 
 

@@ -7,9 +7,8 @@ when it ignores all actors. One drive serves both rewards: they differ in the we
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -26,9 +25,10 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
-from semore.evaluate.claims import in_words, lacking
-from semore.evaluate.episodes import TOGETHER, Row, by_policy, evaluate_policies
-from semore.evaluate.statistics import estimate, paired_difference
+from semore.evaluate.claims import in_words
+from semore.evaluate.compared import Side, frame
+from semore.evaluate.episodes import TOGETHER, Row, evaluate_policies
+from semore.evaluate.table import against, around, cells, label, of_pair, of_side, spread
 
 CONSTANTS: Final = tuple(
     f"constant:{steer:g},{pedal:g}" for steer, pedal in product((-0.05, -0.02, 0.0, 0.02, 0.05), (0.3, 0.6, 1.0))
@@ -77,26 +77,22 @@ def rewards(rows: Sequence[Row], kind: str) -> list[float]:
     return [row.reward - extra * row.crash_intensity for row in rows]
 
 
-def comparison(rows: Sequence[Row], kind: str) -> list[tuple[str, str, str, str, str]]:
-    """Of one scenario under one reward: (policy, reward, driver − policy with 95% interval, verdict, endings)."""
-    groups = by_policy(rows)
-    means = {name: estimate(rewards(own, kind)).mean for name, own in groups.items()}
-    best = max((name for name in groups if name in CONSTANTS), key=means.__getitem__)
-    driver = rewards(groups["driver"], kind)
-    table = []
-    for name in ("driver", "blind_driver", "full_throttle", best, "random"):
-        own = rewards(groups[name], kind)
-        about = estimate(own)
-        difference, told = "", ""
-        if name != "driver":
-            paired = paired_difference(driver, own)
-            difference = f"{paired.mean:+.0f} ({paired.low:+.0f} … {paired.high:+.0f})"
-            told = in_words(paired, lacking(len(own)))
-        endings = sorted(Counter(row.ending for row in groups[name]).items())
-        counts = ", ".join(f"{ending} {count}" for ending, count in endings)
-        label = f"{name} (best of {len(CONSTANTS)})" if name == best else name
-        table.append((label, f"{about.mean:.0f} ± {about.std:.0f}", difference, told, counts))
-    return table
+COLUMNS: Final = (
+    label("policy"), of_side("episode reward", lambda side: spread(side.by_episode)),
+    of_pair("driver − policy", lambda pair: around(pair.by_episode)),
+    of_pair("the driver is", lambda pair: in_words(pair.by_episode, pair.lacks)),
+    of_side("endings", lambda side: ", ".join(f"{ending} {count}" for ending, count in sorted(side.endings))),
+)  # fmt: skip
+
+
+def comparison(rows: Sequence[Row], kind: str) -> list[tuple[str, ...]]:
+    """The cells of COLUMNS, of one scenario under one reward."""
+    every = frame(rows).assign(reward=rewards(rows, kind))
+    sides = {policy: Side(policy, own) for policy, own in every.groupby("policy", sort=False)}
+    best = max((side for name, side in sides.items() if name in CONSTANTS), key=lambda side: side.by_episode.mean)
+    best = replace(best, label=f"{best.label} (best of {len(CONSTANTS)})")
+    shown = [sides["driver"], sides["blind_driver"], sides["full_throttle"], best, sides["random"]]
+    return list(map(tuple, cells(COLUMNS, against(sides["driver"], shown))))
 
 
 def main() -> None:
@@ -118,7 +114,7 @@ def main() -> None:
         "",
         f"Embedded world, version {version}, {settings.episodes} test seeds. Written by `python -m study.eyes`.",
         "",
-        "| scenario | reward | policy | episode reward | driver − policy | the driver is | endings |",
+        f"| scenario | reward | {' | '.join(column.header for column in COLUMNS)} |",
         "|---|---|---|---|---|---|---|",
     ]
     for scenario in settings.scenarios:

@@ -28,7 +28,7 @@ from semore.evaluate.film.showcase import HEIGHT, LARGE, PANEL, WIDTH, Showcase
 from semore.train.agent import Agent
 from semore.train.checkpoint import export_policy, save_checkpoint
 from semore.train.online import policy_view
-from study import publish as ship
+from study import publish
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
 FIRST = 2_000_000
@@ -61,7 +61,7 @@ def sign(folder: Path) -> None:
 def made(run, tmp_path_factory) -> tuple[Path, Card]:
     """The folder of checkpoints, and the card."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    return folder, ship.ship(run, folder, demo_seed=FIRST + 1)
+    return folder, publish.publish(run, folder, demo_seed=FIRST + 1)
 
 
 @pytest.fixture
@@ -105,9 +105,9 @@ def test_another_world_is_refused_when_shown_and_when_made(shipped, run, tmp_pat
     place.write_text(json.dumps(card | {"world": card["world"] | {"renderer_version": "0"}}))
     with pytest.raises(SemoreError, match=r"was trained in the world embedded . with renderer 0, installed is"):
         open_shipped(shipped, "JayWalk")
-    monkeypatch.setattr(ship, "installed_world", lambda: installed_world() | {"simulator_version": "99"})
+    monkeypatch.setattr(publish, "installed_world", lambda: installed_world() | {"simulator_version": "99"})
     with pytest.raises(SemoreError, match="installed is embedded 99"):
-        ship.ship(run, tmp_path / "new")
+        publish.publish(run, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -117,13 +117,13 @@ def test_a_missing_checkpoint_is_told_with_what_there_is(shipped):
 
 
 def test_what_cannot_ship_is_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(ship, "LARGEST", 1000)
+    monkeypatch.setattr(publish, "LARGEST", 1000)
     with pytest.raises(SemoreError, match="more than the"):
-        ship.ship(run, tmp_path)
+        publish.publish(run, tmp_path)
     unfinished = Path(shutil.copytree(run, tmp_path / "runs" / "unfinished"))
     (unfinished / "evaluation.csv").unlink()
     with pytest.raises(SemoreError, match="is not evaluated"):
-        ship.ship(unfinished, tmp_path)
+        publish.publish(unfinished, tmp_path)
 
 
 def test_the_most_eventful_of_the_clean_episodes_is_chosen(monkeypatch):
@@ -133,12 +133,12 @@ def test_the_most_eventful_of_the_clean_episodes_is_chosen(monkeypatch):
         calm = moment(0)
         return [calm] if seed == 3 else [replace(calm, known=np.zeros((128, 128), np.bool_))]
 
-    monkeypatch.setattr(ship, "record", drive)
-    assert ship.most_eventful(None, rows) == 3  # type: ignore[arg-type]
+    monkeypatch.setattr(publish, "record", drive)
+    assert publish.most_eventful(None, rows) == 3  # type: ignore[arg-type]
 
 
 def row(seed: int, ending: str):
-    return ship.Row("trained", "JayWalk", "hard_high_light", seed, ending, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 500)
+    return publish.Row("trained", "JayWalk", "hard_high_light", seed, ending, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 500)
 
 
 def test_episodes_of_another_policy_are_no_reason_to_ship_this_one(run, tmp_path):
@@ -147,9 +147,9 @@ def test_episodes_of_another_policy_are_no_reason_to_ship_this_one(run, tmp_path
     torch.manual_seed(12)
     export_policy(Agent(TINY.agent), own / "policy.pt2", policy_view(TINY))
     with pytest.raises(SemoreError, match=r"another policy than .*policy\.pt2.*make evaluate RUN=tiny-seed7"):
-        ship.ship(own, tmp_path / "checkpoints", demo_seed=FIRST)
+        publish.publish(own, tmp_path / "checkpoints", demo_seed=FIRST)
     sign(own)
-    assert ship.ship(own, tmp_path / "checkpoints", demo_seed=FIRST).test.episodes == 2
+    assert publish.publish(own, tmp_path / "checkpoints", demo_seed=FIRST).test.episodes == 2
 
 
 def test_a_picture_shows_camera_view_mask_motion_and_truth(made):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,17 @@ GUIDE = (ROOT / "docs" / "carla.md").read_text()
 
 
 def made(*words: str) -> list[str]:
-    """The commands that make would run."""
+    """What make would run of our commands."""
     done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if " -m " in line and "pip" not in line]
+    return [line.strip() for line in done.stdout.splitlines() if re.match(r"\.venv/bin/semore (?!compile)", line)]
+
+
+def handed_on(*assignments: str) -> dict[str, str]:
+    """The variables that a command started by make finds in its environment."""
+    show = ["make", "--no-print-directory", "--eval", "show-environment: ; @env -0", "show-environment", *assignments]
+    done = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = (line.partition("=") for line in done.stdout.split("\0"))
+    return {name: value for name, _, value in found if name.startswith("SEMORE_")}
 
 
 def test_compose_has_the_whole_way_in_order():
@@ -59,11 +69,10 @@ def test_compose_and_code_mean_the_same_server():
 def test_compose_calls_targets_that_make_knows(name: str):
     command = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", COMPOSE["services"][name]["command"]).split()
     assert command[0] == "make"
-    lines = made(*command[1:])
+    arguments = "".join(word.removeprefix("ARGS=") for word in command if word.startswith("ARGS="))
     targets = [word for word in command[1:] if "=" not in word]
-    assert [re.findall(r"-m (\w+) --preset laptop", line) for line in lines if "--preset" in line] == [
-        [t] for t in targets
-    ]
+    assert made(*command[1:]) == [f".venv/bin/semore {target} {arguments}".strip() for target in targets]
+    assert handed_on(*(word for word in command if "=" in word))["SEMORE_PRESET"] == "laptop"
 
 
 def test_the_guide_names_every_setting_with_its_default():
@@ -78,22 +87,29 @@ def test_the_guide_names_every_setting_with_its_default():
             assert text == ("no limit" if name == "memory" else str(value).removesuffix(".0")), name
 
 
-def test_one_word_switches_every_stage_and_keeps_the_worlds_apart():
-    pipeline = ("collect", "annotate", "train", "evaluate", "PRESET=debug")
-    lines = made(*pipeline, "SIM=carla", "CARLA=serve {port} 'two words'", "SERVERS=2")
-    stages = {re.findall(r"-m (\w+) --preset", line)[0]: line for line in lines if "--preset" in line}
-    assert list(stages) == ["collect", "annotate", "train", "evaluate"]
-    for stage in ("collect", "annotate", "train"):
-        assert "--rollouts JayWalk-debug-carla" in stages[stage]
-    for stage in ("collect", "train", "evaluate"):
-        assert "--simulator carla" in stages[stage]
-        assert '--carla.command "$CARLA"' in stages[stage]  # from the environment: it may hold any quotes
-        assert "--carla.servers 2" in stages[stage]
-    for stage in ("train", "evaluate"):
-        assert "--run JayWalk-debug-carla" in stages[stage]
-    embedded = " ".join(made(*pipeline))
-    assert "carla" not in embedded
-    assert "--rollouts" not in embedded
+def test_one_word_switches_every_stage_and_keeps_the_worlds_apart(monkeypatch):
+    def settings_of(*words: str) -> tuple[CollectSettings, TrainSettings, EvaluateSettings]:
+        """Of each stage that drives, when make is given these words."""
+        for name in [name for name in os.environ if name.startswith("SEMORE_")]:
+            monkeypatch.delenv(name)
+        for name, value in handed_on("PRESET=debug", *words).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["semore"])
+        return (
+            load_settings(CollectSettings, "collect"), load_settings(TrainSettings, "train"),
+            load_settings(EvaluateSettings, "evaluate"),
+        )  # fmt: skip
+
+    starts = "serve {port} 'two words' \"and more\""
+    collect, train, evaluate = settings_of("SIM=carla", f"CARLA={starts}", "SERVERS=2")
+    assert {each.simulator for each in (collect, train, evaluate)} == {"carla"}
+    assert {each.carla for each in (collect, train, evaluate)} == {CarlaSettings(command=starts, servers=2)}
+    assert collect.rollouts_folder.name == train.rollouts_folder.name == "JayWalk-debug-carla.zarr"
+    assert train.folder.name == evaluate.folder.name == "JayWalk-debug-carla"
+    collect, train, evaluate = settings_of()
+    assert collect.rollouts_folder.name == train.rollouts_folder.name == "JayWalk-debug.zarr"
+    assert train.folder.name == evaluate.folder.name == "JayWalk-debug"
+    assert collect.carla == CarlaSettings()
 
 
 @pytest.mark.parametrize(

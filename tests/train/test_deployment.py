@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ from typing import Any
 import pytest
 import yaml
 
-from semore.annotate.settings import AnnotateSettings
 from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
 from semore.collect.plan import CollectSettings
 from semore.datasets.settings import load_settings
@@ -23,19 +24,18 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 GUIDE = (ROOT / "docs" / "carla.md").read_text()
 
 
-def handed_on(tmp_path: Path, *words: str) -> dict[str, str]:
-    """The variables that make hands on to its commands."""
-    (tmp_path / "print.mk").write_text("print-environment:\n\t@env -0\n")
-    command = ["make", "--no-print-directory", "-f", "Makefile", "-f", str(tmp_path / "print.mk"), "print-environment"]
-    done = subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    pairs = [line.partition("=") for line in done.stdout.split("\0") if line.startswith("SEMORE_")]
-    return {name: value for name, _, value in pairs}
-
-
 def made(*words: str) -> list[str]:
-    """The commands of ours that make would run."""
+    """What make would run of our commands."""
     done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [line.split()[1] for line in done.stdout.splitlines() if line.startswith(".venv/bin/semore")]
+    return [line.strip() for line in done.stdout.splitlines() if re.match(r"\.venv/bin/semore (?!compile)", line)]
+
+
+def handed_on(*assignments: str) -> dict[str, str]:
+    """The variables that a command started by make finds in its environment."""
+    show = ["make", "--no-print-directory", "--eval", "show-environment: ; @env -0", "show-environment", *assignments]
+    done = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = (line.partition("=") for line in done.stdout.split("\0"))
+    return {name: value for name, _, value in found if name.startswith("SEMORE_")}
 
 
 def test_compose_has_the_whole_way_in_order():
@@ -69,8 +69,10 @@ def test_compose_and_code_mean_the_same_server():
 def test_compose_calls_targets_that_make_knows(name: str):
     command = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", COMPOSE["services"][name]["command"]).split()
     assert command[0] == "make"
+    arguments = "".join(word.removeprefix("ARGS=") for word in command if word.startswith("ARGS="))
     targets = [word for word in command[1:] if "=" not in word]
-    assert [name for name in made(*command[1:]) if name != "compile"] == targets
+    assert made(*command[1:]) == [f".venv/bin/semore {target} {arguments}".strip() for target in targets]
+    assert handed_on(*(word for word in command if "=" in word))["SEMORE_PRESET"] == "laptop"
 
 
 def test_the_guide_names_every_setting_with_its_default():
@@ -85,26 +87,29 @@ def test_the_guide_names_every_setting_with_its_default():
             assert text == ("no limit" if name == "memory" else str(value).removesuffix(".0")), name
 
 
-def test_one_word_switches_every_stage_and_keeps_the_worlds_apart(tmp_path, monkeypatch):
-    words = ("PRESET=debug", "SIM=carla", "CARLA=serve {port} 'two words'", "SERVERS=2")
-    assert handed_on(tmp_path, "PRESET=debug") == {"SEMORE_PRESET": "debug", "SEMORE_MAKE": "1"}
-    pipeline = {
-        "collect": CollectSettings, "annotate": AnnotateSettings, "train": TrainSettings, "evaluate": EvaluateSettings,
-    }  # fmt: skip
-    assert [name for name in made(*pipeline, *words) if name != "compile"] == list(pipeline)
-    for name, value in handed_on(tmp_path, *words).items():
-        monkeypatch.setenv(name, value)
-    stages: dict[str, Any] = {}
-    for stage, settings in pipeline.items():
-        monkeypatch.setattr("sys.argv", [stage])
-        stages[stage] = load_settings(settings, stage)
-    assert stages["collect"].rollouts_folder == stages["annotate"].folder == stages["train"].rollouts_folder
-    assert stages["train"].rollouts_folder.name == "JayWalk-debug-carla.zarr"
-    for stage in ("collect", "train", "evaluate"):
-        assert stages[stage].simulator == "carla"
-        assert stages[stage].carla.command == "serve {port} 'two words'"  # it may hold any quotes
-        assert stages[stage].carla.servers == 2
-    assert stages["train"].folder == stages["evaluate"].folder == Path("runs/JayWalk-debug-carla")
+def test_one_word_switches_every_stage_and_keeps_the_worlds_apart(monkeypatch):
+    def settings_of(*words: str) -> tuple[CollectSettings, TrainSettings, EvaluateSettings]:
+        """Of each stage that drives, when make is given these words."""
+        for name in [name for name in os.environ if name.startswith("SEMORE_")]:
+            monkeypatch.delenv(name)
+        for name, value in handed_on("PRESET=debug", *words).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["semore"])
+        return (
+            load_settings(CollectSettings, "collect"), load_settings(TrainSettings, "train"),
+            load_settings(EvaluateSettings, "evaluate"),
+        )  # fmt: skip
+
+    starts = "serve {port} 'two words' \"and more\""
+    collect, train, evaluate = settings_of("SIM=carla", f"CARLA={starts}", "SERVERS=2")
+    assert {each.simulator for each in (collect, train, evaluate)} == {"carla"}
+    assert {each.carla for each in (collect, train, evaluate)} == {CarlaSettings(command=starts, servers=2)}
+    assert collect.rollouts_folder.name == train.rollouts_folder.name == "JayWalk-debug-carla.zarr"
+    assert train.folder.name == evaluate.folder.name == "JayWalk-debug-carla"
+    collect, train, evaluate = settings_of()
+    assert collect.rollouts_folder.name == train.rollouts_folder.name == "JayWalk-debug.zarr"
+    assert train.folder.name == evaluate.folder.name == "JayWalk-debug"
+    assert collect.carla == CarlaSettings()
 
 
 @pytest.mark.parametrize(

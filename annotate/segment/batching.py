@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,25 +15,25 @@ CAPACITY: Final = 1024
 """Phrases remembered: 40 MB for CRIS."""
 
 
-class Group(NamedTuple):
-    """Frames to encode together, and what is asked about them."""
-
-    frames: NDArray[np.int64]
-    """(F,) indices of the frames, ascending."""
-    span: slice
-    """Where their phrases lie in the flat list of all phrases."""
-    rows: Tensor
-    """(phrases of the span,) int64: which of the F frames each phrase is about."""
+Segment = Callable[[NDArray[np.uint8], Sequence[str], Tensor], NDArray[np.uint8]]
+"""Frames (F, H, W, 3) encoded together, m phrases, and rows (m,) int64, the frame that each is about → (m, H, W)."""
 
 
-def groups(phrases: Sequence[Sequence[str]], size: int) -> Iterator[Group]:
-    """Up to `size` frames at a time of those that are asked about; phrases[i] are frame i's."""
+def in_groups(
+    rgb: NDArray[np.uint8], phrases: Sequence[Sequence[str]], size: int, segment: Segment
+) -> NDArray[np.uint8]:
+    """(M, H, W) uint8 masks of frames (B, H, W, 3), of which phrases[i] are frame i's: frame by frame, each one's
+    phrases in order. Asks about up to `size` frames at a time, and about none without a phrase."""
     owners = np.repeat(np.arange(len(phrases)), [len(named) for named in phrases])
+    flat = [phrase for named in phrases for phrase in named]
+    masks = np.zeros((len(flat), *rgb.shape[1:3]), np.uint8)
     asked = np.unique(owners)
     for first in range(0, len(asked), size):
         frames = asked[first : first + size]
         begin, end = np.searchsorted(owners, [frames[0], frames[-1] + 1]).tolist()
-        yield Group(frames, slice(begin, end), torch.from_numpy(np.searchsorted(frames, owners[begin:end])))
+        rows = torch.from_numpy(np.searchsorted(frames, owners[begin:end]))
+        masks[begin:end] = segment(rgb[frames], flat[begin:end], rows)
+    return masks
 
 
 class PhraseMemory:

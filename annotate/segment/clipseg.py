@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPSegForImageSegme
 
 from semore.annotate.checkpoint import Checkpoint, find_checkpoint
 from semore.annotate.interfaces import FrameBatch
-from semore.annotate.segment.batching import PhraseMemory, groups
+from semore.annotate.segment.batching import PhraseMemory, in_groups
 from semore.annotate.segment.cris.picture import soft_mask
 from semore.annotate.settings import ClipSegSettings
 from semore.datasets.device import torch_device
@@ -91,11 +91,7 @@ class ClipSegSegmenter:
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
         """(M, H, W) uint8, frame by frame, each frame's phrases in order."""
         self.load()
-        flat = [phrase for named in phrases for phrase in named]
-        masks = np.zeros((len(flat), *batch.rgb.shape[1:3]), np.uint8)
-        for group in groups(phrases, self.settings.batch):
-            masks[group.span] = self._segment(batch.rgb[group.frames], flat[group.span], group.rows)
-        return masks
+        return in_groups(batch.rgb, phrases, self.settings.batch, self._segment)
 
     def _segment(self, rgb: NDArray[np.uint8], phrases: Sequence[str], rows: Tensor) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) seen together; phrase i is asked about frame rows[i]."""

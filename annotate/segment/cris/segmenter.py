@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semore.annotate.interfaces import FrameBatch
-from semore.annotate.segment.batching import PhraseMemory, groups
+from semore.annotate.segment.batching import PhraseMemory, in_groups
 from semore.annotate.segment.cris.checkpoint import WANTED, file_digest, load_checkpoint, state_digest
 from semore.annotate.segment.cris.network import CRIS, TextFeatures
 from semore.annotate.segment.cris.phrases import tokenize
@@ -93,11 +93,7 @@ class CrisSegmenter:
     def segment(self, batch: FrameBatch, phrases: Sequence[Sequence[str]]) -> NDArray[np.uint8]:
         """(M, H, W) uint8, frame by frame, each frame's phrases in order."""
         self.load()
-        flat = [phrase for named in phrases for phrase in named]
-        masks = np.zeros((len(flat), *batch.rgb.shape[1:3]), np.uint8)
-        for group in groups(phrases, self.settings.frames):
-            masks[group.span] = self._segment(batch.rgb[group.frames], flat[group.span], group.rows)
-        return masks
+        return in_groups(batch.rgb, phrases, self.settings.frames, self._segment)
 
     def _segment(self, rgb: NDArray[np.uint8], phrases: Sequence[str], rows: Tensor) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) encoded together; phrase i is asked about frame rows[i]."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from semore.annotate.interfaces import FrameBatch
-from semore.annotate.segment.batching import PhraseMemory, groups
+from semore.annotate.segment.batching import PhraseMemory, in_groups
 from semore.annotate.segment.cris_tiny.network import SIZE, TOP, CrisTiny, Kernels, Pixels, answer, fold
 from semore.annotate.segment.cris_tiny.phrase_vocab import tokens
 from semore.annotate.segment.cris_tiny.weights import WEIGHTS, about_weights, read_weights
@@ -84,11 +84,7 @@ class CrisTinySegmenter:
         """(M, H, W) uint8 of frames (B, H, W, 3) and their phrases. Frames of another size than 128 are resized there
         and their masks back."""
         self.load()
-        flat = [phrase for named in phrases for phrase in named]
-        masks = np.zeros((len(flat), *rgb.shape[1:3]), np.uint8)
-        for group in groups(phrases, self.settings.batch):
-            masks[group.span] = self._find(rgb[group.frames], flat[group.span], group.rows)
-        return masks
+        return in_groups(rgb, phrases, self.settings.batch, self._find)
 
     def _find(self, rgb: NDArray[np.uint8], phrases: Sequence[str], rows: Tensor) -> NDArray[np.uint8]:
         """Frames (F, H, W, 3) encoded together; phrase i is asked about frame rows[i]."""

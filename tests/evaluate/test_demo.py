@@ -123,7 +123,7 @@ def test_what_cannot_ship_is_refused(run, tmp_path, monkeypatch):
         publish.publish(run, tmp_path)
     unfinished = Path(shutil.copytree(run, tmp_path / "runs" / "unfinished"))
     (unfinished / "evaluation.csv").unlink()
-    with pytest.raises(SemoreError, match="is not evaluated"):
+    with pytest.raises(SemoreError, match="has no evaluation.csv"):
         publish.publish(unfinished, tmp_path)
 
 

@@ -31,6 +31,12 @@ def make_producers(settings: ProducerSettings) -> Producers:
     _check("describer", settings.describer, DESCRIBERS)
     _check("segmenter", settings.segmenter, SEGMENTERS)
     _check("judge", judge, JUDGES)
+    if settings.describer in ENGINES and settings.segmenter == "privileged":
+        others = ", ".join(name for name in SEGMENTERS if name != "privileged")
+        raise SemoreError(
+            f"describer {settings.describer!r} writes phrases of its own, and the privileged segmenter finds only "
+            f"those of the privileged describer; choose --segmenter {others}, or --describer privileged"
+        )
 
     @cache
     def engine(name: str) -> VisionLanguage:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import ndimage
 from test_audit import know, record
 from test_oracle_rules import SIZE, actor, scene
 
-from semore.annotate.audit import audit_knowledge
 from semore.annotate.audit.alignment import Alignment
+from semore.annotate.audit.failure_checks import failed_checks, too_few
+from semore.annotate.audit.knowledge import audit_knowledge
 from semore.annotate.audit.measure import Audit
+from semore.annotate.audit.report import show
 from semore.annotate.audit.truth import truth_of
 from semore.annotate.interfaces import FrameBatch
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.records import Status, Text
 
 FRAMES = 30
+NEED = "each check needs 20"
 
 
 def traffic() -> list[FrameBatch]:
@@ -46,8 +50,16 @@ def audited(folder, change=lambda mask: mask, texts=None, names=None) -> Audit:
     return audit_knowledge(know(folder / "k", episode, said | (texts or {})), [episode])
 
 
+def said(audit: Audit) -> str:
+    """The last line that people read."""
+    console = Console(width=1000)
+    with console.capture() as shown:
+        show(audit, console)
+    return shown.get().splitlines()[-1].strip()
+
+
 def names(audit: Audit) -> list[str]:
-    return [signature.name for signature in audit.signatures]
+    return [signature.name for signature in failed_checks(audit)]
 
 
 def test_healthy_masks_raise_nothing(tmp_path):
@@ -70,7 +82,7 @@ def test_healthy_masks_raise_nothing(tmp_path):
 def test_misaligned_masks_are_named_with_the_cure(tmp_path, change, cure):
     audit = audited(tmp_path, change)
     assert names(audit) == ["masks misaligned"]
-    assert audit.signatures[0].seen.endswith(f"if the masks were {cure}")
+    assert failed_checks(audit)[0].seen.endswith(f"if the masks were {cure}")
     assert audit.alignment.best().iou == 1.0
 
 
@@ -85,7 +97,7 @@ def test_poor_masks_are_not_called_misaligned(tmp_path):
 def test_empty_masks(tmp_path):
     audit = audited(tmp_path, lambda mask: 0.3 * mask)
     assert names(audit) == ["masks empty"]
-    assert "peak is 0.30" in audit.signatures[0].seen
+    assert "peak is 0.30" in failed_checks(audit)[0].seen
     assert names(audited(tmp_path / "none", lambda mask: 0.0 * mask)) == ["masks empty"]
 
 
@@ -109,7 +121,7 @@ def test_no_knowledge(tmp_path):
     texts = {row: Text((), Status.FAILED, "time-out after 60 s") for row in range(8)}
     audit = audited(tmp_path, texts=texts)
     assert names(audit) == ["no knowledge"]
-    assert "8 x text failed: time-out after 60 s" in audit.signatures[0].seen
+    assert "8 x text failed: time-out after 60 s" in failed_checks(audit)[0].seen
     few = audited(tmp_path / "few", texts={0: texts[0]})
     assert names(few) == []
 
@@ -119,7 +131,14 @@ def test_a_handful_of_frames_says_nothing(tmp_path):
     episode = record(tmp_path / "r.zarr", scenes)
     black = np.zeros((SIZE, SIZE), np.uint8)
     known = know(tmp_path / "k", episode, {row: {"car ahead": black} for row in range(5)})
-    assert names(audit_knowledge(known, [episode])) == []
+    audit = audit_knowledge(known, [episode])
+    assert names(audit) == []
+    assert too_few(audit) == ["5 frames", "5 frames with key objects", "5 frames with key objects and phrases"]
+    assert said(audit) == f"too few frames to tell whether anything is broken: {', '.join(too_few(audit))}; {NEED}"
+
+
+def test_enough_frames_without_a_fault_are_called_sound(tmp_path):
+    assert said(audited(tmp_path)) == "no failure signature: nothing looks broken"
 
 
 def test_alignment_of_nothing_and_of_two_sizes():

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semore.annotate.pilot import report_pilot
+from semore.annotate.audit.failure_checks import failed_checks, too_few
+from semore.annotate.pilot import Pilot, report_pilot
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.registry import make_producers
 from semore.annotate.scheduling.plan import all_frames, decision_frames
 from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import carried, command, recordings
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
-from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.run_command import run_command
-from semore.datasets.settings import load_settings, part_of
+from semore.datasets.settings import changed, load_settings, part_of
+
+LARGER = 4
+"""How much larger a pilot is proposed to be after one that was too small to tell."""
 
 
 def main() -> None:
@@ -24,8 +29,9 @@ def main() -> None:
     budget = part_of(settings, Budget)
     name = settings.knowledge_set
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
+    rollouts = recorded(settings)
     summary = annotate_rollouts(
-        [settings.folder],
+        [rollouts.path],
         cache,
         name,
         make_producers(recipe),
@@ -40,9 +46,27 @@ def main() -> None:
     summary.require_answers()
     if budget.sample:
         wanted = all_frames if settings.off_decisions else decision_frames
-        episodes = list(Rollouts(settings.folder).episodes())
-        report_pilot(open_set(cache, name), settings.folder, episodes, wanted)
-    print("next: make annotate" if budget.sample else "next: make train")
+        pilot = report_pilot(open_set(cache, name), rollouts.path, list(rollouts.episodes()), wanted)
+        print(f"next: {after_pilot(settings, pilot)}")
+    else:
+        print(f"next: {train_command(settings)}")
+
+
+def train_command(settings: AnnotateSettings) -> str:
+    """The command that trains on what has been annotated."""
+    return command("train", carried() | recordings(settings) | {"knowledge": settings.knowledge_set})
+
+
+def after_pilot(settings: AnnotateSettings, pilot: Pilot) -> str:
+    """What a pilot leads to: annotating the rest, a larger pilot where it was too small to tell, or the same one."""
+    asked = carried() | changed(settings, "sample")
+    if failed_checks(pilot.audit):
+        again = command("annotate", asked | {"sample": settings.sample})
+        return f"mend what the warnings name, then {again}"
+    if not pilot.left:
+        return train_command(settings)
+    larger = {"sample": LARGER * settings.sample} if too_few(pilot.audit) else {}
+    return command("annotate", asked | larger)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class ClipSegSettings:
 
 @dataclass(frozen=True)
 class CrisTinySettings:
-    """CRIS-tiny: the small segmenter of the embedded world, trained by `make cris-tiny`."""
+    """CRIS-tiny: the small segmenter of the embedded world, trained by `semore cris-tiny`."""
 
     weights: str = ""
     """A weights file; default the one in the repository."""

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from semore.datasets.command_line import make_parser, spelt, words_for
 from semore.datasets.errors import SemoreError
-from semore.datasets.presets import checked, method_path, preset_sections, read_yaml
+from semore.datasets.presets import checked, flat, method_path, preset_sections, read_yaml
 
 T = TypeVar("T")
 
@@ -89,6 +89,16 @@ def _from_values(settings: type[T], values: Mapping[str, Any], stage: str | None
     except ArgumentError as error:
         raise SemoreError(f"{settings.__name__}: {' '.join(str(error).split())}") from None
     return spelt(settings, ready)
+
+
+def changed(settings: Any, *without: str) -> dict[str, Any]:
+    """By dotted name, the values of a settings dataclass that differ from what its command does by itself under the
+    same preset and method (which are named, too): what a command line has to say to get these settings again."""
+    same = {name: getattr(settings, name) for name in ("preset", "method") if hasattr(settings, name)}
+    plain = from_dict(type(settings), same) if hasattr(settings, "stage") else type(settings)(**same)
+    beneath = dict(flat(as_dict(plain)))
+    own = {name: value for name, value in flat(as_dict(settings)) if value != beneath.get(name)}
+    return {name: value for name, value in {**same, **own}.items() if name not in without}
 
 
 def part_of(settings: Any, part: type[T]) -> T:

@@ -16,6 +16,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.presets import flat
 from semore.evaluate.claims import Trained, trained
 from semore.evaluate.episodes import FAILED, Row, read_rows
+from semore.evaluate.run_commands import evaluate_command, train_command
 from semore.train.log import read_metrics
 
 FIRST: Final = "semore"
@@ -50,8 +51,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """SemoreError when the run is not finished or its trained policy not evaluated."""
-    if not ((folder / "evaluation.csv").exists() and (folder / "summary.json").exists()):
-        raise SemoreError(f"{folder} is not evaluated; finish it, then `make evaluate RUN={folder.name}`")
+    require_files(folder, "settings.json", "summary.json", "evaluation.csv")
     summary = read_json(folder / "summary.json")
     logged = metrics_of(folder)
     rewards, offered = logged.get("validation/reward", {}), logged.get("replay/offered", {})
@@ -60,8 +60,23 @@ def read_run(folder: Path) -> Run:
     equal = trained(seed, int(summary["updates"]), summary.get("rollouts", "unknown"), settings)
     run = Run(folder.name, summary["method"], seed, curve, tuple(read_rows(folder / "evaluation.csv")), equal)
     if not run.episodes:
-        raise SemoreError(f"{folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it")
+        raise SemoreError(
+            f"{folder / 'evaluation.csv'} has no row of the trained policy; drive it: `{evaluate_command(folder)}`"
+        )
     return run
+
+
+def require_files(folder: Path, *names: str) -> None:
+    """SemoreError with the command that makes the first of these files of a run that is not there."""
+    missing = next((name for name in names if not (folder / name).exists()), None)
+    if missing == "settings.json":
+        raise SemoreError(f"{folder} is no run: it has no settings.json; give the names or folders of trained runs")
+    if missing == "summary.json":
+        raise SemoreError(f"{folder} has no summary.json: it is not finished; finish it: `{train_command(folder)}`")
+    if missing == "evaluation.csv":
+        raise SemoreError(f"{folder} has no evaluation.csv: it is not evaluated; do so: `{evaluate_command(folder)}`")
+    if missing:
+        raise SemoreError(f"{folder} has no {missing}; restore it from a copy, or train a new run")
 
 
 def metrics_of(folder: Path) -> dict[str, dict[int, float]]:
@@ -78,8 +93,14 @@ def shared_cells(runs: Sequence[Run]) -> list[Cell]:
     each = [list(dict.fromkeys((row.scenario, row.weather) for row in run.episodes)) for run in runs]
     shared = [cell for cell in each[0] if all(cell in other for other in each)]
     if not shared:
-        raise SemoreError("the runs were not driven in the same scenario and weather; evaluate them alike")
+        raise SemoreError(
+            f"the runs were not driven in the same scenario and weather; evaluate all with {_flags(each[0][0])}"
+        )
     return shared
+
+
+def _flags(cell: Cell) -> str:
+    return f"--scenario {cell[0]} --weather {cell[1]}"
 
 
 def shared_seeds(runs: Sequence[Run], cell: Cell) -> set[int]:

@@ -13,6 +13,7 @@ from semore.datasets.atomic_io import read_json, write_json
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import choices, command
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
@@ -137,7 +138,7 @@ def main() -> None:
     settings = read_settings(StudySettings, "python -m study")
     only_task_trains()
     run_study(settings)
-    print("next: make results")
+    print(f"next: {command('python -m study.results', choices(settings, 'runs', 'study'))}")
 
 
 if __name__ == "__main__":

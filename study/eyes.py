@@ -23,6 +23,7 @@ from semore.collect.scenarios import SCENARIOS
 from semore.datasets.atomic_io import atomic_file
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
@@ -116,7 +117,7 @@ def main() -> None:
         "in hindsight for each row), and random actions. `published` and `safety` are the two rewards. Verdicts go by",
         "where the 95 % bootstrap interval of the paired difference lies.",
         "",
-        f"Embedded world, version {version}, {settings.episodes} test seeds. Written by `make eyes`.",
+        f"Embedded world, version {version}, {settings.episodes} test seeds. Written by `python -m study.eyes`.",
         "",
         "| scenario | reward | policy | episode reward | driver − policy | the driver is | endings |",
         "|---|---|---|---|---|---|---|",
@@ -133,7 +134,7 @@ def main() -> None:
         with atomic_file(Path(settings.table)) as temporary:
             Path(temporary).write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"written to {settings.table}")
-    print("next: `make collect annotate train` trains a policy with eyes")
+    print(f"next: {command(('collect', 'annotate', 'train'))}")
 
 
 if __name__ == "__main__":

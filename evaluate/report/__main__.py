@@ -15,6 +15,7 @@ from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.report.media import Clip, clips
 from semore.evaluate.report.page import LIMIT, render
 from semore.evaluate.report.runs import contenders, courses, read_run
+from semore.evaluate.run_commands import evaluate_command
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ def main() -> None:
     runs = [read_run(folder) for folder in folders]
     found = courses(runs)
     if not found:
-        raise SemoreError("none of the runs has a row of its trained policy; run `make evaluate` first")
+        raise SemoreError(
+            f"none of the runs has a row of its trained policy; drive it: `{evaluate_command(folders[0])}`"
+        )
     filmed: dict[str, list[Clip]] = {}
     missing: dict[str, str] = {}
     for one in contenders(runs):

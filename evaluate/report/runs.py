@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semore.datasets.atomic_io import read_json
-from semore.datasets.errors import SemoreError
 from semore.datasets.presets import flat
 from semore.evaluate.claims import Trained, trained
 from semore.evaluate.episodes import Row, driven, read_rows
-from semore.evaluate.runs import metrics_of
+from semore.evaluate.runs import metrics_of, require_files
 
 PLACES: Final = (
     "run",
@@ -108,11 +107,7 @@ class Contender:
 
 def read_run(folder: Path) -> Run:
     """SemoreError naming what to do when the folder is no run, or not finished, or not evaluated."""
-    if not (folder / "settings.json").exists():
-        raise SemoreError(f"{folder} is no run; give names of folders in runs/ that `make train` has made")
-    for name, remedy in (("summary.json", "train"), ("metrics.csv", "train"), ("evaluation.csv", "evaluate")):
-        if not (folder / name).exists():
-            raise SemoreError(f"{folder} has no {name}; run `make {remedy} RUN={folder.name}` to the end first")
+    require_files(folder, "settings.json", "summary.json", "metrics.csv", "evaluation.csv")
     saved = read_json(folder / "settings.json")
     return Run(
         folder,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from rich.console import Console
 
 from semore.collect.policies import load_view
@@ -17,12 +18,14 @@ from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
+from semore.datasets.settings import changed
 from semore.evaluate.episodes import Row, RunCourse, evaluate_policies
 from semore.evaluate.sweep.points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
-from semore.evaluate.sweep.results import Result, draw, table, write_tables
+from semore.evaluate.sweep.results import Result, by_point, draw, table, values, write_tables
 from semore.train.launch import train_runs
 from semore.train.stopping import only_task_trains
 
@@ -87,9 +90,9 @@ class SweepSettings(ManyRuns):
     """grid (every combination), or single (the base, and one setting changed at a time)."""
 
 
-def run_points(settings: ManyRuns, points: Sequence[Point]) -> None:
-    """Train what is missing, drive the episodes, print and write tables and plot. SemoreError when a run failed, after
-    everything else is done."""
+def run_points(settings: ManyRuns, points: Sequence[Point]) -> list[Result]:
+    """Train what is missing, drive the episodes, print and write tables and plot; the finished runs. SemoreError when a
+    run failed, after everything else is done."""
     folder = settings.folder
     runs = plan(points, settings.preset, settings.scenario, settings.base, settings.seeds, folder)
     done, missing = with_finished(runs, folder)
@@ -109,6 +112,7 @@ def run_points(settings: ManyRuns, points: Sequence[Point]) -> None:
     if failed:
         told = "\n".join(f"  {where}: {reason}" for where, reason in failed.items())
         raise SemoreError(f"{len(failed)} of {len(runs)} runs failed; the same command goes on with them\n{told}")
+    return results
 
 
 def _train(settings: ManyRuns, missing: Sequence[PlannedRun]) -> dict[Path, str]:
@@ -148,8 +152,19 @@ def main() -> None:
     if not settings.vary:
         raise SemoreError("nothing to vary: give --vary NAME=VALUE,VALUE, such as --vary agent.lr=3e-4,1e-3")
     base = settings_of(settings.preset, settings.scenario, settings.base, Point((), ()))
-    run_points(settings, points_of(settings.vary, settings.design, base_values(base)))
-    print("next: the best settings on test episodes, with more --seeds: --split test --sweep NAME")
+    results = run_points(settings, points_of(settings.vary, settings.design, base_values(base)))
+    print(f"next: {next_step(settings, results)}")
+
+
+def next_step(settings: SweepSettings, results: Sequence[Result]) -> str:
+    """After choosing on validation episodes: the best settings on test episodes, which nobody has chosen on."""
+    if settings.split == "test":
+        return command("report", {"runs": tuple(str(result.folder) for result in results)})
+    groups = by_point(results)
+    best = max(groups, key=lambda point: float(np.nanmean(values(groups[point]))))
+    asked = changed(settings, "vary", "design", "split")
+    vary = tuple(f"{name}={value}" for name, value in best.settings)
+    return command("sweep", asked | {"vary": vary, "split": "test"})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from semore.datasets.atomic_io import read_csv, write_csv
 
 WORLD: Final = "world"
 """The part that episodes of policies without a run are filed under."""
-REMEDY: Final = "`make results` writes it from the runs"
+REMEDY: Final = "`python -m study.results` writes it from the runs"
 
 
 @dataclass(frozen=True)

@@ -270,7 +270,7 @@ def test_flags_and_positions():
         with pytest.raises(SystemExit) as stopped:
             command(wrong)
         assert stopped.value.code == 2
-    with pytest.raises(SemoreError, match="make annotate"):
+    with pytest.raises(SemoreError, match="nothing is annotated there yet"):
         command(["sets", "--data", "/nowhere"]).execute()
 
 

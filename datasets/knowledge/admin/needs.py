@@ -45,7 +45,7 @@ class CacheCommand:
         """The cache folder; SemoreError when there is none."""
         root = Path(self.data) / "knowledge"
         if not root.is_dir():
-            raise SemoreError(f"{root} does not exist; run `make annotate` first, or name the folder by --data")
+            raise SemoreError(f"{root} does not exist: nothing is annotated there yet; name another folder by --data")
         return root
 
     def show(self, report: Any, lines: Iterable[Any]) -> None:
@@ -115,7 +115,9 @@ def all_rollouts(data: str, names: Sequence[str] = ()) -> list[Episode]:
     default all under <data>/rollouts; SemoreError when there are none."""
     folders = [rollouts_path(data, name) for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
     if not folders:
-        raise SemoreError(f"{data}/rollouts has no rollouts; run `make collect` first, or name the folder by --data")
+        raise SemoreError(
+            f"{data}/rollouts has no rollouts: nothing is recorded there yet; name another folder by --data"
+        )
     return [episode for folder in folders for episode in Rollouts(folder).episodes()]
 
 

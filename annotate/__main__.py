@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.registry import check_names, make_producers
 from semore.annotate.scheduling.plan import all_frames, decision_frames
 from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import carried, command, recordings
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
-from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.run_command import run_command
-from semore.datasets.settings import load_settings, part_of
+from semore.datasets.settings import changed, load_settings, part_of
+
+if TYPE_CHECKING:
+    from semore.annotate.pilot import Pilot
+
+LARGER = 4
+"""How much larger a pilot is proposed to be after one that was too small to tell."""
 
 
 def main() -> None:
@@ -22,11 +30,11 @@ def main() -> None:
     recipe, executor = part_of(settings, ProducerSettings), part_of(settings, ExecutorSettings)
     budget = part_of(settings, Budget)
     check_names(recipe)
-    Rollouts(settings.folder).episodes()  # told before any producer is imported, which takes seconds
+    rollouts = recorded(settings)  # told before any producer is imported, which takes seconds
     name = settings.knowledge_set
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
     summary = annotate_rollouts(
-        [settings.folder],
+        [rollouts.path],
         cache,
         name,
         make_producers(recipe),
@@ -43,9 +51,29 @@ def main() -> None:
         from semore.annotate.pilot import report_pilot
 
         wanted = all_frames if settings.off_decisions else decision_frames
-        episodes = list(Rollouts(settings.folder).episodes())
-        report_pilot(open_set(cache, name), settings.folder, episodes, wanted)
-    print("next: make annotate" if budget.sample else "next: make train")
+        pilot = report_pilot(open_set(cache, name), rollouts.path, list(rollouts.episodes()), wanted)
+        print(f"next: {after_pilot(settings, pilot)}")
+    else:
+        print(f"next: {train_command(settings)}")
+
+
+def train_command(settings: AnnotateSettings) -> str:
+    """The command that trains on what has been annotated."""
+    return command("train", carried() | recordings(settings) | {"knowledge": settings.knowledge_set})
+
+
+def after_pilot(settings: AnnotateSettings, pilot: Pilot) -> str:
+    """What a pilot leads to: annotating the rest, a larger pilot where it was too small to tell, or the same one."""
+    from semore.annotate.audit.failure_checks import failed_checks, too_few
+
+    asked = carried() | changed(settings, "sample")
+    if failed_checks(pilot.audit):
+        again = command("annotate", asked | {"sample": settings.sample})
+        return f"mend what the warnings name, then {again}"
+    if not pilot.left:
+        return train_command(settings)
+    larger = {"sample": LARGER * settings.sample} if too_few(pilot.audit) else {}
+    return command("annotate", asked | larger)
 
 
 if __name__ == "__main__":

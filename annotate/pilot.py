@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
 from semore.annotate.audit.knowledge import audit_knowledge, write_audit
+from semore.annotate.audit.measure import Audit
 from semore.annotate.audit.report import show
 from semore.annotate.scheduling.cost_estimate import forecast
 from semore.annotate.scheduling.plan import Wanted, make_plan
@@ -18,7 +20,14 @@ ROWS = 10
 """Frames on the contact sheet."""
 
 
-def report_pilot(knowledge: KnowledgeSet, folder: Path, episodes: Sequence[Episode], wanted: Wanted) -> None:
+class Pilot(NamedTuple):
+    """What a pilot has found: the audit, and how many frames are left."""
+
+    audit: Audit
+    left: int
+
+
+def report_pilot(knowledge: KnowledgeSet, folder: Path, episodes: Sequence[Episode], wanted: Wanted) -> Pilot:
     """Print the cost of the `wanted` frames that are left, at the rate just measured, and the audit of what is
     annotated so far; write the audit's contact sheet."""
     console = Console(highlight=False, soft_wrap=True)
@@ -28,3 +37,4 @@ def report_pilot(knowledge: KnowledgeSet, folder: Path, episodes: Sequence[Episo
     _, sheet = write_audit(audit, knowledge, folder, episodes, ROWS)
     show(audit, console)
     console.print(f"look at: {sheet}")
+    return Pilot(audit, rest.todo)

@@ -46,6 +46,12 @@ def check_names(settings: ProducerSettings) -> None:
     _check("describer", settings.describer, DESCRIBERS)
     _check("segmenter", settings.segmenter, SEGMENTERS)
     _check("judge", settings.judge or settings.describer, JUDGES)
+    if settings.describer in ENGINES and settings.segmenter == "privileged":
+        others = ", ".join(name for name in SEGMENTERS if name != "privileged")
+        raise SemoreError(
+            f"describer {settings.describer!r} writes phrases of its own, and the privileged segmenter finds only "
+            f"those of the privileged describer; choose --segmenter {others}, or --describer privileged"
+        )
 
 
 def _engine(name: str, settings: ProducerSettings) -> VisionLanguage:

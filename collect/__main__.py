@@ -9,6 +9,7 @@ from rich.table import Table
 
 from semore.collect.plan import CollectSettings
 from semore.collect.workers import collect
+from semore.datasets.hints import carried, command, recordings
 from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
@@ -34,7 +35,7 @@ def main() -> None:
     settings = load_settings(CollectSettings, "collect")
     rollouts = collect(settings)
     Console().print(_summary(rollouts))
-    print("next: make annotate")
+    print(f"next: {command('annotate', carried() | recordings(settings))}")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def load_view(path: str | Path) -> dict[str, Any]:
 def _policy_file(path: str | Path) -> Path:
     file = Path(path) / "policy.pt2" if Path(path).is_dir() else Path(path)
     if not file.is_file():
-        raise SemoreError(f"{file} does not exist; train first (`make train`) or give a run folder or policy.pt2 file")
+        raise SemoreError(f"{file} does not exist; train the run first, or give a run folder or policy.pt2 file")
     return file
 
 

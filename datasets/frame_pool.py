@@ -73,7 +73,7 @@ class FramePool:
         if need > 0.9 * free:
             raise SemoreError(
                 f"a pool of {capacity} frames at {view.size} pixels needs {need / 2**30:.1f} GiB, {free / 2**30:.1f} "
-                "are free; choose a smaller --pool_frames or --agent.encoder.size"
+                "are free; choose a smaller --replay.pool_frames or --agent.encoder.size"
             )
         self.frames = torch.zeros(capacity, 3, view.size, view.size, dtype=torch.uint8)
         self.masks = torch.zeros(capacity, view.grid, view.grid, dtype=torch.uint8)
@@ -96,7 +96,7 @@ class FramePool:
         """
         if incoming > self.capacity:
             raise SemoreError(
-                f"an episode of {incoming} frames exceeds the pool of {self.capacity}; raise --pool_frames"
+                f"an episode of {incoming} frames exceeds the pool of {self.capacity}; raise --replay.pool_frames"
             )
         dropped = 0
         # Dropping a tenth at a time keeps the cost of closing the gap small.

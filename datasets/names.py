@@ -7,6 +7,7 @@ neither is taken for the other. Scenarios may be written in any case and have on
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -41,16 +42,16 @@ def knowledge_name(describer: str = DESCRIBER, segmenter: str = SEGMENTER) -> st
     return "-".join(dict.fromkeys((describer, segmenter)))
 
 
-def default_knowledge(preset: str = "laptop") -> str:
-    """The knowledge set that `annotate` makes under a preset, with the producers that make's variables name;
-    SemoreError as for `preset_path`."""
+def default_knowledge(preset: str = "laptop", environment: Mapping[str, str] = os.environ) -> str:
+    """The knowledge set that `annotate` makes under a preset, with the producers that make's variables name in the
+    environment; SemoreError as for `preset_path`."""
     content = read_yaml(preset_path(preset))
     section = (content.get("annotate") or {}) if isinstance(content, dict) else {}
     made = {
-        role: os.environ.get(f"SEMORE_{role.upper()}") or section.get(role, fallback)
+        role: environment.get(f"SEMORE_{role.upper()}") or section.get(role, fallback)
         for role, fallback in (("describer", DESCRIBER), ("segmenter", SEGMENTER))
     }
-    return os.environ.get("SEMORE_KNOWLEDGE") or section.get("knowledge") or knowledge_name(**made)
+    return environment.get("SEMORE_KNOWLEDGE") or section.get("knowledge") or knowledge_name(**made)
 
 
 def rollouts_path(data: str | Path, name: str, scenario: str = "", preset: str = "", simulator: str = "") -> Path:

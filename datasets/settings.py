@@ -13,7 +13,7 @@ from jsonargparse import ArgumentError, Namespace
 
 from semore.datasets.command_line import make_parser, spelt, words_for
 from semore.datasets.errors import SemoreError
-from semore.datasets.presets import checked, method_path, own_parser, plain_parser, preset_sections, read_yaml
+from semore.datasets.presets import checked, flat, method_path, own_parser, plain_parser, preset_sections, read_yaml
 
 T = TypeVar("T")
 
@@ -91,6 +91,16 @@ def _from_values(settings: type[T], values: Mapping[str, Any], stage: str | None
     if stage:
         return spelt(settings, ready)
     return settings(**{field.name: ready[field.name] for field in fields(settings)})  # type: ignore[arg-type]
+
+
+def changed(settings: Any, *without: str) -> dict[str, Any]:
+    """By dotted name, the values of a settings dataclass that differ from what its command does by itself under the
+    same preset and method (which are named, too): what a command line has to say to get these settings again."""
+    same = {name: getattr(settings, name) for name in ("preset", "method") if hasattr(settings, name)}
+    plain = from_dict(type(settings), same) if hasattr(settings, "stage") else type(settings)(**same)
+    beneath = dict(flat(as_dict(plain)))
+    own = {name: value for name, value in flat(as_dict(settings)) if value != beneath.get(name)}
+    return {name: value for name, value in {**same, **own}.items() if name not in without}
 
 
 def part_of(settings: Any, part: type[T]) -> T:

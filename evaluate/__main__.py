@@ -14,12 +14,14 @@ from semore.collect.policies import load_view
 from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.names import run_path
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
-from semore.evaluate.episodes import RunCourse, evaluate_courses
+from semore.evaluate.episodes import RunCourse, evaluate_courses, read_rows
 from semore.evaluate.policies import POLICIES
+from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.table import differences, failures, results
 
 
@@ -73,12 +75,22 @@ class EvaluateSettings:
         test = SEED_SPLITS["test"]
         if not 1 <= self.episodes <= len(test) or self.workers < 1:
             raise SemoreError(f"episodes {self.episodes} must be 1 to {len(test)}, workers {self.workers} at least 1")
-        if not (self.folder / "policy.pt2").exists():
-            raise SemoreError(f"{self.folder} holds no trained policy; run `make train` or choose another --run")
+        require_policy(self.folder, self)
+        if not self.rows:
+            raise SemoreError(f"policy untrained needs the run's {self.folder / 'settings.json'}, which is not there")
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Those of the policies that can be driven: a policy without its run's settings has no untrained twin."""
+        known = (self.folder / "settings.json").exists()
+        return tuple(name for name in self.policies if known or name != "untrained")
 
 
 def _mask_line(folder: Path) -> str:
-    mask = read_json(folder / "summary.json")["student_mask"]
+    summary = folder / "summary.json"
+    if not summary.exists():
+        return f"student mask: unknown, as all of its training: there is no {summary}"
+    mask = read_json(summary)["student_mask"]
     if mask is None:
         return "student mask: no loss teaches one, or the held-out episodes show no object"
     verdict = "healthy" if mask["healthy"] else "NOT healthy"
@@ -106,7 +118,7 @@ def main() -> None:
     workers = worker_count(simulator, settings.workers, settings.carla)
     from semore.evaluate.film.video import film, noted  # imageio and matplotlib, when it is clear what to drive
 
-    everything = evaluate_courses(courses, settings.policies, seeds, table, workers)
+    everything = evaluate_courses(courses, settings.rows, seeds, table, workers)
     console = Console(width=None if sys.stdout.isatty() else 140)
     for scenario, weather in dict.fromkeys((row.scenario, row.weather) for row in everything):
         rows = [row for row in everything if (row.scenario, row.weather) == (scenario, weather)]
@@ -120,7 +132,17 @@ def main() -> None:
     if settings.video and not (video.exists() and noted(courses[0].policy_digest, video)):
         film(courses[0], first, video)
     print(f"every episode: {table}" + (f"; video: {video}" if settings.video else ""))
-    print(f"next: `.venv/bin/semore compare {folder} …` sets it beside other runs")
+    print(f"next: {next_step(folder)}")
+
+
+def next_step(folder: Path) -> str:
+    """What can be done with an evaluated run, as far as its folder holds what that reads."""
+    told = ("settings.json", "summary.json", "metrics.csv")
+    if missing := [name for name in told if not (folder / name).exists()]:
+        return f"bring {', '.join(missing)} of its training run into {folder}: report and compare read them, too"
+    if not any(row.policy == "trained" for row in read_rows(folder / "evaluation.csv")):
+        return evaluate_command(folder)
+    return command("report", {"runs": (str(folder),)})
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Card:
     """Whether a loss has taught it a mask."""
     test: Tested
     demo_seed: int
-    """An eventful test seed, which `make demo` drives."""
+    """An eventful test seed, which `demo` drives."""
     settings_digest: str
     """Of all training settings that tell one result from another."""
     code: str
@@ -124,7 +124,7 @@ def open_shipped(folder: Path, scenario: str) -> Shipped:
     if world != card.world:
         raise SemoreError(
             f"{path} was trained in the world {in_words(card.world)}, installed is {in_words(world)}, whose pictures "
-            "or physics it does not know; train anew (`make collect annotate train evaluate`), then `python -m "
-            "study.publish runs/<run>`"
+            "or physics it does not know; train and evaluate a run anew, then publish it: "
+            "`python -m study.publish runs/<run>`"
         )
     return Shipped(path, card)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from semore.datasets.command_line import read_settings
+from semore.datasets.hints import command
 from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.compared import Side
@@ -92,7 +93,8 @@ def significance(groups: Mapping[str, Sequence[Run]], title: str = "") -> Table:
 
 
 def main() -> None:
-    runs = read_runs(read_settings(ChosenRuns, "compare").paths())
+    folders = read_settings(ChosenRuns, "compare").paths()
+    runs = read_runs(folders)
     console = Console(width=None if sys.stdout.isatty() else 160)
     for cell in shared_cells(runs):
         seeds = shared_seeds(runs, cell)
@@ -100,7 +102,7 @@ def main() -> None:
         title = f"{', '.join(cell)}: mean ± std over pooled episodes, the {len(seeds)} test seeds of all runs"
         console.print(paper_form(groups, title))
         console.print(significance(groups, "reward: intervals over training seeds, then episodes"))
-    print('next: `make report RUNS="…"` shows the same runs with curves, pictures and films')
+    print(f"next: {command('report', {'runs': tuple(map(str, folders))})}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from semore.datasets.presets import flat
 from semore.evaluate.claims import Trained, trained
 from semore.evaluate.compared import Side, frame
 from semore.evaluate.episodes import Row, read_rows
+from semore.evaluate.run_commands import evaluate_command, train_command
 from semore.train.metrics import read_metrics
 
 FIRST: Final = "semore"
@@ -86,11 +87,7 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """SemoreError naming what to do when the folder is no run, or not finished, or not evaluated."""
-    if not (folder / "settings.json").exists():
-        raise SemoreError(f"{folder} is no run; give names of folders in runs/ that `make train` has made")
-    for name, remedy in (("summary.json", "train"), ("metrics.csv", "train"), ("evaluation.csv", "evaluate")):
-        if not (folder / name).exists():
-            raise SemoreError(f"{folder} has no {name}; run `make {remedy} RUN={folder.name}` to the end first")
+    require_files(folder, "settings.json", "summary.json", "metrics.csv", "evaluation.csv")
     saved = read_json(folder / "settings.json")
     return Run(
         folder, dict(flat(saved["settings"])), saved.get("environment", {}), read_json(folder / "summary.json"),
@@ -104,9 +101,23 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     for run in runs:
         if not run.episodes():
             raise SemoreError(
-                f"{run.folder / 'evaluation.csv'} has no row of the trained policy; `make evaluate` drives it"
+                f"{run.folder / 'evaluation.csv'} has no row of the trained policy; drive it: "
+                f"`{evaluate_command(run.folder)}`"
             )
     return runs
+
+
+def require_files(folder: Path, *names: str) -> None:
+    """SemoreError with the command that makes the first of these files of a run that is not there."""
+    missing = next((name for name in names if not (folder / name).exists()), None)
+    if missing == "settings.json":
+        raise SemoreError(f"{folder} is no run: it has no settings.json; give the names or folders of trained runs")
+    if missing == "summary.json":
+        raise SemoreError(f"{folder} has no summary.json: it is not finished; finish it: `{train_command(folder)}`")
+    if missing == "evaluation.csv":
+        raise SemoreError(f"{folder} has no evaluation.csv: it is not evaluated; do so: `{evaluate_command(folder)}`")
+    if missing:
+        raise SemoreError(f"{folder} has no {missing}; restore it from a copy, or train a new run")
 
 
 def metrics_of(folder: Path) -> dict[str, dict[int, float]]:
@@ -134,8 +145,14 @@ def shared_cells(runs: Sequence[Run]) -> list[Cell]:
     each = [list(dict.fromkeys((row.scenario, row.weather) for row in run.episodes())) for run in runs]
     shared = [cell for cell in each[0] if all(cell in other for other in each)]
     if not shared:
-        raise SemoreError("the runs were not driven in the same scenario and weather; evaluate them alike")
+        raise SemoreError(
+            f"the runs were not driven in the same scenario and weather; evaluate all with {_flags(each[0][0])}"
+        )
     return shared
+
+
+def _flags(cell: Cell) -> str:
+    return f"--scenario {cell[0]} --weather {cell[1]}"
 
 
 def shared_seeds(runs: Sequence[Run], cell: Cell) -> set[int]:

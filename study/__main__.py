@@ -13,6 +13,7 @@ from semore.datasets.atomic_io import read_json, write_json
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import choices, command
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
@@ -136,8 +137,7 @@ def main() -> None:
     settings = read_settings(StudySettings, "python -m study")
     only_task_trains()
     run_study(settings)
-    study = "" if settings.study == "study" else f" --study {settings.study}"
-    print(f"next: .venv/bin/python -m study.results{study}")
+    print(f"next: {command('python -m study.results', choices(settings, 'runs', 'study'))}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from semore.datasets.atomic_io import read_json, write_csv
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import rows_of
+from semore.datasets.hints import command, recordings
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_pins
 from semore.datasets.knowledge.merge import max_pool
 from semore.datasets.names import rollouts_path
@@ -41,7 +42,7 @@ from semore.train.settings import TrainSettings
 from study.alignment_picture import Panel, draw
 
 THRESHOLD: Final = 0.5
-"""A pixel is in H_ka above this, as in `make audit`."""
+"""A pixel is in H_ka above this, as in the audit."""
 FULLNESS: Final = (1.0, 0.9, 0.7)
 """Of all frames with key objects, by the share of the picture that these fill: quantiles at which frames are shown."""
 
@@ -90,7 +91,8 @@ def read_held_out(settings: TrainSettings, pins: Path, fingerprint: str, folder:
     knowledge = open_set(KnowledgeCache(Path(settings.data) / "knowledge", read_pins(pins)), settings.knowledge)
     parts = [_frames(settings, knowledge, episode, number) for number, episode in enumerate(episodes)]
     if not parts:
-        raise SemoreError(f'{folder} has no validation episode; `make collect ARGS="--validation_episodes 10"`')
+        made = command("collect", recordings(settings) | {"rollouts": folder, "validation_episodes": 10})
+        raise SemoreError(f"{folder} has no validation episode; `{made}` records some")
     names = HeldOutFrames.__dataclass_fields__
     return HeldOutFrames(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 

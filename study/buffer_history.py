@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import UNJUDGED
+from semore.evaluate.run_commands import train_command
 from semore.evaluate.runs import metrics_of
 from semore.train.admission import admitted, decay
 from semore.train.checkpoint import read_checkpoint
@@ -66,7 +67,7 @@ class History:
 def read_history(run: Path) -> History:
     """SemoreError when the run is not finished."""
     if not ((run / "summary.json").exists() and (run / "last.ckpt").exists()):
-        raise SemoreError(f"{run} is not finished; `make train RUN={run.name}` goes on with it")
+        raise SemoreError(f"{run} is not finished; `{train_command(run)}` goes on with it")
     settings, logged = run_settings(run), metrics_of(run)
     names = sorted(name for name in logged if name.startswith("replay/"))
     entries = [

@@ -22,6 +22,7 @@ from semore.collect.scenarios import SCENARIOS
 from semore.datasets.atomic_io import atomic_file
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
@@ -129,7 +130,7 @@ def main() -> None:
         with atomic_file(Path(settings.table)) as temporary:
             Path(temporary).write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"written to {settings.table}")
-    print("next: `make collect annotate train` trains a policy with eyes")
+    print(f"next: {command(('collect', 'annotate', 'train'))}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from semore.collect.scenarios import scenario_and_weather
 from semore.datasets.atomic_io import atomic_file, read_json, write_json, write_text
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.progress import meter
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import from_dict
@@ -33,6 +34,7 @@ from semore.evaluate.checkpoints import (
 )
 from semore.evaluate.episodes import Row, RunCourse, driven
 from semore.evaluate.film.moments import record, teaches_mask
+from semore.evaluate.run_commands import evaluate_command
 from semore.evaluate.runs import read_runs
 from semore.evaluate.statistics import estimate
 from semore.evaluate.sweep.points import identity
@@ -77,7 +79,7 @@ def publish(run: Path, folder: Path, demo_seed: int = -1) -> Card:
     if any(row.policy_digest != course.policy_digest for row in rows):
         raise SemoreError(
             f"{run / 'evaluation.csv'} has episodes of another policy than {policy}, or that do not say of which; "
-            f"`make evaluate RUN={run.name}` drives this one"
+            f"`{evaluate_command(run)}` drives this one"
         )
     rewards = estimate([row.reward for row in driven(rows)])
     saved = read_json(run / "settings.json")
@@ -156,7 +158,7 @@ def _check_world(run: Path, world: dict[str, str], rows: Sequence[Row]) -> None:
     if others:
         raise SemoreError(
             f"{run / 'evaluation.csv'} has episodes of {', '.join(sorted(others))}, the run is of {in_words(world)}; "
-            f"move the file away and `make evaluate RUN={run.name}`"
+            f"move the file away, and then `{evaluate_command(run)}`"
         )
 
 
@@ -171,7 +173,8 @@ def main() -> None:
         f"{card.test.reward:.0f} ± {card.test.std:.0f} on {card.test.episodes} test seeds; the demo drives seed "
         f"{card.demo_seed}"
     )
-    print(f"next: `semore demo --scenarios {card.scenario}` shows it; commit {folder} when it is good")
+    shown = {"scenarios": (card.scenario,), "folder": "" if settings.folder == FOLDER else settings.folder}
+    print(f"commit {folder} when it is good\nnext: {command('demo', shown)}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def test_a_machine_that_runs_these_tests_has_what_is_required(settings: DoctorSe
     ]
     assert (findings["Python"].state, findings["disk"].state) == ("ok", "ok")
     assert findings["packages"].state == "ok", findings["packages"].line()
-    assert all(finding.remedy for finding in findings.values() if finding.state == "missing")
+    assert all(finding.remedy for finding in findings.values() if finding.state != "ok")
+    assert "REQUIRED" not in {finding.state for finding in findings.values()}
 
 
 def test_what_is_missing_comes_with_a_remedy(settings, tmp_path, monkeypatch) -> None:
@@ -46,12 +47,12 @@ def test_what_is_missing_comes_with_a_remedy(settings, tmp_path, monkeypatch) ->
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage(1, 1, 2**20))
     monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=2**30))
     assert "make setup PYTHON=" in of("Python", settings).remedy
-    assert of("Python", settings).required
+    assert of("Python", settings).state == "REQUIRED"
     assert "--data" in of("disk", settings).remedy
-    assert of("disk", settings).required
+    assert of("disk", settings).state == "REQUIRED"
     memory = of("memory", settings)
-    assert (memory.state, memory.required) == ("missing", False)
-    assert "pool_frames" in memory.line()
+    assert memory.state == "warning"
+    assert "--replay.pool_frames" in memory.line()
 
 
 def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
@@ -61,7 +62,7 @@ def test_packages_are_compared_with_the_lock(tmp_path: Path) -> None:
     assert doctor.packages(tmp_path).state == "ok"
     lock.write_text(f"torch=={version}\nnumpy==0.0.1\nno-such-package==1\n")
     found = doctor.packages(tmp_path)
-    assert (found.state, found.required, found.remedy) == ("missing", True, "make setup")
+    assert (found.state, found.remedy) == ("REQUIRED", "make setup")
     assert "no-such-package none for 1" in found.found
 
 
@@ -80,7 +81,7 @@ def test_the_processor_s_features_are_read(tmp_path: Path) -> None:
     for flags, state, word in (
         ("flags : sse avx2 avx512_bf16", "ok", "avx512_bf16"),
         ("flags : sse avx2", "ok", "no bf16"),
-        ("flags : sse", "missing", "no AVX2"),
+        ("flags : sse", "warning", "no AVX2"),
     ):
         info.write_text(flags)
         found = doctor.processor(info)
@@ -91,14 +92,14 @@ def test_the_processor_s_features_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "state", "word"),
     [
-        (None, "missing", "carla.command"),
+        (None, "optional", "(optional: for simulator carla)"),
         (Identity("0.9.16", "unreal"), "ok", "Unreal's"),
         (Identity("0.9.16", "embedded-3"), "ok", "a loopback server's (embedded-3)"),
-        (Identity("0.9.13", "unreal"), "missing", "carlasim/carla:0.9.16"),
-        (Identity("0.9.160", "unreal"), "missing", "carlasim/carla:0.9.16"),
+        (Identity("0.9.13", "unreal"), "warning", "carlasim/carla:0.9.16"),
+        (Identity("0.9.160", "unreal"), "warning", "carlasim/carla:0.9.16"),
         (Identity("0.9.16-dirty", "unreal"), "ok", "if episodes are lost"),
         (Identity("4f1c2aa-dirty", "unreal"), "ok", "if episodes are lost"),
-        (Identity("0.9.16", "unreal", 2001), "missing", "its streams, at port 2001"),
+        (Identity("0.9.16", "unreal", 2001), "warning", "its streams, at port 2001"),
     ],
 )
 def test_a_carla_server_is_asked_who_it_is(answer, state, word, monkeypatch) -> None:
@@ -113,8 +114,8 @@ def test_a_carla_server_is_asked_who_it_is(answer, state, word, monkeypatch) -> 
     [
         ("0.9.16", "ok", "0.9.16"),
         ("0.9.16-dirty", "ok", "if episodes are lost"),
-        ("0.9.15", "missing", "SIM=carla"),
-        (None, "missing", "SIM"),
+        ("0.9.15", "warning", "SIM=carla"),
+        (None, "optional", "not installed (optional: for simulator carla)"),
     ],
 )
 def test_the_carla_client_must_be_of_the_server_s_version(installed, state, word, monkeypatch) -> None:
@@ -131,19 +132,19 @@ def test_the_carla_client_must_be_of_the_server_s_version(installed, state, word
 
 def test_models_are_there_and_whole_or_not(settings: DoctorSettings, tmp_path: Path) -> None:
     folder = tmp_path / "qwen"
-    assert "neither here nor downloaded" in doctor.model(str(folder)).found
-    assert doctor.model("Nobody/Has-This-Model").state == "missing"
+    assert "not installed: neither here nor downloaded (optional: " in doctor.model(str(folder)).found
+    assert doctor.model("Nobody/Has-This-Model").state == "optional"
     folder.mkdir()
     assert "config.json and weights" in doctor.model(str(folder)).found
     (folder / "config.json").write_text("{}")
-    assert doctor.model(str(folder)).state == "missing"
+    assert doctor.model(str(folder)).state == "warning"
     (folder / "model.safetensors").write_bytes(b"x")
     assert doctor.model(str(folder)).state == "ok"
     assert doctor.model(str(folder / "model.safetensors")).state == "ok"
 
 
 def test_a_dask_scheduler_is_called(tmp_path: Path) -> None:
-    assert doctor.dask("").state == "missing"
+    assert doctor.dask("").state == "optional"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
         file = tmp_path / "scheduler.json"
@@ -151,13 +152,13 @@ def test_a_dask_scheduler_is_called(tmp_path: Path) -> None:
         assert doctor.dask(address).state == "ok"
         assert doctor.dask(str(file)).found == address
     found = doctor.dask(address)
-    assert found.state == "missing"
+    assert found.state == "warning"
     assert "dask scheduler" in found.remedy
 
 
-@pytest.mark.parametrize(("required", "code"), [(True, 1), (False, None)])
-def test_only_what_is_required_makes_a_bad_verdict(required, code, monkeypatch, capsys) -> None:
-    bad = Finding("disk", "missing", "full", "free some", required)
+@pytest.mark.parametrize(("state", "code"), [("REQUIRED", 1), ("warning", None), ("optional", None)])
+def test_only_what_is_required_makes_a_bad_verdict(state, code, monkeypatch, capsys) -> None:
+    bad = Finding("disk", state, "full", "free some")
     monkeypatch.setattr(doctor, "examine", lambda settings: iter([Finding("Python", "ok", "3.11"), bad]))
     monkeypatch.setattr(sys, "argv", ["doctor"])
     if code is None:
@@ -168,4 +169,5 @@ def test_only_what_is_required_makes_a_bad_verdict(required, code, monkeypatch, 
         assert ended.value.code == code
     said = capsys.readouterr().out
     assert "→ free some" in said
-    assert ("verdict: disk must be mended first" in said) == required
+    assert ("verdict: disk must be mended first" in said) == (state == "REQUIRED")
+    assert "missing" not in said

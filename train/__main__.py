@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import carried, choices, command
 from semore.datasets.knowledge.cache import read_manifest
 from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
-from semore.train.launch import train_seeds
+from semore.train.launch import runs_of, train_seeds
 from semore.train.settings import TrainSettings
 from semore.train.stopping import only_task_trains
 
@@ -36,7 +37,13 @@ def main() -> None:
             f"(difference at least {mask['difference_low']:.3f} with 97.5% confidence): {verdict}"
         )
     print(f"weights sha256: {summary['weights_sha256']}")
-    print("next: make evaluate")
+    print(f"next: {next_command(settings)}")
+
+
+def next_command(run: TrainSettings) -> str:
+    """The command that evaluates the run."""
+    names = choices(run, "preset", "method", "scenario", "simulator", "runs", "run", "carla")
+    return command("evaluate", carried() | names)
 
 
 def check(settings: TrainSettings) -> None:
@@ -61,7 +68,7 @@ def many(settings: TrainSettings) -> None:
             print(f"{run.folder}: best validation reward {best:.1f}, weights sha256: {sha}", flush=True)
     if failed:
         raise SemoreError(f"{failed} of {len(settings.seeds)} runs failed; the same command goes on with them")
-    print("next: make evaluate RUN=...")
+    print(f"next: {' && '.join(map(next_command, runs_of(settings)))}")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from semore.datasets.errors import SemoreError
+from semore.datasets.rollouts.schema import RECORDING_SIZE
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,43 @@ class Geometry(NamedTuple):
     grid: int
 
 
+STACKS: Final = (
+    ((5, 3, 3, 3), (2, 2, 2, 2), 0),
+    ((3, 3, 3, 3), (2, 2, 2, 1), 0),
+    ((3, 3, 3, 3), (2, 2, 2, 1), 1),
+    ((3, 3, 3, 3), (2, 2, 1, 1), 1),
+)
+"""Kernels, strides and padding: the first is DMR's (128²), the others are milder, for smaller pictures."""
+
+
 def geometry(size: int) -> Geometry:
-    """The stack for pictures of `size` pixels: the first of DMR's (128²), and milder ones for smaller pictures, whose
-    map is 6×6 to 9×9 (design.md §7.1). SemoreError when none fits."""
-    stacks = (
-        ((5, 3, 3, 3), (2, 2, 2, 2), 0),
-        ((3, 3, 3, 3), (2, 2, 2, 1), 0),
-        ((3, 3, 3, 3), (2, 2, 2, 1), 1),
-        ((3, 3, 3, 3), (2, 2, 1, 1), 1),
-    )
-    for kernels, strides, padding in stacks:
+    """The first stack that makes a map of 6×6 to 9×9 (design.md §7.1) of pictures of `size` pixels. SemoreError naming
+    the sizes that work when none does."""
+    found = _fitting(size)
+    if found is None:
+        sizes = ", ".join(f"{first} to {last}" for first, last in _sizes())
+        raise SemoreError(
+            f"no stack of four convolutions gives a 6×6 to 9×9 map for agent.encoder.size {size}; choose one of "
+            f"{sizes} (frames are recorded at {RECORDING_SIZE})"
+        )
+    return found
+
+
+def _fitting(size: int) -> Geometry | None:
+    for kernels, strides, padding in STACKS:
         side = size
         for kernel, stride in zip(kernels, strides, strict=True):
             side = (side + 2 * padding - kernel) // stride + 1
         if 6 <= side <= 9:
             return Geometry(kernels, strides, padding, side)
-    raise SemoreError(
-        f"no stack of four convolutions gives a 6×6 to 9×9 map for agent.encoder.size {size}; try 32, 64, 84 or 128"
-    )
+    return None
+
+
+def _sizes() -> list[tuple[int, int]]:
+    """First and last of each range of sizes that work, up to the recorded one."""
+    works = [size for size in range(1, RECORDING_SIZE + 1) if _fitting(size)]
+    firsts = [size for size in works if size - 1 not in works]
+    return list(zip(firsts, [size for size in works if size + 1 not in works], strict=True))
 
 
 def check_encoder(settings: EncoderSettings) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from semore.annotate.annotate_hint import annotate_command, annotated
 from semore.annotate.pipeline import annotator_for
 from semore.annotate.settings import ExecutorSettings
 from semore.collect.scenarios import scenario_and_weather
@@ -34,7 +35,8 @@ from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_s
 from semore.datasets.knowledge.records import Digests
 from semore.datasets.progress import meter
 from semore.datasets.provenance import environment
-from semore.datasets.rollouts.store import Episode, Rollouts
+from semore.datasets.rollouts.recorded import recorded
+from semore.datasets.rollouts.store import Episode
 from semore.datasets.settings import as_dict
 from semore.train.agent import Agent
 from semore.train.async_annotation import AsyncAnnotation
@@ -60,7 +62,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     settings = settings.resolved()
     settings.validate()
     folder = settings.folder
-    rollouts = Rollouts(settings.rollouts_folder)
+    rollouts = recorded(settings)
     episodes = list(rollouts.episodes())
     fingerprint = rollouts.fingerprint()
     with polite_end() as stop, closing(EnvPool(settings)) as fleet:
@@ -98,7 +100,7 @@ class Trainer:
         self.used = read_pins(pins) if self.state and pins.exists() else np.zeros((0, 16), np.uint8)
         root = Path(settings.data) / "knowledge"
         cache = KnowledgeCache(root, self.used if self.state else None)
-        knowledge = open_set(cache, settings.knowledge)
+        knowledge = annotated(settings, cache, settings.knowledge)
         annotator_for(knowledge)  # refused now rather than at the first refresh
         crew = ExecutorSettings(settings.scheduler)
         backlog = AsyncAnnotation(
@@ -184,7 +186,8 @@ class Trainer:
         if self.state is None:  # before an update is spent on a buffer that starves
             print(*(f"train: {complaint}\n" for complaint in complaints(replay.composition(0, 0.0), 0)), sep="", end="")
         if not known:
-            raise SemoreError(f"no frame has knowledge in set {settings.knowledge!r}; run `make annotate` first")
+            made = annotate_command(settings, settings.knowledge)
+            raise SemoreError(f"no frame has knowledge in set {settings.knowledge!r}; annotate first: `{made}`")
         return replay
 
     def _fit(self, course: TrainLoop, done: int) -> None:
@@ -237,8 +240,8 @@ def _check_world(episodes: Sequence[Episode], settings: TrainSettings, world: di
             if episode.attributes.get(key) != value:
                 raise SemoreError(
                     f"{episode.path} was recorded with {key} {episode.attributes.get(key)!r}, the policy would drive "
-                    f"with {value!r}; give the same SCENARIO=, WEATHER= and SIM= as to `make collect`, or other "
-                    "ROLLOUTS=, or record anew with this version"
+                    f"with {value!r}; give the --scenario, --weather and --simulator that it was recorded with, or "
+                    "other --rollouts, or record anew with this version"
                 )
 
 

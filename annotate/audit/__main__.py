@@ -9,12 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from semore.annotate.annotate_hint import annotate_command, annotated
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
-from semore.datasets.knowledge.cache import KnowledgeCache, open_set
+from semore.datasets.hints import carried, command, recordings
+from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.knowledge.choice import chosen_set
-from semore.datasets.names import rollouts_path
-from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.run_command import run_command
 
 
@@ -49,23 +50,27 @@ def main() -> None:
     if settings.frames < 0 or settings.rows < 1:
         raise SemoreError(f"frames {settings.frames} must be at least 0 and rows {settings.rows} at least 1")
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
-    knowledge = open_set(cache, chosen_set(settings.data, settings.knowledge, settings.preset))
-    folder = rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
-    episodes = list(Rollouts(folder).episodes())
+    rollouts = recorded(settings)
+    folder, episodes = rollouts.path, list(rollouts.episodes())
+    knowledge = annotated(settings, cache, chosen_set(settings.data, settings.knowledge, settings.preset))
+    again = annotate_command(settings, knowledge.name)
     from semore.annotate.audit.failure_checks import failed_checks
     from semore.annotate.audit.knowledge import audit_knowledge, write_audit
     from semore.annotate.audit.report import show
 
-    audit = audit_knowledge(knowledge, episodes, settings.frames or None, settings.threshold)
+    audit = audit_knowledge(knowledge, episodes, settings.frames or None, settings.threshold, remedy=again)
     written, sheet = write_audit(audit, knowledge, folder, episodes, settings.rows, settings.sheet)
     show(audit, Console())
     print(f"written: {written}\nlook at: {sheet}")
     if audit.without == audit.frames:
         ((reason, count),) = audit.reasons.most_common(1)
         raise SemoreError(
-            f"none of {audit.frames:,} frames has knowledge; {count:,} times: {reason}. Mend that, then `make annotate`"
+            f"none of {audit.frames:,} frames has knowledge; {count:,} times: {reason}. Mend that, then `{again}`"
         )
-    print("next: mend what the warnings name, then `make annotate`" if failed_checks(audit) else "next: make train")
+    if failed_checks(audit):
+        print(f"next: mend what the warnings name, then {again}")
+    else:
+        print(f"next: {command('train', carried() | recordings(settings) | {'knowledge': knowledge.name})}")
 
 
 if __name__ == "__main__":

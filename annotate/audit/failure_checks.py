@@ -40,6 +40,16 @@ def failed_checks(audit: Audit) -> list[FailedCheck]:
     return [check for check in found if check is not None]
 
 
+def too_few(audit: Audit) -> list[str]:
+    """What there were too few frames of for the checks to say anything, with how many there were."""
+    seen = {
+        "frames": audit.frames,
+        "frames with key objects": audit.shown,
+        "frames with key objects and phrases": audit.shown_named,
+    }
+    return [f"{count:,} {what}" for what, count in seen.items() if count < ENOUGH]
+
+
 def _misaligned(audit: Audit) -> FailedCheck | None:
     fit, iou = audit.alignment.best(), audit.overall.iou
     if audit.shown < ENOUGH or not fit.iou >= iou + MISALIGNED_GAIN:
@@ -96,5 +106,5 @@ def _no_knowledge(audit: Audit) -> FailedCheck | None:
     return FailedCheck(
         "no knowledge",
         f"{audit.without:,} of {audit.frames:,} frames are of no use to training: {common}",
-        "mend the cause, then run `make annotate` again: it retries what failed",
+        "mend the cause, then annotate again: what failed is asked again",
     )

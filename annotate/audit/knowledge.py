@@ -24,11 +24,12 @@ def audit_knowledge(
     frames: int | None = None,
     threshold: float = 0.5,
     quiet: bool = False,
+    remedy: str = "",
 ) -> Audit:
     """Compare a knowledge set with the truth on `frames` (None: all) of the described frames of these episodes.
 
     Shows its progress unless `quiet`; only one episode is in memory at a time. SemoreError when nothing is described,
-    or the camera sizes differ.
+    with the command that is the `remedy` where it is known, or when the camera sizes differ.
     """
     if not 0 <= threshold < 1:
         raise SemoreError(f"threshold is {threshold}; masks are in [0, 1], so choose one of at least 0 and below 1")
@@ -36,7 +37,8 @@ def audit_knowledge(
     described, texts = survey(knowledge, episodes)
     if not any(map(len, described)):
         raise SemoreError(
-            f"knowledge set {knowledge.name!r} describes none of {texts.total():,} frames; run `make annotate` first"
+            f"knowledge set {knowledge.name!r} describes none of {texts.total():,} frames; annotate them first"
+            + (f": `{remedy}`" if remedy else "")
         )
     audit = Audit(knowledge.name, threshold, texts)
     chosen = spread(described, frames)

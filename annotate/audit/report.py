@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from semore.annotate.audit.failure_checks import failed_checks
+from semore.annotate.audit.failure_checks import ENOUGH, FailedCheck, failed_checks, too_few
 from semore.annotate.audit.measure import Audit
 from semore.annotate.audit.metrics import Actors, Overlap, Phrases
 from semore.annotate.audit.truth import CLASSES, OTHER
@@ -139,12 +139,15 @@ def _phrases(audit: Audit) -> Table:
 
 
 def _warnings(audit: Audit) -> list[Text]:
-    if not failed_checks(audit):
-        return [Text("no failure signature: nothing looks broken", style="green")]
-    return [
-        Text.assemble((f"warning: {check.name}", "bold red"), f": {check.seen}. What to do: {check.advice}.")
-        for check in failed_checks(audit)
-    ]
+    found = failed_checks(audit)
+    if few := too_few(audit):
+        text = f"too few frames to tell whether anything is broken: {', '.join(few)}; each check needs {ENOUGH}"
+        return [*map(_warning, found), Text(text, style="bold")]
+    return [*map(_warning, found)] or [Text("no failure signature: nothing looks broken", style="green")]
+
+
+def _warning(check: FailedCheck) -> Text:
+    return Text.assemble((f"warning: {check.name}", "bold red"), f": {check.seen}. What to do: {check.advice}.")
 
 
 def _actors(actors: Actors) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from semore.annotate.rehearsal.rollouts import random_rollouts
 from semore.annotate.settings import ExecutorSettings
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import carried, command
 from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.knowledge.records import LevelName
 from semore.datasets.rollouts.store import Rollouts
@@ -139,7 +140,9 @@ def main() -> None:
         print(f"PROBLEM: {problem}")
     if outcome.problems:
         raise SemoreError("the rehearsal failed: see the problems above")
-    print("every key has one winning record, and exactly the poisoned frames are failed\nnext: make annotate")
+    print("every key has one winning record, and exactly the poisoned frames are failed")
+    same = {"scheduler": "local", "workers": settings.workers}
+    print(f"next: {command('collect', carried())} && {command('annotate', carried() | same)}")
 
 
 if __name__ == "__main__":

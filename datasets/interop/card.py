@@ -9,6 +9,7 @@ from typing import Final
 
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import MANY
+from semore.datasets.hints import command
 from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.provenance import code_version
 from semore.datasets.rollouts.inventory import Inventory, folders, knowledge_sets, take_inventory
@@ -39,7 +40,13 @@ class Card(CacheCommand):
         found = [take_inventory(folder, sets) for folder in folders(self.data, self.rollouts)]
         path = Path(self.data) / CARD
         write_text(path, card(found, self.title, self.license))
-        self.show({"written": str(path)}, [f"{path} written", "next: `semore datasets push OWNER/NAME` to share it"])
+        self.show(
+            {"written": str(path)},
+            [
+                f"{path} written",
+                f"to share it: {command('datasets push', {'data': self.data}, *self.rollouts)} OWNER/NAME",
+            ],
+        )
         return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.names import rollouts_path
@@ -39,7 +40,8 @@ class Export(CacheCommand):
         rollouts = Rollouts(folder)
         episodes = [rollouts.episode(self.episode)] if self.episode else list(rollouts.episodes())
         if not episodes:
-            raise SemoreError(f"{folder} has no episode to export; run `make collect` first")
+            made = command("collect", {"rollouts": folder})
+            raise SemoreError(f"{folder} has no episode; `{made}` records some, with the scenario and preset meant")
         knowledge = choose_set(self.data, self.knowledge, episodes)
         written, hint = self._write(folder, episodes, knowledge)
         masks = "without masks, as asked" if self.knowledge == "none" else "without masks: no knowledge set covers them"
@@ -86,6 +88,9 @@ class Import(CacheCommand):
 
         target = rollouts_path(self.data, self.rollouts)
         number = import_minari(self.dataset, target)
-        lines = [f"{target}: {number} episodes of {self.dataset}", f"next: `make annotate ROLLOUTS={target}`"]
+        lines = [
+            f"{target}: {number} episodes of {self.dataset}",
+            f"next: {command('annotate', {'data': self.data, 'rollouts': target})}",
+        ]
         self.show({"written": str(target), "episodes": number}, lines)
         return 0

@@ -9,6 +9,7 @@ from typing import Final
 from semore.datasets.atomic_io import atomic_file, read_json, write_json
 from semore.datasets.command_line import MANY
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.interop.card import CARD
 from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.knowledge.admin.verify import problem_of
@@ -45,7 +46,8 @@ class Push(CacheCommand):
     def execute(self) -> int:
         """Upload, in one commit."""
         if not (Path(self.data) / CARD).exists():
-            raise SemoreError(f"{self.data}/{CARD} does not exist; run `semore datasets card` first")
+            made = command("datasets card", {"data": self.data}, *self.rollouts)
+            raise SemoreError(f"{self.data}/{CARD} does not exist; `{made}` writes it")
         chosen = folders(self.data, self.rollouts)
         shared = Path(self.data).resolve() / "rollouts"
         stray = [folder for folder in chosen if folder.resolve().parent != shared]
@@ -68,8 +70,8 @@ class Push(CacheCommand):
             raise _failed("push to", self.repository, api.endpoint, error) from None
         names = ", ".join(folder.stem for folder in chosen)
         lines = [
-            f"{names}: pushed to {self.repository}",
-            f"next: `semore datasets pull {self.repository}` elsewhere",
+            f"{names}: pushed to {self.repository}, from where other machines have them",
+            f"next: {command('datasets pull', {}, self.repository)}",
         ]
         self.show({"repository": self.repository, "commit": str(commit), "rollouts": names}, lines)
         return 0
@@ -114,7 +116,14 @@ class Pull(CacheCommand):
             report["knowledge"] = take_knowledge(staging / "knowledge", Path(self.data) / "knowledge")
             lines.append(f"knowledge: {report['knowledge']} shards are new")
         first = next(iter(report))
-        self.show(report, [*lines, f"the downloads stay in {staging}", f"next: `semore datasets show {first}`"])
+        self.show(
+            report,
+            [
+                *lines,
+                f"the downloads stay in {staging}",
+                f"next: {command('datasets show', {'data': self.data}, first)}",
+            ],
+        )
         return 0
 
     def _take(self, folder: Path) -> int:

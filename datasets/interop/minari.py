@@ -127,7 +127,7 @@ def _recorded(
     if missing:
         raise SemoreError(
             f"{dataset_id} was not exported from rollouts; it has no {', '.join(missing)}, which cannot be made from "
-            "observations and actions. Record with `make collect` instead"
+            "observations and actions. Record with `semore collect` instead"
         )
     arrays = {"rgb": content["observations"]} | {name: infos[name] for name in FRAME_INFOS}
     arrays |= {ours: content[theirs] for ours, theirs in STANDARD.items()}

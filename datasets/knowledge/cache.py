@@ -26,7 +26,7 @@ from semore.datasets.rollouts.schema import RECORDING_SIZE
 
 SET_VERSION: Final = 1
 OTHER_NAME: Final = (
-    "choose another KNOWLEDGE name (what has been answered is shared anyway), or the settings it was made with"
+    "choose another --knowledge name (what has been answered is shared anyway), or the settings it was made with"
 )
 READ_MASKS: Final = 1024
 """Masks held in memory while H_ka is being read (16 MB at 128x128)."""
@@ -270,8 +270,9 @@ def read_manifest(root: Path, name: str) -> SetManifest:
     """What the knowledge set `name` is; SemoreError naming the sets that exist."""
     path = _manifest_path(root, name)
     if not path.is_file():
-        known = ", ".join(set_names(root)) or "none yet: run `make annotate` first"
-        raise SemoreError(f"{path}: no knowledge set {name!r}; there is {known}")
+        known = ", ".join(set_names(root)) or "none yet"
+        made = f"annotating with --data {root.parent} --knowledge {name} makes it"
+        raise SemoreError(f"{path}: no knowledge set {name!r}; there is {known}; {made}")
     value = read_json(path)
     try:
         if value["version"] != SET_VERSION:
@@ -282,7 +283,9 @@ def read_manifest(root: Path, name: str) -> SetManifest:
             value["describer"], value["segmenter"], value["judge"], value["merge"], value.get("recipe", {})
         )
     except (KeyError, TypeError, AttributeError):
-        raise SemoreError(f"{path} is no knowledge set; move it away and run `make annotate` again") from None
+        raise SemoreError(
+            f"{path} is no knowledge set; move it away, and annotate again with --knowledge {name}"
+        ) from None
 
 
 @lru_cache(maxsize=4096)

@@ -228,7 +228,8 @@ class Level:
         """Quarantine a damaged shard and say so, once, whoever finds it."""
         if quarantine(self.folder / shard, error):
             _log.warning(
-                "%s; moved aside as %s.damaged. Only its %s are missing now: `make annotate` makes them again",
+                "%s; moved aside as %s.damaged. Only its %s are missing now: annotating the same frames into the same "
+                "set makes them again",
                 error,
                 shard,
                 self.name,

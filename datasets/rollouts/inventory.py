@@ -55,7 +55,9 @@ def folders(data: str, names: Sequence[str] = ()) -> list[Path]:
     all under <data>/rollouts; SemoreError when one is missing or there is none."""
     found = [rollouts_path(data, name) for name in names] or sorted((Path(data) / "rollouts").glob("*.zarr"))
     if not found:
-        raise SemoreError(f"{data}/rollouts has no rollouts; run `make collect` first, or name the folder by --data")
+        raise SemoreError(
+            f"{data}/rollouts has no rollouts: nothing is recorded there yet; name another folder by --data"
+        )
     missing = [folder for folder in found if not folder.is_dir()]
     if missing:
         known = ", ".join(sorted(path.stem for path in (Path(data) / "rollouts").glob("*.zarr"))) or "none"

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 
 from semore.datasets.command_line import OPTIONAL
+from semore.datasets.hints import command
 from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.knowledge.questions import FrameKeys
 from semore.datasets.rollouts.inventory import (
@@ -32,7 +33,7 @@ class List(CacheCommand):
         """Print it."""
         sets = knowledge_sets(self.data)
         found = [take_inventory(folder, sets) for folder in folders(self.data)]
-        self.show([asdict(each) for each in found], _list_lines(found))
+        self.show([asdict(each) for each in found], _list_lines(found, self.data))
         return 0
 
 
@@ -87,7 +88,7 @@ def percent(share: float | None) -> str:
     return f"{min(share, 0.999) if share < 1 else share:.1%}"
 
 
-def _list_lines(found: list[Inventory]) -> Iterator[str | Table]:
+def _list_lines(found: list[Inventory], data: str) -> Iterator[str | Table]:
     table = Table("rollouts", "episodes", "steps", "MB", "scenario", "driven by", "reward", "endings", box=box.SIMPLE)
     for each in found:
         reward = f"{each.reward[0]:.0f} ± {each.reward[1]:.0f}" if each.reward else ""
@@ -103,16 +104,16 @@ def _list_lines(found: list[Inventory]) -> Iterator[str | Table]:
     if covered.row_count:
         yield covered
     else:
-        yield "no knowledge set yet: run `make annotate`"
+        yield "no knowledge set yet: annotating makes one"
     for each in found:
         yield from _unreadable(each)
-    yield "next: `semore datasets show NAME` for its episodes, `validate` to check every byte"
+    yield f"next: {command('datasets show', {'data': data}, found[0].name)}"
 
 
 def _unreadable(each: Inventory) -> Iterator[str]:
     if each.unreadable:
         number = len(each.unreadable)
-        yield f"{each.name}: {number} more cannot be read; `semore datasets validate {each.name}` tells why"
+        yield f"{each.name}: {number} more cannot be read; `{command('datasets validate', {}, each.path)}` tells why"
 
 
 def _show_lines(inventory: Inventory, rows: list[dict[str, Any]]) -> Iterator[str | Table]:
@@ -130,4 +131,4 @@ def _show_lines(inventory: Inventory, rows: list[dict[str, Any]]) -> Iterator[st
     yield table
     yield from _unreadable(inventory)
     if inventory.episodes:
-        yield f"next: `semore datasets show {inventory.name} {rows[0]['episode']}` for the arrays of one"
+        yield f"next: {command('datasets show', {}, inventory.path, rows[0]['episode'])}"

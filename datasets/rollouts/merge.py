@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from semore.datasets.atomic_io import digest16, fsync_folder
 from semore.datasets.command_line import MANY
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.knowledge.admin.needs import CacheCommand
 from semore.datasets.names import rollouts_path
 from semore.datasets.rollouts.inventory import folders
@@ -35,11 +37,11 @@ class Merge(CacheCommand):
     def execute(self) -> int:
         """Do it."""
         if not self.sources:
-            raise SemoreError("name the folders to join: `semore datasets merge TARGET SOURCE [SOURCE …]`")
+            raise SemoreError(f"name the folders to join: `semore datasets merge {self.target} SOURCE [SOURCE …]`")
         target = rollouts_path(self.data, self.target)
         episodes = [each for folder in folders(self.data, self.sources) for each in Rollouts(folder).episodes()]
         added = gather(target, episodes, self.copy)
-        lines = [f"{target}: {added} episodes added, {len(episodes) - added} were there", _next(target)]
+        lines = [f"{target}: {added} episodes added, {len(episodes) - added} were there", *_next(target, self.data)]
         self.show({"target": str(target), "added": added, "present": len(episodes) - added}, lines)
         return 0
 
@@ -71,7 +73,8 @@ class Split(CacheCommand):
         targets = {value: folder.with_name(f"{folder.stem}-{value}.zarr") for value in parts}
         report = {str(targets[value]): gather(targets[value], own, self.copy) for value, own in parts.items()}
         lines = [f"{targets[value]}: {len(own)} episodes" for value, own in parts.items()]
-        self.show(report, [*lines, *(_next(target) for target in list(targets.values())[:1])])
+        first = next(iter(targets.values()), None)
+        self.show(report, [*lines, *(_next(first, self.data) if first else ())])
         return 0
 
 
@@ -148,5 +151,24 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def _next(target: Path) -> str:
-    return f"next: `make annotate train ROLLOUTS={target}`; what is cached of these frames serves here too"
+def _next(target: Path, data: str) -> Iterator[str]:
+    """What can be done with the folder: training takes the recordings of one scenario, weather and world."""
+    episodes = list(Rollouts(target).episodes())
+    annotate = command("annotate", {"data": data, "rollouts": target})
+    for key in ("scenario", "weather", "simulator"):
+        if len({each.attributes[key] for each in episodes}) > 1:
+            yield f"these are of more than one {key}, and training takes one: `split --by {key}` sorts them"
+            yield f"next: {command('datasets split', {'data': data, 'by': key}, target)}"
+            return
+    if not episodes:
+        return
+    one = {key: episodes[0].attributes[key] for key in ("scenario", "weather", "simulator")}
+    names = {"data": data, "rollouts": target, **one, "run": _free_run(target.stem)}
+    yield "what is cached of these frames serves here too"
+    yield f"next: {annotate} && {command('train', names)}"
+
+
+def _free_run(name: str) -> str:
+    """A run of that name, or with a number behind where one of other data may be."""
+    tries = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(each for each in tries if not (Path("runs") / each).exists())

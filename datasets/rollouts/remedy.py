@@ -25,7 +25,7 @@ def remedy_for(path: Path, attributes: Mapping[str, Any] | None = None) -> str:
         return f"it belongs to the training run {path.parent.parent}, which has to be trained anew: --run NAME"
     if recorded_here(path, attributes):
         return (
-            "delete this folder and run `make collect` again (only this episode is recorded anew), or restore it from "
-            "a copy if something else has recorded it"
+            f"delete this folder and collect again with --rollouts {path.parent} and what it was recorded with (only "
+            "this episode is recorded anew), or restore it from a copy if something else has recorded it"
         )
-    return "`make collect` did not record it and cannot do so again: restore it from a copy, or move it elsewhere"
+    return "`collect` did not record it and cannot do so again: restore it from a copy, or move it elsewhere"

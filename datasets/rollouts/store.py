@@ -29,6 +29,7 @@ from semore.datasets.atomic_io import (
     write_json,
 )
 from semore.datasets.errors import SemoreError, did_you_mean
+from semore.datasets.hints import command
 from semore.datasets.rollouts.remedy import remedy_for
 from semore.datasets.rollouts.schema import FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
 
@@ -49,7 +50,8 @@ class Attributes(dict[str, Any]):
     def __missing__(self, key: str) -> Any:
         raise SemoreError(
             f"{self._path} has no attribute {key!r}, which this needs; add it to the attributes in its zarr.json "
-            "(docs/formats.md; `semore datasets validate` names every one that is missing)"
+            f"(docs/formats.md; `{command('datasets validate', {}, self._path.parent)}` names every one that is "
+            "missing)"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -200,9 +202,14 @@ class Rollouts:
 
     def _no_episode(self, name: str) -> str:
         names = self.names()
-        known = f"it has {len(names)}: {names[0]} … {names[-1]}" if names else "it has none: run `make collect` first"
+        known = f"it has {len(names)}: {names[0]} … {names[-1]}" if names else f"it has none: {self._record()}"
         hint = did_you_mean(name, names)
         return f"{self.path} has no episode {name!r}; {hint + ' ' if hint else ''}{known}"
+
+    def _record(self) -> str:
+        """Which scenario is missed here, and under which preset, only the command knows that misses it."""
+        made = command("collect", {"rollouts": self.path})
+        return f"record it: `{made}`, with the scenario and preset that are meant"
 
     def episodes(self) -> Iterator[Episode]:
         """Every complete episode in name order; SemoreError when the folder is missing or of another version."""
@@ -276,9 +283,9 @@ class Rollouts:
         except FileNotFoundError:
             others = (each.parent.stem for each in self.path.parent.glob("*.zarr/zarr.json"))
             hint = did_you_mean(self.path.stem, others)
-            raise SemoreError(f"{self.path} does not exist; {hint or 'run `make collect` first'}") from None
+            raise SemoreError(f"{self.path} does not exist; {hint or self._record()}") from None
         except (json.JSONDecodeError, KeyError):
-            raise SemoreError(f"{self.path}/zarr.json is torn; move {self.path} away and run `make collect`") from None
+            raise SemoreError(f"{self.path}/zarr.json is torn; move {self.path} away and {self._record()}") from None
         if attributes.get("format") != ROOT_ATTRIBUTES["format"]:
             raise SemoreError(f"{self.path} is a Zarr folder, but not of Semore rollouts; choose another name")
         _check_version(self.path, attributes)

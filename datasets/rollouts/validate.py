@@ -70,7 +70,11 @@ def validate(folder: Path) -> list[Finding]:
     try:
         rollouts.episodes()
     except SemoreError as error:
-        return [_finding(folder, error, "move it away and run `make collect` again")]
+        return [
+            _finding(
+                folder, error, f"move it away and collect again with --rollouts {folder} and what it was recorded with"
+            )
+        ]
     names = rollouts.names()
     threads = cores()
     with meter(f"validate {folder.name}", len(names), "episodes") as progress, ThreadPoolExecutor(threads) as pool:

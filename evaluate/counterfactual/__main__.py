@@ -7,6 +7,7 @@ docs/counterfactual.md says what each variant means."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,15 +16,19 @@ from typing import Final
 
 from rich.console import Console
 
+from semore.annotate.annotate_hint import annotate_command
 from semore.collect.policies import load_view
 from semore.collect.simulators import worker_count
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import choices, command
 from semore.datasets.knowledge.cache import read_manifest, set_names
 from semore.datasets.names import run_path
 from semore.datasets.run_command import run_command
+from semore.datasets.settings import changed
 from semore.evaluate.counterfactual.variants import PLAIN, VARIANTS, refuse
 from semore.evaluate.episodes import evaluate_policies
+from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, run_points
 from semore.evaluate.sweep.points import Point, settings_of
 from semore.evaluate.table import differences, failures, results
@@ -71,6 +76,7 @@ class CounterfactualSettings(ManyRuns):
 def acting(settings: CounterfactualSettings) -> None:
     """The policy of a finished run, as it is and under every variant; rows are kept in the run's folder."""
     folder = run_path(settings.runs, settings.run, settings.scenario, settings.preset)
+    require_policy(folder, settings)
     view, trained = load_view(folder), run_settings(folder)
     variants = settings.variants or tuple(VARIANTS)
     for name in variants:
@@ -94,7 +100,27 @@ def acting(settings: CounterfactualSettings) -> None:
         if line:
             console.print(line, highlight=False)
     print(f"every episode: {folder / f'counterfactual-{settings.split}.csv'}")
-    print("next: what training makes of it: the same command with --train true")
+    print(f"next: {train_with_changes(settings, trained)}")
+
+
+def train_with_changes(settings: CounterfactualSettings, trained: TrainSettings) -> str:
+    """The command that repeats the training run with every change that its data allow, on the same episodes."""
+    known = set_names(Path(trained.data) / "knowledge")
+    changes = [
+        name for name, values in TRAINED.items()
+        if values and all(key != "knowledge" or value in known for key, value in values)
+    ]  # fmt: skip
+    names = ("preset", "scenario", "runs", "run", "seed", "seeds")
+    own = [
+        f"{name}={json.dumps(value, separators=(',', ':')) if not isinstance(value, str) else value}"
+        for name, value in changed(trained, *names).items()
+        if name != "method"
+    ]
+    asked = {"preset": trained.preset, "scenario": trained.scenario, "train": True, "base": tuple(own)}
+    more = {} if len(changes) == len(TRAINED) - 1 else {"variants": tuple(changes)}
+    driven = choices(settings, "runs", "sweep", "split", "episodes")
+    plain = {name: getattr(CounterfactualSettings, name) for name in driven}
+    return command("counterfactual", asked | more | {k: v for k, v in driven.items() if v != plain[k]})
 
 
 def training(settings: CounterfactualSettings) -> None:
@@ -107,8 +133,12 @@ def training(settings: CounterfactualSettings) -> None:
         if ("knowledge", base.knowledge) not in TRAINED[name]
     ]
     _check_knowledge(base, chosen)
-    run_points(settings, points)
-    print(f"next: `make evaluate` or a report of any of the runs in {settings.folder}")
+    finished = run_points(settings, points)
+    runs = [run.folder for run in finished]
+    if settings.split == "test":
+        print(f"next: {command('report', {'runs': tuple(map(str, runs))})}")
+    else:
+        print(f"next: {' && '.join(map(evaluate_command, runs))}")
 
 
 def _check_knowledge(base: TrainSettings, chosen: list[str]) -> None:
@@ -119,7 +149,7 @@ def _check_knowledge(base: TrainSettings, chosen: list[str]) -> None:
         if wanted not in set_names(root):
             raise SemoreError(
                 f"variant {name} trains on the knowledge set {wanted!r}, which {root} does not have; make it with "
-                f"`make annotate SEGMENTER={wanted}`, or choose other --variants"
+                f"`{annotate_command(base, wanted)}`, or choose other --variants"
             )
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
-from semore.evaluate.checkpoints import FOLDER, open_shipped, shipped_scenarios
+from semore.datasets.settings import changed
+from semore.evaluate.checkpoints import FOLDER, Card, open_shipped, shipped_scenarios
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,16 @@ def main() -> None:
             lines.append(demo.told(shipped, seed, moments, path))
             progress.advance(1, shipped.card.scenario)
     print("\n".join(lines))
-    print('another episode: `make demo ARGS="--seed 2000005"`')
-    print("next: `make collect annotate train` trains such a policy on this machine")
+    card = every[0].card
+    another = changed(settings) | {"scenarios": (card.scenario,), "seed": card.demo_seed + 1}
+    print(f"another episode: `{command('demo', another)}`")
+    print(f"next: {train_such(card)}")
+
+
+def train_such(card: Card) -> str:
+    """The commands that train such a policy on this machine."""
+    names = {"preset": card.preset, "scenario": card.scenario}
+    return f"{command(('collect', 'annotate'), names)} && {command('train', names | {'method': card.method})}"
 
 
 if __name__ == "__main__":

@@ -65,8 +65,9 @@ class Enlarged:
 
 
 def teaches_mask(run: Path) -> bool:
-    """Whether a loss taught the run's policy a mask."""
-    return bool(read_json(run / "settings.json")["settings"]["agent"]["semantic_weight"] > 0)
+    """Whether a loss taught the run's policy a mask, as far as is known: a policy may lie there without its run."""
+    path = run / "settings.json"
+    return path.exists() and bool(read_json(path)["settings"]["agent"]["semantic_weight"] > 0)
 
 
 def record(course: RunCourse, seed: int, taught: bool, look: Look = DrivingEnv.render) -> list[Moment]:

@@ -11,6 +11,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.run_command import run_command
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.report.runs import contenders, courses
+from semore.evaluate.run_commands import evaluate_command
 from semore.evaluate.runs import read_run
 
 
@@ -36,7 +37,9 @@ def main() -> None:
     runs = [read_run(folder) for folder in folders]
     found = courses(runs)
     if not found:
-        raise SemoreError("none of the runs has a row of its trained policy; run `make evaluate` first")
+        raise SemoreError(
+            f"none of the runs has a row of its trained policy; drive it: `{evaluate_command(folders[0])}`"
+        )
     import torch  # it and what draws take seconds: mistakes are told before
 
     from semore.evaluate.report.media import Clip, clips

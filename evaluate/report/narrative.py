@@ -87,10 +87,10 @@ def doubts(table: Sequence[Line], pairs: Sequence[Duel], runs: Sequence[Run], co
     if short := sorted({duel.seeds for duel in pairs if duel.seeds < TEST_SEEDS}):
         found.append(
             f"Some differences rest on {short[0]} test seeds only; a verdict needs {TEST_SEEDS} "
-            '(make evaluate ARGS="--episodes 50").'
+            "(evaluate with --episodes 50)."
         )
     if not any(line.policy in ("trained_grey", "full_throttle") for line in table):
-        found.append("Whether the policies use their eyes: no blind row was driven (make evaluate drives them).")
+        found.append("Whether the policies use their eyes: no blind row was driven (evaluate drives them by default).")
     if any(str(run.settings.get("simulator", "embedded")) == "embedded" for run in runs):
         found.append(
             "Driving in CARLA or on a street: these episodes ran in the embedded world, a ray-caster with kinematic "

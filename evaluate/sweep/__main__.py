@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from rich.console import Console
 
 from semore.collect.policies import load_view
@@ -17,13 +18,18 @@ from semore.collect.simulators import worker_count
 from semore.datasets.atomic_io import read_json
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
-from semore.evaluate.episodes import Row, RunCourse, evaluate_policies
+from semore.datasets.settings import changed
+from semore.evaluate.episodes import Row, RunCourse, driven, evaluate_policies
 from semore.evaluate.sweep.points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
 from semore.train.launch import train_runs
 from semore.train.stopping import only_task_trains
+
+if TYPE_CHECKING:
+    from semore.evaluate.sweep.results import Result
 
 FIRST_SEED: Final = {"validation": SEED_SPLITS["validation"].start + 2_000, "test": SEED_SPLITS["test"].start}
 """Validation episodes are none of those that training chooses its checkpoint on."""
@@ -86,9 +92,9 @@ class SweepSettings(ManyRuns):
     """grid (every combination), or single (the base, and one setting changed at a time)."""
 
 
-def run_points(settings: ManyRuns, points: Sequence[Point]) -> None:
-    """Train what is missing, drive the episodes, print and write tables and plot. SemoreError when a run failed, after
-    everything else is done."""
+def run_points(settings: ManyRuns, points: Sequence[Point]) -> list[Result]:
+    """Train what is missing, drive the episodes, print and write tables and plot; the finished runs. SemoreError when a
+    run failed, after everything else is done."""
     from semore.evaluate.sweep.results import Result, draw, table, write_tables  # with matplotlib
 
     folder = settings.folder
@@ -110,6 +116,7 @@ def run_points(settings: ManyRuns, points: Sequence[Point]) -> None:
     if failed:
         told = "\n".join(f"  {where}: {reason}" for where, reason in failed.items())
         raise SemoreError(f"{len(failed)} of {len(runs)} runs failed; the same command goes on with them\n{told}")
+    return results
 
 
 def _train(settings: ManyRuns, missing: Sequence[PlannedRun]) -> dict[Path, str]:
@@ -149,8 +156,21 @@ def main() -> None:
     if not settings.vary:
         raise SemoreError("nothing to vary: give --vary NAME=VALUE,VALUE, such as --vary agent.lr=3e-4,1e-3")
     base = settings_of(settings.preset, settings.scenario, settings.base, Point((), ()))
-    run_points(settings, points_of(settings.vary, settings.design, base_values(base)))
-    print("next: the best settings on test episodes, with more --seeds: --split test --sweep NAME")
+    results = run_points(settings, points_of(settings.vary, settings.design, base_values(base)))
+    print(f"next: {next_step(settings, results)}")
+
+
+def next_step(settings: SweepSettings, results: Sequence[Result]) -> str:
+    """After choosing on validation episodes: the best settings on test episodes, which nobody has chosen on."""
+    if settings.split == "test":
+        return command("report", {"runs": tuple(str(result.folder) for result in results)})
+    rewards: dict[Point, list[float]] = {}
+    for result in results:
+        rewards.setdefault(result.point, []).extend(row.reward for row in driven(result.rows))
+    best = max(rewards, key=lambda point: float(np.mean(rewards[point])) if rewards[point] else -np.inf)
+    asked = changed(settings, "vary", "design", "split")
+    vary = tuple(f"{name}={value}" for name, value in best.settings)
+    return command("sweep", asked | {"vary": vary, "split": "test"})
 
 
 if __name__ == "__main__":

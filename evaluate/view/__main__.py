@@ -14,10 +14,9 @@ from jinja2 import Environment
 
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import read_settings
-from semore.datasets.errors import SemoreError
-from semore.datasets.names import rollouts_path
+from semore.datasets.hints import command, recordings
 from semore.datasets.rollouts.inventory import choose_set
-from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.run_command import run_command
 from semore.evaluate.view.scene import coverage_line, scene
 
@@ -55,14 +54,8 @@ def page(moments: dict[str, Any]) -> str:
 
 def main() -> None:
     settings = read_settings(ViewSettings, "view")
-    rollouts = Rollouts(
-        rollouts_path(settings.data, settings.rollouts, settings.scenario, settings.preset, settings.simulator)
-    )
-    rollouts.episodes()  # SemoreError when there are none
-    names = rollouts.names()
-    if not names:
-        raise SemoreError(f"{rollouts.path} has no episode; run `make collect` first")
-    name = settings.episode or names[0]
+    rollouts = recorded(settings)
+    name = settings.episode or rollouts.names()[0]
     episode = rollouts.episode(name)
     knowledge = choose_set(settings.data, settings.knowledge, [episode], settings.preset)
     moments = scene(episode, knowledge)
@@ -70,6 +63,8 @@ def main() -> None:
     write_text(target, page(moments))
     print(f"{target}: {len(moments['step'])} frames, {target.stat().st_size / 1e6:.1f} MB")
     print(coverage_line(moments["valid"], knowledge))
+    if knowledge is None and settings.knowledge != "none":
+        print(f"masks of it: `{command('annotate', recordings(settings))}`")
     print(f"next: open {target} in a browser; arrow keys step, space plays")
 
 

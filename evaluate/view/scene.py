@@ -139,5 +139,5 @@ def _note(known: Annotations, number: int) -> str:
 def coverage_line(valid: Sequence[bool], knowledge: KnowledgeSet | None) -> str:
     """How much of the episode is annotated, in a sentence."""
     if knowledge is None:
-        return "without knowledge: no set covers this episode; `make annotate` makes one"
+        return "without knowledge: no set covers this episode"
     return f"masks of knowledge set {knowledge.name} on {sum(valid)} of {len(valid)} frames"

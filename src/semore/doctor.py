@@ -1,4 +1,4 @@
-"""Is everything there that Semore can use? A line each, with a remedy for what is missing (`make doctor`)."""
+"""Is everything there that Semore can use? A line each, with a remedy for what is missing or does not fit."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from semore.collect.carla.ping import identity
 from semore.collect.carla.settings import CARLA_VERSION, CarlaSettings
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
+from semore.datasets.hints import command
 from semore.datasets.provenance import checkout
 from semore.datasets.run_command import run_command
 from semore.extras import EXTRAS, missing
@@ -34,7 +35,9 @@ DISK: Final = 2.0
 PYTHON: Final = ((3, 11), (3, 14))
 """The first version that runs it, and the first that does not."""
 
-State = Literal["ok", "missing"]
+State = Literal["ok", "REQUIRED", "warning", "optional"]
+"""REQUIRED: nothing works before that is mended. warning: it is there and does not fit. optional: it is not there, and
+only those need it who ask for what it is for."""
 
 
 @dataclass(frozen=True)
@@ -53,25 +56,28 @@ class DoctorSettings:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and what to do if that is not enough. Semore does without what is
-    missing and not `required`."""
+    """One line: what was looked at, what was found, and what to do if that is not enough."""
 
     what: str
     state: State
     found: str
     remedy: str = ""
-    required: bool = False
 
     def line(self) -> str:
-        state = "REQUIRED" if self.required and self.state == "missing" else self.state
+        state = "–" if self.state == "optional" else self.state
         return f"{self.what:<15} {state:<8} {self.found}" + (f"\n{'':<24} → {self.remedy}" if self.remedy else "")
+
+
+def absent(what: str, purpose: str, remedy: str, found: str = "not installed") -> Finding:
+    """Something that only its purpose needs is not there."""
+    return Finding(what, "optional", f"{found} (optional: {purpose})", remedy)
 
 
 def python() -> Finding:
     version = platform.python_version()
     if PYTHON[0] <= sys.version_info[:2] < PYTHON[1]:
         return Finding("Python", "ok", version)
-    return Finding("Python", "missing", version, "install Python 3.11, then make setup PYTHON=python3.11", True)
+    return Finding("Python", "REQUIRED", version, "install Python 3.11, then make setup PYTHON=python3.11")
 
 
 def system() -> Finding:
@@ -79,7 +85,7 @@ def system() -> Finding:
     if found == "Linux x86_64":
         return Finding("system", "ok", found)
     return Finding(
-        "system", "missing", found, "only Linux x86-64 has been tried; the locked packages may not exist here"
+        "system", "warning", found, "only Linux x86-64 has been tried; the locked packages may not exist here"
     )
 
 
@@ -99,7 +105,7 @@ def packages(root: Path | None) -> Finding:
             other.append(f"{name} {found} for {version}")
     if other:
         shown = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
-        return Finding("packages", "missing", f"not as locked: {shown}", "make setup", required=True)
+        return Finding("packages", "REQUIRED", f"not as locked: {shown}", "make setup")
     return Finding("packages", "ok", f"{len(wanted)}, as locked")
 
 
@@ -116,7 +122,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
     ours, every = cores(), os.cpu_count()
     found = f"{ours} cores" if ours == every else f"{ours} of {every} cores (the others are not for this process)"
     if "avx2" not in flags:
-        return Finding("processor", "missing", f"{found}, no AVX2", "everything runs, several times slower than stated")
+        return Finding("processor", "warning", f"{found}, no AVX2", "everything runs, several times slower than stated")
     fast = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     bf16 = {"avx512_bf16", "amx_bf16"} & flags
     hint = "" if bf16 else "no bf16: updates take about twice as long as where there is"
@@ -125,16 +131,16 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Finding:
 
 def gpu() -> Finding:
     if find_spec("torch") is None:
-        return Finding("GPU", "missing", "torch is not installed", "training needs it: pip install 'semore[train]'")
+        return absent("GPU", "for training", "pip install 'semore[train]'", "torch is not installed")
     import torch
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
         return Finding("GPU", "ok", f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
-    return Finding(
-        "GPU", "missing", f"torch {torch.__version__} sees none",
-        "preset laptop needs none; for CARLA and Qwen2-VL: an NVIDIA driver (`nvidia-smi`) and a CUDA build of torch",
+    return absent(
+        "GPU", "for CARLA, Qwen2-VL and preset paper; laptop and debug need none",
+        "an NVIDIA driver (`nvidia-smi`) and a CUDA build of torch", f"torch {torch.__version__} sees none",
     )  # fmt: skip
 
 
@@ -143,7 +149,7 @@ def memory() -> Finding:
     if available >= MEMORY:
         return Finding("memory", "ok", f"{available:.1f} GiB available")
     remedy = f"{MEMORY:g} GiB are comfortable: close something, or lower --replay.pool_frames and --workers"
-    return Finding("memory", "missing", f"{available:.1f} GiB available", remedy)
+    return Finding("memory", "warning", f"{available:.1f} GiB available", remedy)
 
 
 def disk(data: Path) -> Finding:
@@ -152,27 +158,27 @@ def disk(data: Path) -> Finding:
     if free >= DISK:
         return Finding("disk", "ok", f"{free:.1f} GiB free for {data}")
     remedy = f"preset laptop needs {DISK:g} GiB: free some, or choose another --data folder"
-    return Finding("disk", "missing", f"{free:.1f} GiB free for {data}", remedy, True)
+    return Finding("disk", "REQUIRED", f"{free:.1f} GiB free for {data}", remedy)
 
 
 def carla_client() -> Finding:
     try:
         version = metadata.version("carla")
     except metadata.PackageNotFoundError:
-        return Finding("CARLA client", "missing", "not installed", "for SIM=carla: make setup SIM=carla")
+        return absent("CARLA client", "for simulator carla", "make setup SIM=carla")
     verdict = fitness.versions(version, CARLA_VERSION)
-    return Finding("CARLA client", "ok" if verdict.fit else "missing", version, verdict.remark)
+    return Finding("CARLA client", "ok" if verdict.fit else "warning", version, verdict.remark)
 
 
 def carla_server(settings: CarlaSettings, port: int) -> Finding:
     what, where = "CARLA server", f"{settings.host}:{port}"
     found = identity(settings.host, port, 3.0)
     if found is None:
-        remedy = "for SIM=carla: start one or give --carla.command (docs/carla.md)"
-        return Finding(what, "missing", f"nothing answers at {where}", remedy)
+        remedy = "start one or give --carla.command (docs/carla.md)"
+        return absent(what, "for simulator carla", remedy, f"nothing answers at {where}")
     verdict = fitness.server(found, settings.host)
     if not verdict.fit:
-        return Finding(what, "missing", f"{found.version} at {where}", verdict.remark)
+        return Finding(what, "warning", f"{found.version} at {where}", verdict.remark)
     pictures = "Unreal's" if found.renderer == "unreal" else f"a loopback server's ({found.renderer})"
     return Finding(what, "ok", f"{found.version} at {where}, pictures {pictures}", verdict.remark)
 
@@ -185,15 +191,16 @@ def model(name: str) -> Finding:
     if not path.is_dir():
         cached = _downloaded(name) if name.count("/") == 1 else None
         if not isinstance(cached, str):
-            remedy = "not needed by default; --models names your own folders or files (docs/annotate.md)"
-            return Finding("model", "missing", f"{name} is neither here nor downloaded", remedy)
+            remedy = "--models names your own folders or files (docs/annotate.md)"
+            found = f"{name} is not installed: neither here nor downloaded"
+            return absent("model", "for describer qwen2-vl and segmenter clipseg or cris", remedy, found)
         path = Path(cached).parent
     weights = [file for pattern in ("*.safetensors", "*.bin", "*.pth") for file in path.glob(pattern)]
-    absent = [] if (path / "config.json").exists() else ["config.json"]
-    absent += [] if weights else ["weights (*.safetensors)"]
-    if absent:
+    lacks = [] if (path / "config.json").exists() else ["config.json"]
+    lacks += [] if weights else ["weights (*.safetensors)"]
+    if lacks:
         remedy = "the download is incomplete: fetch it again"
-        return Finding("model", "missing", f"{path} without {' and '.join(absent)}", remedy)
+        return Finding("model", "warning", f"{path} without {' and '.join(lacks)}", remedy)
     return Finding("model", "ok", f"{path}, {sum(file.stat().st_size for file in weights) / GIB:.2f} GiB of weights")
 
 
@@ -208,9 +215,8 @@ def _downloaded(name: str) -> object:
 
 def dask(scheduler: str) -> Finding:
     if scheduler in ("", "none", "local"):
-        return Finding(
-            "Dask scheduler", "missing", "none named", "make annotate SCHEDULER=local needs none; else --scheduler"
-        )
+        here = command("annotate", {"scheduler": "local"})
+        return absent("Dask scheduler", "for a cluster", f"`{here}` needs none; name one by --scheduler", "none named")
     address = scheduler
     try:
         if Path(scheduler).is_file():
@@ -221,7 +227,7 @@ def dask(scheduler: str) -> Finding:
         socket.create_connection((parts.hostname or "", parts.port or 8786), 3.0).close()
     except (OSError, ValueError) as error:
         remedy = "start one: .venv/bin/dask scheduler (docs/annotate.md)"
-        return Finding("Dask scheduler", "missing", f"{address} does not answer ({error})", remedy)
+        return Finding("Dask scheduler", "warning", f"{address} does not answer ({error})", remedy)
     return Finding("Dask scheduler", "ok", address)
 
 
@@ -247,7 +253,7 @@ def main() -> None:
     lacking = []
     for finding in examine(settings):
         print(finding.line(), flush=True)
-        if finding.required and finding.state == "missing":
+        if finding.state == "REQUIRED":
             lacking.append(finding.what)
     if lacking:
         print(f"verdict: {', '.join(lacking)} must be mended first")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from semore.datasets.atomic_io import write_text
 from semore.datasets.command_line import read_settings
+from semore.datasets.hints import choices, command
 from semore.datasets.run_command import run_command
 from study.results.collect import collect_results
 from study.results.files import Results, read_results
@@ -69,7 +70,8 @@ def main() -> None:
     print(
         f"{len(results.runs)} runs, {len(results.episodes):,} episodes; written: {', '.join(map(str, [page, *drawn]))}"
     )
-    print(f"next: look at {page}; `.venv/bin/python -m study` goes on with what is missing")
+    again = command("python -m study", choices(settings, "runs", "study"))
+    print(f"next: look at {page}; `{again}` goes on with what is missing")
 
 
 if __name__ == "__main__":

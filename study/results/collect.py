@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semore.datasets.atomic_io import read_json
+from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.evaluate.episodes import Row, read_rows
 from semore.evaluate.policies import UNTAUGHT
 from semore.evaluate.runs import Run, read_runs
@@ -21,6 +23,13 @@ from study.results.files import WORLD, CurvePoint, Episode, Results, RunRecord
 def collect_results(folder: Path) -> Results:
     """Everything that the study in this folder has finished so far, whichever parts and seeds it was asked for. Says
     how many finished runs it leaves out because the preset has changed since."""
+    if not (folder / "study.json").exists():
+        known = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/study.json"))) or "none"
+        begin = command("python -m study", {"runs": str(folder.parent), "study": folder.name})
+        raise SemoreError(
+            f"{folder} is no study: it has no study.json; studies in {folder.parent}: {known}. Choose another --study, "
+            f"or begin this one: `{begin}`"
+        )
     asked = read_json(folder / "study.json")
     planned, drive = _planned(folder, asked["preset"], asked["base"]), Drive(**asked["drive"])
     runs: list[RunRecord] = []

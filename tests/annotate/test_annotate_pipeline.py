@@ -224,14 +224,15 @@ def test_the_command_line(rollouts, tmp_path, monkeypatch, capsys):
     main()
     first = capsys.readouterr().out
     assert "120 frames, 3 known or repeated, 117 to do" in first
-    assert "next: make train" in first
+    names = f"--preset {preset} --scenario JayWalk --simulator embedded --data {tmp_path} --rollouts {rollouts.path}"
+    assert f"next: semore train {names} --knowledge privileged\n" in first
     main()
     assert "nothing to do" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [*words, "--merge", "mean"])
-    with pytest.raises(SemoreError, match="another KNOWLEDGE name"):
+    with pytest.raises(SemoreError, match="another --knowledge name"):
         main()
     monkeypatch.setattr(sys, "argv", [*words, "--rollouts", "nowhere"])
-    with pytest.raises(SemoreError, match="make collect"):
+    with pytest.raises(SemoreError, match=r"semore collect .*--rollouts nowhere"):
         main()
 
 

@@ -61,9 +61,9 @@ QUOTA = trouble(429, "You exceeded your current quota")
 MODEL = trouble(400, "no such model")
 
 
-def asking(server: Loopback, model: str = "tiny") -> tuple[object, ...]:
+def asking(server: Loopback, model: str = "tiny", segmenter: str = "cris-tiny") -> tuple[object, ...]:
     return (
-        *("--segmenter", "privileged", "--endpoint.url", server.url, "--endpoint.model", model),
+        *("--segmenter", segmenter, "--endpoint.url", server.url, "--endpoint.model", model),
         *("--endpoint.retries", 0, "--endpoint.upscale", 0),
     )
 
@@ -90,13 +90,13 @@ def test_a_server_that_refuses_everything_ends_the_command_with_an_error(command
         assert extent or (code == 1 and "all 25 frames failed in earlier passes" in said)
         well = True  # another model by the same set's name, for nothing has been answered yet
         code, said = command(annotating.main, "--describer", "endpoint", *asking(server, "other"), *extent)
-    assert (code, "next: make" in said) == (0, True)
-    assert set_names(tmp_path / "knowledge") == ["endpoint-privileged"]
+    assert (code, "next: semore " in said) == (0, True)
+    assert set_names(tmp_path / "knowledge") == ["endpoint-cris-tiny"]
 
 
 def test_a_judge_that_refuses_everything_fails_the_pass_although_the_rest_is_answered(command, tmp_path):
     with Loopback(lambda _: QUOTA) as server:
-        code, said = command(annotating.main, "--judge", "endpoint", *asking(server))
+        code, said = command(annotating.main, "--judge", "endpoint", *asking(server, segmenter="privileged"))
     assert (code, "next:" in said) == (1, False)
     assert "the judge answered none of 23 questions; 23 times: HTTP 429" in said
     assert set_names(tmp_path / "knowledge") == ["privileged"]  # texts and masks are there
@@ -176,8 +176,8 @@ def test_only_the_differing_keys_are_told(tmp_path):
     assert told == (
         "/sets/k.json: knowledge set 'k' is another: describer.model was a, is now b; describer.dtype was float32, is "
         "now nothing; describer.engine was nothing, is now 5; segmenter.kind was cris, is now clipseg; judge was "
-        "privileged, is now none; merge was max, is now mean; choose another KNOWLEDGE name (what has been answered is "
-        "shared anyway), or the settings it was made with"
+        "privileged, is now none; merge was max, is now mean; choose another --knowledge name (what has been answered "
+        "is shared anyway), or the settings it was made with"
     )
 
 
@@ -205,3 +205,11 @@ def test_a_worker_with_another_checkpoint_is_refused_before_it_answers(rollouts,
     assert kept.todo < plan.todo
     recipe = make_annotator(KnowledgeCache(tmp_path / "k"), "k", make_producers(settings)).knowledge.manifest.recipe
     assert recipe["segmenter"] == "clipseg"
+
+
+@pytest.mark.parametrize("describer", ["endpoint", "qwen2-vl"])
+def test_phrases_of_a_model_are_not_given_to_the_privileged_segmenter(command, tmp_path, describer):
+    code, said = command(annotating.main, "--describer", describer, "--segmenter", "privileged")
+    assert code == 1
+    assert "choose --segmenter cris-tiny, cris, clipseg, or --describer privileged" in said
+    assert not (tmp_path / "knowledge").exists()

@@ -204,7 +204,7 @@ def test_weathers_apart(tmp_path):
 
 def test_nothing_described_is_an_error_that_can_be_mended(tmp_path):
     episode = record(tmp_path / "r.zarr", [street(), street()])
-    with pytest.raises(SemoreError, match="make annotate"):
+    with pytest.raises(SemoreError, match="annotate them first"):
         audit_knowledge(know(tmp_path / "k", episode, {}), [episode])
     with pytest.raises(SemoreError, match="threshold"):
         audit_knowledge(know(tmp_path / "k", episode, {}), [episode], threshold=1.0)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import ndimage
 from test_audit import know, record
 from test_oracle_rules import SIZE, actor, scene
 
 from semore.annotate.audit.alignment import Alignment
-from semore.annotate.audit.failure_checks import failed_checks
+from semore.annotate.audit.failure_checks import failed_checks, too_few
 from semore.annotate.audit.knowledge import audit_knowledge
 from semore.annotate.audit.measure import Audit
+from semore.annotate.audit.report import show
 from semore.annotate.audit.truth import truth_of
 from semore.annotate.interfaces import FrameBatch
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.records import Status, Text
 
 FRAMES = 30
+NEED = "each check needs 20"
 
 
 def traffic() -> list[FrameBatch]:
@@ -45,6 +48,14 @@ def audited(folder, change=lambda mask: mask, texts=None, names=None) -> Audit:
         mask = change(truth.mask[0].astype(np.float64) * 255).round().astype(np.uint8)
         said[row] = dict.fromkeys(names or truth.phrases[0], mask)
     return audit_knowledge(know(folder / "k", episode, said | (texts or {})), [episode])
+
+
+def said(audit: Audit) -> str:
+    """The last line that people read."""
+    console = Console(width=1000)
+    with console.capture() as shown:
+        show(audit, console)
+    return shown.get().splitlines()[-1].strip()
 
 
 def names(audit: Audit) -> list[str]:
@@ -120,7 +131,14 @@ def test_a_handful_of_frames_says_nothing(tmp_path):
     episode = record(tmp_path / "r.zarr", scenes)
     black = np.zeros((SIZE, SIZE), np.uint8)
     known = know(tmp_path / "k", episode, {row: {"car ahead": black} for row in range(5)})
-    assert names(audit_knowledge(known, [episode])) == []
+    audit = audit_knowledge(known, [episode])
+    assert names(audit) == []
+    assert too_few(audit) == ["5 frames", "5 frames with key objects", "5 frames with key objects and phrases"]
+    assert said(audit) == f"too few frames to tell whether anything is broken: {', '.join(too_few(audit))}; {NEED}"
+
+
+def test_enough_frames_without_a_fault_are_called_sound(tmp_path):
+    assert said(audited(tmp_path)) == "no failure signature: nothing looks broken"
 
 
 def test_alignment_of_nothing_and_of_two_sizes():

@@ -146,7 +146,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 
 def test_the_command_line_says_what_is_missing(tmp_path, monkeypatch):
     write_rollouts(tmp_path / "rollouts" / "JayWalk-debug.zarr", episodes=1)
-    with pytest.raises(SemoreError, match="make annotate"):
+    with pytest.raises(SemoreError, match="semore annotate "):
         run(monkeypatch, tmp_path, "--preset", "debug")
     with pytest.raises(SemoreError, match="rows 0"):
         run(monkeypatch, tmp_path, "--rows", "0")

@@ -340,7 +340,7 @@ def test_a_sampling_policy_draws_around_the_mean_by_episode(run_folder):
 
 def test_a_missing_policy_file_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "none.pt2", tmp_path / "no" / "run"):
-        with pytest.raises(SemoreError, match=f"{tmp_path}.*make train"):
+        with pytest.raises(SemoreError, match=f"{tmp_path}.*train the run first"):
             load_policy(path)
     with pytest.raises(SemoreError, match="does not exist"):
         make_policy(f"checkpoint:{tmp_path}")

@@ -269,7 +269,7 @@ def test_flags_and_positions():
     for wrong in (["why"], ["nothing"], ["stats", "--phrases", "many"]):
         with pytest.raises(UsageError, match="semore datasets"):
             command(wrong)
-    with pytest.raises(SemoreError, match="make annotate"):
+    with pytest.raises(SemoreError, match="nothing is annotated there yet"):
         command(["sets", "--data", "/nowhere"]).execute()
 
 

@@ -40,7 +40,7 @@ def test_verify_puts_aside_what_is_damaged_and_says_what_is_to_be_made_again(tmp
     assert command.execute() == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "masks: 20 records of 20 frames are to be made again" in said
-    assert "KNOWLEDGE=s" in said
+    assert "--knowledge s" in said
     assert victim.with_name(f"{victim.name}.damaged").exists()
     assert KnowledgeCache(tmp_path / "knowledge").masks.missing(keys).sum() == 20
     assert command.execute() == 0

@@ -138,7 +138,7 @@ def test_validate_finds_the_damage_and_says_the_remedy(data, what, capsys):
     findings = json.loads(capsys.readouterr().out)
     assert {each["path"] for each in findings} == {str(episode)}
     assert expected in " ".join(each["problem"] for each in findings)
-    remedy = "read it with the code that wrote it" if "another time" in what else "run `make collect` again"
+    remedy = "read it with the code that wrote it" if "another time" in what else "collect again with --rollouts "
     assert all(remedy in each["remedy"] for each in findings)
     assert run("validate", "b", "--data", str(data)) == 0
 

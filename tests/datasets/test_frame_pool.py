@@ -428,7 +428,7 @@ def test_windows_never_reach_into_another_episode():
 def test_an_episode_larger_than_the_pool_is_refused():
     pool = FramePool(TINY, 10)
     add(pool, MadeUp(0, 10))
-    with pytest.raises(SemoreError, match="episode of 11 frames exceeds the pool of 10; raise --pool_frames"):
+    with pytest.raises(SemoreError, match=r"episode of 11 frames exceeds the pool of 10; raise --replay\.pool_frames"):
         pool.forget(11)
     assert pool.episodes == [("e000", 10)]  # refused before anything was dropped
     assert pool.forget(10) == 10
@@ -442,7 +442,7 @@ def test_a_pool_takes_what_it_forecasts():
 
 
 def test_a_pool_beyond_the_memory_is_refused_early(monkeypatch):
-    with pytest.raises(SemoreError, match=r"needs 4\d{4,}\.\d GiB.*choose a smaller --pool_frames"):
+    with pytest.raises(SemoreError, match=r"needs 4\d{4,}\.\d GiB.*choose a smaller --replay.pool_frames"):
         FramePool(View(128, 8, 1, "published"), 10**9)
     need = forecast_bytes(TINY, 100)
     for free, fits in ((need / 0.9 - 1, False), (need / 0.9 + 1, True)):

@@ -145,7 +145,7 @@ def test_record_digests_pin_what_is_used(tmp_path):
 
 def test_sets_are_named_and_guarded(tmp_path):
     cache = KnowledgeCache(tmp_path)
-    with pytest.raises(SemoreError, match="make annotate"):
+    with pytest.raises(SemoreError, match=r"annotating with --data .* makes it"):
         open_set(tmp_path, "b")
     manifest = SetManifest(DESCRIBER, SEGMENTER, JUDGE)
     ensure_set(cache, "a", manifest)
@@ -159,7 +159,7 @@ def test_sets_are_named_and_guarded(tmp_path):
         SetManifest(DESCRIBER, SEGMENTER, None),
         SetManifest(DESCRIBER, SEGMENTER, JUDGE, "mean"),
     ):
-        with pytest.raises(SemoreError, match="another KNOWLEDGE name"):
+        with pytest.raises(SemoreError, match="another --knowledge name"):
             ensure_set(cache, "a", other)
     for name in ("", "../x", ".hidden"):
         with pytest.raises(SemoreError, match="no name"):

@@ -305,7 +305,9 @@ def test_foreign_folders_are_refused_and_left_alone(tmp_path):
     with pytest.raises(SemoreError, match="home exists and is no rollouts folder"):
         Rollouts(tmp_path / "home").create()
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.tex"]
-    with pytest.raises(SemoreError, match=r"none\.zarr does not exist; run `make collect`"):
+    with pytest.raises(
+        SemoreError, match=r"none\.zarr does not exist; record it: `semore collect --rollouts .*none\.zarr`"
+    ):
         Rollouts(tmp_path / "none.zarr").episodes()
     made(tmp_path / "torn.zarr")
     (tmp_path / "torn.zarr" / "zarr.json").write_text('{"zarr_fo')

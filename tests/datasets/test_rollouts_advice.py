@@ -29,7 +29,9 @@ def test_a_mistyped_episode_is_answered_with_those_of_a_similar_name(tmp_path):
     assert "it has 3: jaywalk-0000003 … jaywalk-0000017" in said
     assert advice(lambda: rollouts.episode("x")).endswith("no episode 'x'; it has 3: jaywalk-0000003 … jaywalk-0000017")
     assert "did you mean r?" in advice(lambda: Rollouts(tmp_path / "R.zarr").episode("x"))
-    assert "none: run `make collect` first" in advice(lambda: tiny_rollouts(tmp_path / "n.zarr").episode("x"))
+    assert "none: record it: `semore collect --rollouts " in advice(
+        lambda: tiny_rollouts(tmp_path / "n.zarr").episode("x")
+    )
     assert "delete" not in said
 
 
@@ -65,7 +67,7 @@ def test_only_a_damaged_episode_of_ours_is_advised_to_be_deleted(tmp_path, damag
         damage(rollouts.path / name)
         said.append(advice(lambda rollouts=rollouts, name=name: rollouts.episode(name).verify()))
         assert str(rollouts.path / name) in said[-1]
-    assert "delete this folder and run `make collect` again (only this episode is recorded anew), or restore" in said[0]
+    assert "what it was recorded with (only this episode is recorded anew), or restore" in said[0]
     assert "restore it from a copy, or move it elsewhere" in said[1]
     assert f"the training run {grown.path.parent}, which has to be trained anew: --run NAME" in said[2]
     assert "delete" not in said[1] + said[2]
@@ -89,5 +91,5 @@ def test_validate_advises_as_the_errors_do(tmp_path):
     assert "attributes scenario, weather" in found["bend-by-night"].problem
     assert found["bend-by-night"].remedy == "add them to the attributes in its zarr.json (docs/formats.md)"
     for name in ("jaywalk-0000003", "jaywalk-0000004"):
-        assert found[name].remedy.startswith("delete this folder and run `make collect` again (only this episode")
+        assert found[name].remedy.startswith(f"delete this folder and collect again with --rollouts {rollouts.path} ")
     assert found["jaywalk-0000005"].remedy.startswith("record it again with this version")

@@ -197,7 +197,7 @@ def test_a_missing_knowledge_set_is_named_before_anything_is_trained(tmp_path):
         train=True,
         variants=("privileged_mask",),
     )
-    with pytest.raises(SemoreError, match="make annotate SEGMENTER=privileged"):
+    with pytest.raises(SemoreError, match=r"semore annotate .*--knowledge privileged.* --segmenter privileged"):
         training(settings)
     assert not (tmp_path / "runs").exists()
 

@@ -123,7 +123,7 @@ def test_what_cannot_ship_is_refused(run, tmp_path, monkeypatch):
         publish.publish(run, tmp_path)
     unfinished = Path(shutil.copytree(run, tmp_path / "runs" / "unfinished"))
     (unfinished / "evaluation.csv").unlink()
-    with pytest.raises(SemoreError, match="has no evaluation.csv"):
+    with pytest.raises(SemoreError, match="is not evaluated"):
         publish.publish(unfinished, tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_episodes_of_another_policy_are_no_reason_to_ship_this_one(run, tmp_path
     shutil.copytree(run, own)
     torch.manual_seed(12)
     export_policy(Agent(TINY.agent), own / "policy.pt2", policy_view(TINY))
-    with pytest.raises(SemoreError, match=r"another policy than .*policy\.pt2.*make evaluate RUN=tiny-seed7"):
+    with pytest.raises(SemoreError, match=r"another policy than .*policy\.pt2.*semore evaluate .*--run tiny-seed7"):
         publish.publish(own, tmp_path / "checkpoints", demo_seed=FIRST)
     sign(own)
     assert publish.publish(own, tmp_path / "checkpoints", demo_seed=FIRST).test.episodes == 2
@@ -185,7 +185,7 @@ def test_the_demo_films_what_ships(shipped, tmp_path, monkeypatch, capsys):
     assert image.stat().st_size <= demo.LARGEST
     said = capsys.readouterr().out
     assert "over 2 test seeds this policy (semore, training seed 7) reached 200 ± 100 and finished 2" in said
-    assert "make collect annotate train" in said
+    assert "next: semore collect" in said
 
 
 def test_the_demo_drives_the_shipped_policy_and_looks_closer_without_touching_it(shipped, monkeypatch):

@@ -545,3 +545,35 @@ def test_a_row_s_fields_are_the_metrics_of_an_episode(run, jobs):
     _, info = env.reset(seed=SEEDS[0])
     about = {"policy", "scenario", "weather", "seed", "wall_time", "renderer", "policy_digest"}
     assert set(asdict(a_row())) - about == set(info["metrics"])
+
+
+def test_a_policy_without_its_run_is_driven_and_its_training_called_unknown(run, jobs, tmp_path, monkeypatch, capsys):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(run / "policy.pt2", alone)
+    words = ["evaluate", "--preset", "debug", "--runs", str(tmp_path), "--run", "alone", "--episodes", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--policies", "trained", "untrained"])
+    monkeypatch.setattr(video, "record", lambda *_: [moment(0)])
+    command.main()
+    assert [name for name, _ in jobs] == ["trained"]  # what it was before its training, nobody knows
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"student mask: unknown, as all of its training: there is no {alone}/summary.json" in shown
+    assert f"next: bring settings.json, summary.json, metrics.csv of its training run into {alone}" in shown
+    monkeypatch.setattr(sys, "argv", [*words, "--policies", "untrained"])
+    with pytest.raises(SemoreError, match=r"untrained needs .*settings\.json"):
+        command.main()
+    assert len(jobs) == 1
+
+
+def test_a_run_whose_own_policy_was_not_driven_is_to_be_driven_next(run, jobs, tmp_path, monkeypatch, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "evaluation.csv").unlink(missing_ok=True)
+    (tmp_path / "run" / "metrics.csv").touch()
+    words = ["evaluate", "--preset", "debug", "--runs", str(tmp_path), "--run", "run", "--episodes", "1"]
+    for policy, hint in (
+        ("random", f"semore evaluate --runs {tmp_path} --run run"),
+        ("trained", "semore report --runs "),
+    ):
+        monkeypatch.setattr(sys, "argv", [*words, "--video", "false", "--policies", policy])
+        command.main()
+        assert f"next: {hint}" in capsys.readouterr().out

@@ -274,7 +274,11 @@ def test_the_command_writes_the_file_and_says_where(two, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize(
     ("missing", "says"),
-    [("settings.json", "is no run"), ("summary.json", "make train"), ("evaluation.csv", "make evaluate RUN=ours")],
+    [
+        ("settings.json", "is no run"),
+        ("summary.json", "semore train .*--run ours"),
+        ("evaluation.csv", "semore evaluate .*--run ours"),
+    ],
 )
 def test_an_unfinished_run_is_refused_with_the_remedy(two, missing, says):
     (two[0] / missing).unlink()

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 from verdict_words import said
 
+from semore.datasets.atomic_io import write_json
 from semore.datasets.errors import SemoreError
 from semore.evaluate import statistics
 from semore.evaluate.compared import compare
 from study.results.__main__ import draw_all, write_page
+from study.results.collect import collect_results
 from study.results.files import WORLD, CurvePoint, Episode, Results, RunRecord, read_results
 from study.results.pages import WRITERS, fill, skeleton
 from study.results.summary import claim, cost, scores
@@ -260,3 +262,10 @@ def test_pictures_show_the_study(tmp_path):
         "study-overview.png", "study-JayWalk.png", "study-HighBeam.png", "study-HighWay.png",
     ]  # fmt: skip
     assert all(np.asarray(Image.open(path).convert("L")).std() > 10 for path in drawn[:2])
+
+
+def test_a_study_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    write_json(tmp_path / "study" / "study.json", {})
+    with pytest.raises(SemoreError, match=r"no study\.json; studies in .*: study. Choose another --study") as refused:
+        collect_results(tmp_path / "nope")
+    assert f"`python -m study --runs {tmp_path} --study nope`" in str(refused.value)

@@ -297,7 +297,9 @@ def test_the_best_checkpoint_is_the_exported_policy(whole):
 
 
 def test_missing_rollouts_and_missing_knowledge_are_one_clear_error_each(data, tmp_path):
-    with pytest.raises(SemoreError, match=r"nowhere\.zarr does not exist; run `make collect`"):
+    with pytest.raises(
+        SemoreError, match=r"nowhere\.zarr does not exist; record it: `semore collect .*--rollouts nowhere`"
+    ):
         train(asked(data, tmp_path, rollouts="nowhere"))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SemoreError, match="no knowledge set 'typo'; there is privileged"):
@@ -335,7 +337,7 @@ def test_a_filter_that_starves_the_buffer_is_named_before_the_first_update(data,
 def test_frames_without_any_knowledge_are_refused(data, tmp_path):
     shutil.copytree(data / "rollouts", tmp_path / "rollouts")
     ensure_set(KnowledgeCache(tmp_path / "knowledge"), "privileged", make_producers(PRIVILEGED).manifest())
-    with pytest.raises(SemoreError, match=r"no frame has knowledge .*`make annotate`"):
+    with pytest.raises(SemoreError, match=r"no frame has knowledge .*`semore annotate .*`"):
         train(asked(tmp_path, tmp_path / "runs"))
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semore.annotate.settings import CrisTinySettings
-from semore.datasets.atomic_io import digest_json, exclusive_lock
+from semore.datasets.atomic_io import digest16, digest_json, exclusive_lock
 from semore.datasets.command_line import read_settings
 from semore.datasets.cores import cores
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import as_dict
 
@@ -112,7 +113,9 @@ def main() -> None:
     if not settings.evaluate_only:
         train_to(settings, path)
     evaluate(settings, path)
-    print("next: `make annotate` uses it (a new weights file means new masks; described texts are kept)")
+    print("a new weights file means new masks, hence a knowledge set of another name; described texts are kept")
+    asked = {"knowledge": f"cris-tiny-{digest16(path.read_bytes()).hex()[:8]}", "cris_tiny.weights": settings.weights}
+    print(f"next: {command('collect')} && {command('annotate', asked)}")
 
 
 if __name__ == "__main__":

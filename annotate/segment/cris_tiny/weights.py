@@ -15,6 +15,7 @@ from semore.annotate.segment.cris_tiny.network import CrisTiny
 from semore.annotate.segment.cris_tiny.phrase_vocab import UNKNOWN, vocabulary
 from semore.datasets.atomic_io import atomic_file
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command
 
 WEIGHTS: Final = Path(__file__).with_name("weights.safetensors")
 """The file in the repository."""
@@ -41,27 +42,30 @@ def read_weights(path: Path) -> CrisTiny:
     with _opened(path) as file:
         words = str(_description(path, file.metadata()).get("words", "")).split()
         if words != sorted(vocabulary(), key=vocabulary().__getitem__):
-            raise SemoreError(f"{path} knows other words than this version teaches; train anew: `semore cris-tiny`")
+            raise SemoreError(f"{path} knows other words than this version teaches; {_train(path)}")
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  (no mapping)
     network = CrisTiny(UNKNOWN + 1 + len(words))
     try:
         missing, unexpected = network.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise SemoreError(f"{path} does not fit this version of CRIS-tiny ({error}); train anew") from None
+        raise SemoreError(f"{path} does not fit this version of CRIS-tiny ({error}); {_train(path)}") from None
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise SemoreError(f"{path} does not fit this version of CRIS-tiny; train anew: `semore cris-tiny`")
+        raise SemoreError(f"{path} does not fit this version of CRIS-tiny; {_train(path)}")
     return network.eval()
+
+
+def _train(path: Path) -> str:
+    return f"train it anew: `{command('cris-tiny', {} if path == WEIGHTS else {'weights': path})}`"
 
 
 def _opened(path: Path) -> Any:
     if not path.is_file():
-        raise SemoreError(f"{path} does not exist; give CRIS-tiny a weights file, or train one: `semore cris-tiny`")
+        raise SemoreError(f"{path} does not exist; give --cris_tiny.weights another file, or {_train(path)}")
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise SemoreError(
-            f"{path} is not a whole safetensors file ({error}); restore it (git checkout) or train anew: "
-            "`semore cris-tiny`"
+            f"{path} is not a whole safetensors file ({error}); restore it (git checkout), or {_train(path)}"
         ) from None
 
 
@@ -69,7 +73,5 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> dict[str, An
     try:
         about: dict[str, Any] = json.loads((metadata or {})["about"])
     except (KeyError, json.JSONDecodeError):
-        raise SemoreError(
-            f"{path} holds no weights of CRIS-tiny; give another file or train: `semore cris-tiny`"
-        ) from None
+        raise SemoreError(f"{path} holds no weights of CRIS-tiny; give another file, or {_train(path)}") from None
     return about

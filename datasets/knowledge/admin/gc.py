@@ -82,7 +82,7 @@ def find_waste(cache: KnowledgeCache, roots: Roots, before: float) -> Waste:
 
 def collect(cache: KnowledgeCache, runs: list[Path], before: float) -> Waste:
     """Remove the waste and return it; call under the lock. A set that is made at this very moment may find old records
-    gone that it could have used; `make annotate` makes them again."""
+    gone that it could have used; annotating makes them again."""
     waste = find_waste(cache, find_roots(cache.root, runs), before)
     for path in waste.leftovers:
         path.unlink(missing_ok=True)

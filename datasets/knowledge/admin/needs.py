@@ -41,7 +41,7 @@ class CacheCommand:
         """The cache folder; SemoreError when there is none."""
         root = Path(self.data) / "knowledge"
         if not root.is_dir():
-            raise SemoreError(f"{root} does not exist; run `make annotate` first, or name the folder by --data")
+            raise SemoreError(f"{root} does not exist: nothing is annotated there yet; name another folder by --data")
         return root
 
     def show(self, report: Any, lines: Iterable[Any]) -> None:

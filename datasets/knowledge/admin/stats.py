@@ -198,4 +198,4 @@ def _set_lines(found: list[dict[str, Any]]) -> Iterator[str | Table]:
             table.add_row(*first, level, each[level], f"{each['records'][level]:,}", runs)
     yield table
     if not found:
-        yield "no knowledge set yet: run `make annotate`"
+        yield "no knowledge set yet: annotating makes one"

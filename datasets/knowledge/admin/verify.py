@@ -34,7 +34,7 @@ SHARDS_PER_PROCESS: Final = 64
 @dataclass(frozen=True)
 class Verify(CacheCommand):
     """Read every shard of the knowledge cache and compare its checksum and the digest of every record. Damaged ones
-    are put aside as .damaged, so that `make annotate` makes their records again, and only those; the exit code is then
+    are put aside as .damaged, so that annotating makes their records again, and only those; the exit code is then
     1. With --run: is every record that a run rests on still there, and does it still serve its frame?"""
 
     run: str = ""
@@ -177,5 +177,5 @@ def _lines(root: Path, damages: list[Damage]) -> Iterator[str]:
         yield f"{level}: {records:,} records of {frames:,} frames{more} are to be made again"
     sets = sorted({name for damage in damages for name in damage.sets})
     if damages:
-        asked = " or ".join(f"KNOWLEDGE={name}" for name in sets) if sets else "the KNOWLEDGE= they belong to"
-        yield f"to make them again: make annotate with the same ROLLOUTS= as before and {asked}"
+        asked = " or ".join(f"--knowledge {name}" for name in sets) if sets else "the --knowledge they belong to"
+        yield f"to make them again: annotate with --data {root.parent}, the same --rollouts as before and {asked}"

@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 
 from semore.datasets.errors import SemoreError
+from semore.datasets.hints import command, recordings
 from semore.datasets.knowledge.admin.needs import CacheCommand, changes, producer_of, summary
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, set_names
 from semore.datasets.knowledge.level import Level
@@ -21,6 +22,7 @@ from semore.datasets.knowledge.questions import FrameKeys
 from semore.datasets.knowledge.records import Digests, Identity, LevelName, Status, record_keys
 from semore.datasets.knowledge.shards import Batch, producer_json, read_batch, read_records
 from semore.datasets.names import rollouts_path
+from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.rollouts.store import Episode, Rollouts
 
 OK: Final = "ok"
@@ -45,12 +47,16 @@ class Why(CacheCommand):
 
     def execute(self) -> int:
         """Print it."""
+        if "/" not in self.frame:
+            recorded(self)
         folder = rollouts_path(self.data, self.rollouts, self.scenario, self.preset, self.simulator)
         episode, index = find_frame(self.frame, folder)
         cache = KnowledgeCache(self.root)
         names = [self.knowledge] if self.knowledge else set_names(self.root)
         if not names:
-            raise SemoreError(f"{self.root} has no knowledge set; run `make annotate` first")
+            raise SemoreError(
+                f"{self.root} has no knowledge set; annotate first: `{command('annotate', recordings(self))}`"
+            )
         found = [explain(open_set(cache, name), episode, index) for name in names]
         self.show([asdict(each) for each in found], [line for each in found for line in _lines(each)])
         return 0

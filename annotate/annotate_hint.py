@@ -1,0 +1,60 @@
+"""The `annotate` command that fills a knowledge set for a command which reads it, or goes on with it."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+from semore.annotate.registry import DESCRIBERS, SEGMENTERS
+from semore.annotate.settings import AnnotateSettings
+from semore.datasets.errors import SemoreError
+from semore.datasets.hints import carried, command, recordings
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_manifest, set_names
+from semore.datasets.names import knowledge_name
+from semore.datasets.presets import flat
+from semore.datasets.settings import as_dict, from_dict
+
+PRODUCERS = ("describer", "segmenter", "judge")
+
+
+class ReadsKnowledge(Protocol):
+    """The settings of a command that reads knowledge of recordings."""
+
+    @property
+    def preset(self) -> str: ...
+    @property
+    def data(self) -> str: ...
+
+
+def annotate_command(settings: ReadsKnowledge, knowledge: str) -> str:
+    """The command that annotates the recordings which the settings name into the set `knowledge`: with the producers it
+    was made with, or, where there is none of that name yet, those that the name stands for."""
+    root = Path(settings.data) / "knowledge"
+    plain = dict(flat(as_dict(from_dict(AnnotateSettings, {"preset": settings.preset}))))
+    if knowledge in set_names(root):
+        manifest = read_manifest(root, knowledge)
+        wanted = {**dict(flat(manifest.recipe)), "merge": manifest.merge}
+    else:
+        given = carried()
+        wanted = producers_named(knowledge) | {role: given[role] for role in PRODUCERS if role in given}
+    own = {name: value for name, value in wanted.items() if value != plain.get(name)}
+    return command("annotate", recordings(settings) | {"knowledge": knowledge} | own)
+
+
+def annotated(settings: ReadsKnowledge, cache: KnowledgeCache, knowledge: str) -> KnowledgeSet:
+    """The knowledge set of that name; SemoreError with the command that makes it, and as for `open_set`."""
+    known = set_names(cache.root)
+    if knowledge and knowledge not in known:
+        there = f"there is {', '.join(known)}" if known else "there is none yet"
+        remedy = f"`{annotate_command(settings, knowledge)}` makes it"
+        raise SemoreError(f"{cache.root} has no knowledge set {knowledge!r}: {there}; {remedy}")
+    return open_set(cache, knowledge)
+
+
+def producers_named(knowledge: str) -> dict[str, Any]:
+    """The describer and segmenter that a set is called after, as `knowledge_name` does; none for another name."""
+    for describer, segmenter in product(DESCRIBERS, SEGMENTERS):
+        if knowledge_name(describer, segmenter) == knowledge:
+            return {"describer": describer, "segmenter": segmenter}
+    return {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from semore.annotate.annotate_hint import train_after
 from semore.annotate.audit.failure_checks import failed_checks, too_few
 from semore.annotate.pilot import Pilot, report_pilot
 from semore.annotate.pipeline import annotate_rollouts
@@ -11,9 +13,10 @@ from semore.annotate.registry import make_producers
 from semore.annotate.scheduling.plan import all_frames, decision_frames
 from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings
 from semore.datasets.errors import SemoreError
-from semore.datasets.hints import carried, command, recordings
+from semore.datasets.hints import carried, command
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
 from semore.datasets.rollouts.recorded import recorded
+from semore.datasets.rollouts.store import Episode
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import changed, load_settings, part_of
 
@@ -44,27 +47,23 @@ def main() -> None:
         off_decisions=settings.off_decisions,
     )
     summary.require_answers()
+    episodes = list(rollouts.episodes())
     if budget.sample:
         wanted = all_frames if settings.off_decisions else decision_frames
-        pilot = report_pilot(open_set(cache, name), rollouts.path, list(rollouts.episodes()), wanted)
-        print(f"next: {after_pilot(settings, pilot)}")
+        pilot = report_pilot(open_set(cache, name), rollouts.path, episodes, wanted)
+        print(f"next: {after_pilot(settings, pilot, episodes)}")
     else:
-        print(f"next: {train_command(settings)}")
+        print(f"next: {train_after(settings, name, episodes)}")
 
 
-def train_command(settings: AnnotateSettings) -> str:
-    """The command that trains on what has been annotated."""
-    return command("train", carried() | recordings(settings) | {"knowledge": settings.knowledge_set})
-
-
-def after_pilot(settings: AnnotateSettings, pilot: Pilot) -> str:
+def after_pilot(settings: AnnotateSettings, pilot: Pilot, episodes: Sequence[Episode]) -> str:
     """What a pilot leads to: annotating the rest, a larger pilot where it was too small to tell, or the same one."""
     asked = carried() | changed(settings, "sample")
     if failed_checks(pilot.audit):
         again = command("annotate", asked | {"sample": settings.sample})
         return f"mend what the warnings name, then {again}"
     if not pilot.left:
-        return train_command(settings)
+        return train_after(settings, settings.knowledge_set, episodes)
     larger = {"sample": LARGER * settings.sample} if too_few(pilot.audit) else {}
     return command("annotate", asked | larger)
 

@@ -17,8 +17,8 @@ import pytest
 from stub_checkout import make_checkout
 from tiny_rollouts import tiny_rollouts
 
-from semore.annotate.__main__ import after_pilot, train_command
-from semore.annotate.annotate_hint import annotate_command
+from semore.annotate.__main__ import after_pilot
+from semore.annotate.annotate_hint import annotate_command, train_after
 from semore.annotate.audit.__main__ import AuditSettings
 from semore.annotate.audit.measure import Audit
 from semore.annotate.pilot import Pilot
@@ -115,7 +115,7 @@ def test_every_stage_hands_its_names_on_to_the_next(read):
     collecting = CollectSettings(**NAMED, data="my data")
     (annotating,) = read(command("annotate", recordings(collecting)))
     assert annotating.folder == collecting.rollouts_folder == Path("my data/rollouts/x.zarr")
-    (training,) = read(train_command(replace(annotating, describer="endpoint", knowledge="y")))
+    (training,) = read(train_after(annotating, "y"))
     assert (training.rollouts_folder, training.knowledge) == (annotating.folder, "y")
     assert (training.scenario, training.preset, training.simulator) == ("HighBeam", "debug", "carla")
     servers = CarlaSettings(port=2400, command="/opt/c a/run.sh -port={port} 'x'")
@@ -135,9 +135,9 @@ def test_the_knowledge_set_is_named_unless_training_finds_it_by_itself(read):
         (AnnotateSettings(preset="paper"), "privileged-cris-tiny"),  # the preset's own is another
         (AnnotateSettings(describer="endpoint", segmenter="clipseg"), "endpoint-clipseg"),
     ):
-        (training,) = read(train_command(settings))
+        (training,) = read(train_after(settings, settings.knowledge_set))
         assert (training.knowledge, training.preset) == (name, settings.preset)
-    assert "knowledge" not in train_command(AnnotateSettings()).lower()
+    assert "knowledge" not in train_after(AnnotateSettings(), "privileged-cris-tiny").lower()
 
 
 def test_a_pilot_leads_to_the_same_pass_a_larger_pilot_or_training(read):
@@ -149,11 +149,11 @@ def test_a_pilot_leads_to_the_same_pass_a_larger_pilot_or_training(read):
     for count in ("frames", "shown", "shown_named"):
         setattr(many, count, 25)
         setattr(few, count, 25 if count == "frames" else 7)
-    assert read(after_pilot(asked, Pilot(many, 9))) == [replace(asked, sample=0)]
-    assert read(after_pilot(asked, Pilot(few, 9))) == [replace(asked, sample=80)]
-    assert isinstance(read(after_pilot(asked, Pilot(few, 0)))[0], TrainSettings)
+    assert read(after_pilot(asked, Pilot(many, 9), [])) == [replace(asked, sample=0)]
+    assert read(after_pilot(asked, Pilot(few, 9), [])) == [replace(asked, sample=80)]
+    assert isinstance(read(after_pilot(asked, Pilot(few, 0), []))[0], TrainSettings)
     many.without = 25
-    told = after_pilot(asked, Pilot(many, 9))
+    told = after_pilot(asked, Pilot(many, 9), [])
     assert told.startswith("mend what the warnings name, then ")
     assert read(told.partition("then ")[2]) == [asked]
 
@@ -205,6 +205,20 @@ def test_what_is_not_recorded_is_answered_with_the_command_that_records_it(read,
     with pytest.raises(SemoreError, match=r"xx\.zarr does not exist; did you mean x\? Or record it: "):
         recorded(replace(wanted, rollouts="xx"))
     assert recorded(wanted).names() == ["jaywalk-0000003"]
+
+
+@ONE_FORM
+def test_training_is_in_the_scenario_and_weather_that_was_recorded(read, tmp_path):
+    asked = AnnotateSettings(data=str(tmp_path), rollouts=str(tmp_path / "x.zarr"))
+    for about, weather in (
+        ({"scenario": "HighBeam", "weather": "hard_rain"}, "hard_rain"),
+        ({"weather": "midnight"}, "midnight"),
+    ):
+        episodes = tiny_rollouts(tmp_path / f"{weather}.zarr", 1, **about).episodes()
+        (training,) = read(train_after(asked, "y", episodes))
+        assert (training.scenario, training.weather) == (about.get("scenario", "JayWalk"), weather)
+    episodes = tiny_rollouts(tmp_path / "own.zarr", 1, scenario="HighBeam", weather="midnight").episodes()
+    assert "weather" not in train_after(asked, "y", episodes)
 
 
 @ONE_FORM

@@ -38,11 +38,14 @@ from semore.doctor import DoctorSettings
 from semore.evaluate.__main__ import EvaluateSettings
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.counterfactual.__main__ import CounterfactualSettings, train_with_changes
+from semore.evaluate.episodes import Row
 from semore.evaluate.film.demo import DemoSettings
 from semore.evaluate.report.__main__ import ReportSettings
 from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.run_commands import train_command as resume_command
-from semore.evaluate.sweep.__main__ import SweepSettings
+from semore.evaluate.sweep.__main__ import SweepSettings, next_step
+from semore.evaluate.sweep.points import Point
+from semore.evaluate.sweep.results import Result
 from semore.evaluate.view.__main__ import ViewSettings
 from semore.train.__main__ import next_command
 from semore.train.settings import TrainSettings
@@ -264,6 +267,24 @@ def test_a_counterfactual_is_trained_with_the_changes_that_the_data_allow(read, 
     ensure_set(KnowledgeCache(tmp_path / "knowledge"), "privileged", SetManifest({"a": 1}, {"b": 1}, None))
     (asked,) = read(train_with_changes(CounterfactualSettings(), run))
     assert asked.variants == ()
+
+
+@ONE_FORM
+def test_the_best_of_a_sweep_is_driven_on_test_episodes(read, tmp_path):
+    def result(value: str, reward: float) -> Result:
+        point = Point((("agent.lr", value),), (("agent.lr", value), ("grey", "true")))
+        row = Row("trained", "HighBeam", "midnight", 1_002_000, "success", reward, 1.0, 0.0, 0.0, 0.0, 0.0, 9)
+        return Result(point, 1, tmp_path / value, [row], {})
+
+    asked = SweepSettings(
+        preset="debug", scenario="HighBeam", base=("rollouts=x", "knowledge=y"), seeds=(1, 2), sweep="s",
+        vary=("agent.lr=0.1,0.2",), design="single",
+    )  # fmt: skip
+    found = [result("0.1", 3.0), result("0.2", 5.0)]
+    best = replace(asked, vary=("agent.lr=0.2", "grey=true"), design="grid", split="test")
+    assert read(next_step(asked, found)) == [best]
+    (report,) = read(next_step(best, found))
+    assert report.runs == (str(tmp_path / "0.1"), str(tmp_path / "0.2"))
 
 
 def test_a_merged_folder_is_trained_as_what_it_holds(tmp_path, monkeypatch, capsys):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from semore.annotate.annotate_hint import train_after
 from semore.annotate.pipeline import annotate_rollouts
-from semore.annotate.registry import check_names, make_producers
+from semore.annotate.registry import check_names, check_together, make_producers
 from semore.annotate.scheduling.plan import all_frames, decision_frames
 from semore.annotate.settings import AnnotateSettings, Budget, ExecutorSettings, ProducerSettings
 from semore.datasets.errors import SemoreError
-from semore.datasets.hints import carried, command, recordings
+from semore.datasets.hints import carried, command
 from semore.datasets.knowledge.cache import KnowledgeCache, open_set
 from semore.datasets.rollouts.recorded import recorded
+from semore.datasets.rollouts.store import Episode
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import changed, load_settings, part_of
 
@@ -30,6 +33,7 @@ def main() -> None:
     recipe, executor = part_of(settings, ProducerSettings), part_of(settings, ExecutorSettings)
     budget = part_of(settings, Budget)
     check_names(recipe)
+    check_together(recipe)
     rollouts = recorded(settings)  # told before any producer is imported, which takes seconds
     name = settings.knowledge_set
     cache = KnowledgeCache(Path(settings.data) / "knowledge")
@@ -47,22 +51,18 @@ def main() -> None:
         off_decisions=settings.off_decisions,
     )
     summary.require_answers()
+    episodes = list(rollouts.episodes())
     if budget.sample:
         from semore.annotate.pilot import report_pilot
 
         wanted = all_frames if settings.off_decisions else decision_frames
-        pilot = report_pilot(open_set(cache, name), rollouts.path, list(rollouts.episodes()), wanted)
-        print(f"next: {after_pilot(settings, pilot)}")
+        pilot = report_pilot(open_set(cache, name), rollouts.path, episodes, wanted)
+        print(f"next: {after_pilot(settings, pilot, episodes)}")
     else:
-        print(f"next: {train_command(settings)}")
+        print(f"next: {train_after(settings, name, episodes)}")
 
 
-def train_command(settings: AnnotateSettings) -> str:
-    """The command that trains on what has been annotated."""
-    return command("train", carried() | recordings(settings) | {"knowledge": settings.knowledge_set})
-
-
-def after_pilot(settings: AnnotateSettings, pilot: Pilot) -> str:
+def after_pilot(settings: AnnotateSettings, pilot: Pilot, episodes: Sequence[Episode]) -> str:
     """What a pilot leads to: annotating the rest, a larger pilot where it was too small to tell, or the same one."""
     from semore.annotate.audit.failure_checks import failed_checks, too_few
 
@@ -71,7 +71,7 @@ def after_pilot(settings: AnnotateSettings, pilot: Pilot) -> str:
         again = command("annotate", asked | {"sample": settings.sample})
         return f"mend what the warnings name, then {again}"
     if not pilot.left:
-        return train_command(settings)
+        return train_after(settings, settings.knowledge_set, episodes)
     larger = {"sample": LARGER * settings.sample} if too_few(pilot.audit) else {}
     return command("annotate", asked | larger)
 

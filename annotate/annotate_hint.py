@@ -1,18 +1,21 @@
-"""The `annotate` command that fills a knowledge set for a command which reads it, or goes on with it."""
+"""The commands around a knowledge set: `annotate`, which fills it or goes on with it, and `train`, which reads it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
 from semore.annotate.registry import DESCRIBERS, SEGMENTERS
 from semore.annotate.settings import AnnotateSettings
+from semore.collect.scenarios import SCENARIOS
 from semore.datasets.errors import SemoreError
 from semore.datasets.hints import carried, command, recordings
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_manifest, set_names
 from semore.datasets.names import knowledge_name
 from semore.datasets.presets import flat
+from semore.datasets.rollouts.store import Episode
 from semore.datasets.settings import as_dict, from_dict
 
 PRODUCERS = ("describer", "segmenter", "judge")
@@ -50,6 +53,19 @@ def annotated(settings: ReadsKnowledge, cache: KnowledgeCache, knowledge: str) -
         remedy = f"`{annotate_command(settings, knowledge)}` makes it"
         raise SemoreError(f"{cache.root} has no knowledge set {knowledge!r}: {there}; {remedy}")
     return open_set(cache, knowledge)
+
+
+def train_after(settings: ReadsKnowledge, knowledge: str, episodes: Iterable[Episode] = ()) -> str:
+    """The command that trains on the recordings which the settings name, and on that knowledge of them: in the scenario
+    and weather of the `episodes`, for those of a folder that was named by its path are nobody's setting here."""
+    names = carried() | recordings(settings) | {"knowledge": knowledge}
+    first = next(iter(episodes), None)
+    scenario = first.attributes.get("scenario") if first else None
+    if first and scenario in SCENARIOS:
+        own = SCENARIOS[scenario].weather
+        weather = first.attributes.get("weather", own)
+        names |= {"scenario": scenario, "weather": "" if weather == own else weather}
+    return command("train", names)
 
 
 def producers_named(knowledge: str) -> dict[str, Any]:

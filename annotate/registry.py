@@ -46,6 +46,10 @@ def check_names(settings: ProducerSettings) -> None:
     _check("describer", settings.describer, DESCRIBERS)
     _check("segmenter", settings.segmenter, SEGMENTERS)
     _check("judge", settings.judge or settings.describer, JUDGES)
+
+
+def check_together(settings: ProducerSettings) -> None:
+    """SemoreError for producers that cannot work for each other."""
     if settings.describer in ENGINES and settings.segmenter == "privileged":
         others = ", ".join(name for name in SEGMENTERS if name != "privileged")
         raise SemoreError(

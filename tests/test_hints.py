@@ -17,8 +17,8 @@ import pytest
 from stub_checkout import make_checkout
 from tiny_rollouts import tiny_rollouts
 
-from semore.annotate.__main__ import after_pilot, train_command
-from semore.annotate.annotate_hint import annotate_command
+from semore.annotate.__main__ import after_pilot
+from semore.annotate.annotate_hint import annotate_command, train_after
 from semore.annotate.audit.__main__ import AuditSettings
 from semore.annotate.audit.measure import Audit
 from semore.annotate.pilot import Pilot
@@ -38,11 +38,14 @@ from semore.doctor import DoctorSettings
 from semore.evaluate.__main__ import EvaluateSettings
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.counterfactual.__main__ import CounterfactualSettings, train_with_changes
+from semore.evaluate.episodes import Row
 from semore.evaluate.film.demo import DemoSettings
 from semore.evaluate.report.__main__ import ReportSettings
 from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.run_commands import train_command as resume_command
-from semore.evaluate.sweep.__main__ import SweepSettings
+from semore.evaluate.sweep.__main__ import SweepSettings, next_step
+from semore.evaluate.sweep.points import Point
+from semore.evaluate.sweep.results import Result
 from semore.evaluate.view.__main__ import ViewSettings
 from semore.train.__main__ import next_command
 from semore.train.settings import TrainSettings
@@ -115,7 +118,7 @@ def test_every_stage_hands_its_names_on_to_the_next(read):
     collecting = CollectSettings(**NAMED, data="my data")
     (annotating,) = read(command("annotate", recordings(collecting)))
     assert annotating.folder == collecting.rollouts_folder == Path("my data/rollouts/x.zarr")
-    (training,) = read(train_command(replace(annotating, describer="endpoint", knowledge="y")))
+    (training,) = read(train_after(annotating, "y"))
     assert (training.rollouts_folder, training.knowledge) == (annotating.folder, "y")
     assert (training.scenario, training.preset, training.simulator) == ("HighBeam", "debug", "carla")
     servers = CarlaSettings(port=2400, command="/opt/c a/run.sh -port={port} 'x'")
@@ -135,9 +138,9 @@ def test_the_knowledge_set_is_named_unless_training_finds_it_by_itself(read):
         (AnnotateSettings(preset="paper"), "privileged-cris-tiny"),  # the preset's own is another
         (AnnotateSettings(describer="endpoint", segmenter="clipseg"), "endpoint-clipseg"),
     ):
-        (training,) = read(train_command(settings))
+        (training,) = read(train_after(settings, settings.knowledge_set))
         assert (training.knowledge, training.preset) == (name, settings.preset)
-    assert "knowledge" not in train_command(AnnotateSettings()).lower()
+    assert "knowledge" not in train_after(AnnotateSettings(), "privileged-cris-tiny").lower()
 
 
 def test_a_pilot_leads_to_the_same_pass_a_larger_pilot_or_training(read):
@@ -149,11 +152,11 @@ def test_a_pilot_leads_to_the_same_pass_a_larger_pilot_or_training(read):
     for count in ("frames", "shown", "shown_named"):
         setattr(many, count, 25)
         setattr(few, count, 25 if count == "frames" else 7)
-    assert read(after_pilot(asked, Pilot(many, 9))) == [replace(asked, sample=0)]
-    assert read(after_pilot(asked, Pilot(few, 9))) == [replace(asked, sample=80)]
-    assert isinstance(read(after_pilot(asked, Pilot(few, 0)))[0], TrainSettings)
+    assert read(after_pilot(asked, Pilot(many, 9), [])) == [replace(asked, sample=0)]
+    assert read(after_pilot(asked, Pilot(few, 9), [])) == [replace(asked, sample=80)]
+    assert isinstance(read(after_pilot(asked, Pilot(few, 0), []))[0], TrainSettings)
     many.without = 25
-    told = after_pilot(asked, Pilot(many, 9))
+    told = after_pilot(asked, Pilot(many, 9), [])
     assert told.startswith("mend what the warnings name, then ")
     assert read(told.partition("then ")[2]) == [asked]
 
@@ -208,6 +211,20 @@ def test_what_is_not_recorded_is_answered_with_the_command_that_records_it(read,
 
 
 @ONE_FORM
+def test_training_is_in_the_scenario_and_weather_that_was_recorded(read, tmp_path):
+    asked = AnnotateSettings(data=str(tmp_path), rollouts=str(tmp_path / "x.zarr"))
+    for about, weather in (
+        ({"scenario": "HighBeam", "weather": "hard_rain"}, "hard_rain"),
+        ({"weather": "midnight"}, "midnight"),
+    ):
+        episodes = tiny_rollouts(tmp_path / f"{weather}.zarr", 1, **about).episodes()
+        (training,) = read(train_after(asked, "y", episodes))
+        assert (training.scenario, training.weather) == (about.get("scenario", "JayWalk"), weather)
+    episodes = tiny_rollouts(tmp_path / "own.zarr", 1, scenario="HighBeam", weather="midnight").episodes()
+    assert "weather" not in train_after(asked, "y", episodes)
+
+
+@ONE_FORM
 def test_a_missing_set_is_made_by_the_producers_of_its_name_an_old_one_by_its_own(read, tmp_path):
     asked = AuditSettings(preset="debug", scenario="HighBeam", data=str(tmp_path), rollouts="x")
     (made,) = read(annotate_command(asked, "endpoint-clipseg"))
@@ -250,6 +267,24 @@ def test_a_counterfactual_is_trained_with_the_changes_that_the_data_allow(read, 
     ensure_set(KnowledgeCache(tmp_path / "knowledge"), "privileged", SetManifest({"a": 1}, {"b": 1}, None))
     (asked,) = read(train_with_changes(CounterfactualSettings(), run))
     assert asked.variants == ()
+
+
+@ONE_FORM
+def test_the_best_of_a_sweep_is_driven_on_test_episodes(read, tmp_path):
+    def result(value: str, reward: float) -> Result:
+        point = Point((("agent.lr", value),), (("agent.lr", value), ("grey", "true")))
+        row = Row("trained", "HighBeam", "midnight", 1_002_000, "success", reward, 1.0, 0.0, 0.0, 0.0, 0.0, 9)
+        return Result(point, 1, tmp_path / value, [row], {})
+
+    asked = SweepSettings(
+        preset="debug", scenario="HighBeam", base=("rollouts=x", "knowledge=y"), seeds=(1, 2), sweep="s",
+        vary=("agent.lr=0.1,0.2",), design="single",
+    )  # fmt: skip
+    found = [result("0.1", 3.0), result("0.2", 5.0)]
+    best = replace(asked, vary=("agent.lr=0.2", "grey=true"), design="grid", split="test")
+    assert read(next_step(asked, found)) == [best]
+    (report,) = read(next_step(best, found))
+    assert report.runs == (str(tmp_path / "0.1"), str(tmp_path / "0.2"))
 
 
 def test_a_merged_folder_is_trained_as_what_it_holds(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from stub_checkout import ROOT, make_checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # each command is a process of its own
 
 
 class Shell:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from semore.annotate.annotate_hint import annotate_command, annotated
+from semore.annotate.annotate_hint import annotate_command, annotated, train_after
 from semore.datasets.command_line import read_settings
 from semore.datasets.errors import SemoreError
-from semore.datasets.hints import carried, command, recordings
 from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.knowledge.choice import chosen_set
 from semore.datasets.rollouts.recorded import recorded
@@ -70,7 +69,7 @@ def main() -> None:
     if failed_checks(audit):
         print(f"next: mend what the warnings name, then {again}")
     else:
-        print(f"next: {command('train', carried() | recordings(settings) | {'knowledge': knowledge.name})}")
+        print(f"next: {train_after(settings, knowledge.name, episodes)}")
 
 
 if __name__ == "__main__":

@@ -154,16 +154,16 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 def _next(target: Path, data: str) -> Iterator[str]:
     """What can be done with the folder: training takes the recordings of one scenario, weather and world."""
     episodes = list(Rollouts(target).episodes())
-    annotate = command("annotate", {"data": data, "rollouts": target})
     for key in ("scenario", "weather", "simulator"):
-        if len({each.attributes[key] for each in episodes}) > 1:
+        if len({each.attributes.get(key) for each in episodes}) > 1:
             yield f"these are of more than one {key}, and training takes one: `split --by {key}` sorts them"
             yield f"next: {command('datasets split', {'data': data, 'by': key}, target)}"
             return
     if not episodes:
         return
-    one = {key: episodes[0].attributes[key] for key in ("scenario", "weather", "simulator")}
+    one = {key: episodes[0].attributes.get(key) for key in ("scenario", "weather", "simulator")}
     names = {"data": data, "rollouts": target, **one, "run": _free_run(target.stem)}
+    annotate = command("annotate", {"data": data, "rollouts": target, "scenario": one["scenario"]})
     yield "what is cached of these frames serves here too"
     yield f"next: {annotate} && {command('train', names)}"
 

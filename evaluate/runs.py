@@ -88,9 +88,11 @@ def read_run(folder: Path) -> Run:
     """SemoreError naming what to do when the folder is no run, or not finished, or not evaluated."""
     if not (folder / "settings.json").exists():
         raise SemoreError(f"{folder} is no run; give names of folders in runs/ that `make train` has made")
-    for name, remedy in (("summary.json", "train"), ("metrics.csv", "train"), ("evaluation.csv", "evaluate")):
+    missing = {"summary.json": "finished", "metrics.csv": "finished", "evaluation.csv": "evaluated"}
+    for name, lacks in missing.items():
         if not (folder / name).exists():
-            raise SemoreError(f"{folder} has no {name}; run `make {remedy} RUN={folder.name}` to the end first")
+            remedy = f"make {'evaluate' if lacks == 'evaluated' else 'train'} RUN={folder.name}"
+            raise SemoreError(f"{folder} is not {lacks}, it has no {name}; run `{remedy}` to the end first")
     saved = read_json(folder / "settings.json")
     return Run(
         folder, dict(flat(saved["settings"])), saved.get("environment", {}), read_json(folder / "summary.json"),

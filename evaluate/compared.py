@@ -22,6 +22,7 @@ from semore.evaluate.statistics import (
     difference_across_runs,
     estimate,
     interquartile_mean,
+    iqm,
     mean,
     paired_difference,
     probability_of_improvement,
@@ -50,8 +51,8 @@ class Pooled(NamedTuple):
 class Side:
     """One policy's test episodes in one scenario and weather, by one or several training runs.
 
-    `episodes` has the columns run, train_seed, seed, ending and the metrics; failed ones are among them, and each run
-    has a test seed once. `trained` are the training runs whose method is judged; none: a policy as it is.
+    `episodes` has the columns run, train_seed, seed, ending and the metrics; failed ones are among them.
+    `trained` are the training runs whose method is judged; none: a policy as it is.
     """
 
     label: str
@@ -76,7 +77,8 @@ class Side:
     def matrix(self, metric: str = "reward") -> pd.DataFrame:
         """A row for each run, a column for each test seed that all of them have; NaN where the simulator failed."""
         # A failed episode is ∞ at first: NaN stands for a seed that a run does not have, which drops the column.
-        every = self.episodes.assign(value=self.episodes[metric].where(~self.episodes["ending"].isin(FAILED), np.inf))
+        every = self.episodes.drop_duplicates(["run", "seed"], keep="last")
+        every = every.assign(value=every[metric].where(~every["ending"].isin(FAILED), np.inf))
         table = every.pivot(index="run", columns="seed", values="value")
         return table.dropna(axis="columns").replace(np.inf, np.nan).astype(np.float64)
 
@@ -109,7 +111,7 @@ class Side:
     @property
     def iqm(self) -> float:
         """The interquartile mean of all rewards."""
-        return float(interquartile_mean(self.rewards.ravel(), 0))
+        return iqm(self.rewards)
 
     @property
     def std_of_runs(self) -> float:

@@ -39,7 +39,7 @@ from semore.evaluate.__main__ import EvaluateSettings
 from semore.evaluate.chosen_runs import ChosenRuns
 from semore.evaluate.counterfactual.__main__ import CounterfactualSettings, train_with_changes
 from semore.evaluate.episodes import Row
-from semore.evaluate.film.demo import DemoSettings
+from semore.evaluate.film.__main__ import DemoSettings
 from semore.evaluate.report.__main__ import ReportSettings
 from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.run_commands import train_command as resume_command

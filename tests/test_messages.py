@@ -20,7 +20,7 @@ from semore.datasets.hints import TARGETS
 from semore.doctor import DoctorSettings
 from semore.evaluate.__main__ import EvaluateSettings
 from semore.evaluate.counterfactual.__main__ import CounterfactualSettings
-from semore.evaluate.film.demo import DemoSettings
+from semore.evaluate.film.__main__ import DemoSettings
 from semore.evaluate.report.__main__ import ReportSettings
 from semore.evaluate.sweep.__main__ import SweepSettings
 from semore.evaluate.view.__main__ import ViewSettings

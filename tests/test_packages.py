@@ -125,7 +125,6 @@ def test_driving_and_planning_import_no_learning_library(tmp_path):
     ("module", "command", "extra"),
     [
         ("torch", "train", "train"),
-        ("matplotlib", "annotate", "annotate"),  # not of the stage, but of a module that the command imports
         ("numba", "gallery", "collect"),
     ],
 )

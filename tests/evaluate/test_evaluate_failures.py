@@ -130,6 +130,11 @@ def test_pairs_are_the_seeds_that_both_have_driven():
     assert [values.tolist() for values in pair.values] == [[[10.0]], [[1.0]]]
 
 
+def test_an_episode_that_stands_there_twice_is_one_of_the_pairs():
+    rows = [Row("p", "JayWalk", "normal", seed, "success", float(seed), 0, 0, 0, 0, 0, 10) for seed in (1, 2, 2)]
+    assert Side("p", frame(rows)).rewards.tolist() == [[1.0, 2.0]]
+
+
 def test_controls_are_means_over_steps_and_the_rest_over_episodes():
     rows = [
         Row("p", "JayWalk", "normal", 1, "success", 10.0, 20.0, 0.0, 0.1, 1.0, 0.0, 300),

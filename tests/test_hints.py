@@ -44,8 +44,8 @@ from semore.evaluate.report.__main__ import ReportSettings
 from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.run_commands import train_command as resume_command
 from semore.evaluate.sweep.__main__ import SweepSettings, next_step
+from semore.evaluate.sweep.finished import Result
 from semore.evaluate.sweep.points import Point
-from semore.evaluate.sweep.results import Result
 from semore.evaluate.view.__main__ import ViewSettings
 from semore.train.__main__ import next_command
 from semore.train.settings import TrainSettings

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from rich.console import Console
@@ -24,12 +24,10 @@ from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import changed
 from semore.evaluate.episodes import Row, RunCourse, driven, evaluate_policies
+from semore.evaluate.sweep.finished import Result
 from semore.evaluate.sweep.points import PlannedRun, Point, base_values, plan, points_of, settings_of, with_finished
 from semore.train.launch import train_runs
 from semore.train.stopping import only_task_trains
-
-if TYPE_CHECKING:
-    from semore.evaluate.sweep.results import Result
 
 FIRST_SEED: Final = {"validation": SEED_SPLITS["validation"].start + 2_000, "test": SEED_SPLITS["test"].start}
 """Validation episodes are none of those that training chooses its checkpoint on."""
@@ -95,7 +93,7 @@ class SweepSettings(ManyRuns):
 def run_points(settings: ManyRuns, points: Sequence[Point]) -> list[Result]:
     """Train what is missing, drive the episodes, print and write tables and plot; the finished runs. SemoreError when a
     run failed, after everything else is done."""
-    from semore.evaluate.sweep.results import Result, draw, table, write_tables  # with matplotlib
+    from semore.evaluate.sweep.results import draw, table, write_tables  # with matplotlib
 
     folder = settings.folder
     runs = plan(points, settings.preset, settings.scenario, settings.base, settings.seeds, folder)

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from semore.datasets.atomic_io import atomic_file, write_csv
-from semore.evaluate.claims import Trained, trained
 from semore.evaluate.compared import Pair, Side, compare, frame
-from semore.evaluate.episodes import Row
+from semore.evaluate.sweep.finished import Result
 from semore.evaluate.sweep.points import Point
 from semore.evaluate.table import REWARD, Column, around, average, each_seed, of_pair, of_side, shown
 
@@ -35,23 +34,6 @@ COLUMNS: Final = (
     Column("verdict", lambda _, pair: pair.in_words if pair else FIRST),
     average("distance m", "distance"), average("crash N·s", "crash_intensity"), of_side("each seed", each_seed),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run of a sweep: its episodes and its summary.json."""
-
-    point: Point
-    seed: int
-    folder: Path
-    rows: Sequence[Row]
-    summary: Mapping[str, Any]
-
-    @property
-    def trained(self) -> Trained:
-        """What other runs must be equal in; all that a sweep changes on purpose is in the point."""
-        rollouts = self.summary.get("rollouts", "unknown")
-        return trained(self.seed, self.summary["updates"], rollouts, dict(self.point.settings))
 
 
 def by_point(results: Sequence[Result]) -> dict[Point, list[Result]]:

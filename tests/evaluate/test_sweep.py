@@ -24,6 +24,7 @@ from semore.evaluate.episodes import SIMULATOR_FAILED, Row
 from semore.evaluate.statistics import across_runs, difference_across_runs
 from semore.evaluate.sweep import __main__ as sweep
 from semore.evaluate.sweep.__main__ import SweepSettings, run_points
+from semore.evaluate.sweep.finished import Result
 from semore.evaluate.sweep.points import (
     PlannedRun,
     Point,
@@ -35,7 +36,7 @@ from semore.evaluate.sweep.points import (
     settings_of,
     with_finished,
 )  # fmt: skip
-from semore.evaluate.sweep.results import Result, draw, place_of, records, write_tables
+from semore.evaluate.sweep.results import draw, place_of, records, write_tables
 
 BASE = base_values(TINY)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+for _name in [name for name in os.environ if name.startswith("SEMORE_")]:
+    del os.environ[_name]  # make's own: tests name what they want, as a user without make would
 
 
 @pytest.fixture(scope="module")

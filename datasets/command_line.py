@@ -157,9 +157,11 @@ def _environment(settings: type[Any], command: str) -> list[str]:
     words = []
     for name, variable in VARIABLES.items():
         value = os.environ.get(f"SEMORE_{name}", "")
-        if value and variable.setting in names and command in (variable.commands or (command,)):
-            many = any(field == variable.setting for field, _ in _lists(settings))
-            words += [f"--{variable.setting}", *(value.split() if many else [value])]
+        # A command that takes several scenarios and no single one is given the one that is named.
+        setting = variable.setting if variable.setting in names else f"{variable.setting}s"
+        if value and setting in names and command in (variable.commands or (command,)):
+            many = any(field == setting for field, _ in _lists(settings))
+            words += [f"--{setting}", *(value.split() if many else [value])]
     return words
 
 

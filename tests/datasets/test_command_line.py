@@ -114,6 +114,19 @@ def test_a_variable_of_some_commands_is_not_taken_by_others(monkeypatch):
     assert read_settings(Audit, "annotate").frames == 7
 
 
+def test_one_scenario_is_meant_by_a_command_that_takes_several(monkeypatch):
+    @dataclass(frozen=True)
+    class Films:
+        """Films."""
+
+        scenarios: tuple[str, ...] = ()
+        """Scenarios."""
+
+    monkeypatch.setenv("SEMORE_SCENARIO", "highbeam")
+    monkeypatch.setattr("sys.argv", ["demo"])
+    assert read_settings(Films, "demo").scenarios == ("HighBeam",)
+
+
 def test_make_hands_on_every_variable_and_no_other():
     makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
     block = re.search(r"^variables := (.*?)[^\\]\n\$", makefile, re.MULTILINE | re.DOTALL)

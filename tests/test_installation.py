@@ -21,7 +21,7 @@ LIBRARIES = Path(sys.executable).parent.parent / "lib" / "python3.11" / "site-pa
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
 MINE = """
 from semore.datasets.rollouts.store import Rollouts
-from semore.datasets.settings import preset_path
+from semore.datasets.presets import preset_path
 
 laptop: int = preset_path("laptop")
 reveal_type(Rollouts)
@@ -47,7 +47,7 @@ import semore.collect, semore.annotate, semore.datasets, semore.train, semore.ev
 from semore.annotate.prompts import load_prompt
 from semore.annotate.segment.cris_tiny.weights import WEIGHTS, about_weights, read_weights
 from semore.datasets.rollouts.store import Rollouts
-from semore.datasets.settings import preset_path
+from semore.datasets.presets import preset_path
 assert datasets.Dataset.from_dict({"a": [1, 2]}).num_rows == 2 and evaluate.EvaluationModule
 read_weights(WEIGHTS)
 for path in (datasets, evaluate, semore):

@@ -35,7 +35,7 @@ import semore.cli
 from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.provenance import code_version
 from semore.datasets.rollouts.store import Rollouts
-from semore.datasets.settings import method_path, preset_section
+from semore.datasets.presets import method_path, preset_section
 print(Path(semore.__file__).parent)
 print(len(preset_section("laptop", "train")), method_path("sac").name, code_version())
 print([name for name in ("torch", "numba", "gymnasium", "scipy", "matplotlib") if name in sys.modules])

@@ -44,8 +44,8 @@ class Shell:
         return str(found)
 
     def only(self, folder: str) -> str:
-        """The name of the only thing in a folder."""
-        (path,) = (self.folder / folder).iterdir()
+        """The name of the only thing in a folder, locks apart."""
+        (path,) = (self.folder / folder).glob("[!.]*")
         return path.name
 
 

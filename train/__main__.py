@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from semore.annotate.annotate_hint import annotated
 from semore.datasets.errors import SemoreError
 from semore.datasets.hints import carried, choices, command
-from semore.datasets.knowledge.cache import read_manifest
-from semore.datasets.rollouts.store import Rollouts
+from semore.datasets.knowledge.cache import KnowledgeCache
+from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
 from semore.train.launch import runs_of, train_seeds
@@ -49,9 +50,9 @@ def next_command(run: TrainSettings) -> str:
 def check(settings: TrainSettings) -> None:
     """SemoreError for what can be told without torch: settings that make no sense, and data that are not there."""
     settings.validate()
-    Rollouts(settings.rollouts_folder).episodes()
+    recorded(settings)
     if not (settings.folder / "summary.json").exists():
-        read_manifest(Path(settings.data) / "knowledge", settings.knowledge)
+        annotated(settings, KnowledgeCache(Path(settings.data) / "knowledge"), settings.knowledge)
 
 
 def many(settings: TrainSettings) -> None:

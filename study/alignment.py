@@ -33,9 +33,9 @@ from semore.datasets.rollouts.store import Episode, Rollouts
 from semore.datasets.run_command import run_command
 from semore.evaluate.counterfactual.policies import with_weights
 from semore.evaluate.runs import metrics_of
-from semore.train.agent import Agent
+from semore.train.agent import make_agent
 from semore.train.attention import CrossAttention
-from semore.train.encoder import DualStream
+from semore.train.encoder import DualStream, stacked
 from semore.train.health import auc
 from semore.train.run_io import run_settings
 from semore.train.settings import TrainSettings
@@ -128,12 +128,11 @@ def chosen(area: NDArray[np.int64], episode: NDArray[np.int64]) -> list[int]:
 def attention(run: Path, seen: NDArray[np.uint8], student: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """(B, g, g) in [0, 1], the brightest cell 1: where in its own mask the trained policy's motion stream looks. None
     without cross-attention."""
-    agent = Agent(run_settings(run).agent).eval()
+    agent = make_agent(run_settings(run).agent).eval()
     backbone = with_weights(agent, run).backbone
     if not isinstance(backbone, DualStream) or not isinstance(backbone.attention, CrossAttention):
         return None
-    frame = torch.from_numpy(seen).float().div(255.0).unflatten(1, (3, 3))
-    motion = backbone.motion_stream(backbone.inputs(frame, 2)[1])
+    motion = backbone.motion_stream(backbone.inputs(stacked(torch.from_numpy(seen)), 2)[1])
     known = backbone.mask_encoder(torch.from_numpy(student)[:, None])
     looks: Tensor = backbone.attention.looks(motion, known).unflatten(1, student.shape[1:])
     shares: NDArray[np.float32] = (looks / looks.amax((1, 2), keepdim=True)).numpy()

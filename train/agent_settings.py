@@ -9,8 +9,8 @@ from typing import Final
 from semore.datasets.errors import SemoreError
 from semore.train.encoder_settings import EncoderSettings, check_encoder
 
-LOSSES: Final = ("semantic", "transition", "reward", "contrast")
-"""What is added to SAC's, each with a weight."""
+AUXILIARIES: Final = ("transition", "reward", "semantic", "contrast")
+"""What a method may learn beside SAC's own losses, each with a weight."""
 MASK_LOSSES: Final = ("balanced_bce", "balanced_l1", "plain_l1")
 """Semantic losses in mask space; they teach the student's mask."""
 FEATURE_LOSSES: Final = ("feature_l1", "nt_xent")
@@ -46,6 +46,8 @@ class AgentSettings:
     """Critic updates per actor update."""
     objective: str = "sac"
     """sac, or cloning: behaviour cloning alone, without critics."""
+    auxiliaries: tuple[str, ...] = ("transition", "reward", "semantic")
+    """What is learnt beside SAC's own losses: transition and reward (DeepMDP), semantic (the mask), contrast (CURL)."""
     semantic_weight: float = 1.0
     """λ_sem, the weight of the semantic loss; 0 leaves it out."""
     semantic_loss: str = "balanced_bce"
@@ -60,15 +62,21 @@ class AgentSettings:
     shifts: int = 0
     """Randomly shifted copies of each sample: 0 none, 1 as CURL and DrQ-v2, 2 as DrQ with K = M = 2 (targets and losses
     averaged over both). Only without knowledge, whose masks do not move along."""
-    contrast_weight: float = 0.0
-    """Weight of CURL's contrastive loss."""
+    contrast_weight: float = 1.0
+    """Weight of CURL's contrastive loss; 0 leaves it out."""
     clip: float = 50.0
     """Largest gradient norm of the critic side; the actor's is a fifth of it."""
 
     @property
+    def auxiliary_weights(self) -> dict[str, float]:
+        """The weights of what is learnt beside SAC's own losses, by name."""
+        weights = {name: float(getattr(self, f"{name}_weight")) for name in AUXILIARIES if name in self.auxiliaries}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    @property
     def teaches_mask(self) -> bool:
         """Whether any loss shapes the student's mask."""
-        return self.objective == "sac" and self.semantic_weight > 0 and self.semantic_loss in MASK_LOSSES
+        return "semantic" in self.auxiliary_weights and self.semantic_loss in MASK_LOSSES
 
 
 @dataclass(frozen=True)
@@ -85,36 +93,38 @@ class LossWeights:
 
 def check(settings: AgentSettings) -> None:
     """SemoreError naming the first setting, or pair of settings, that makes no sense."""
-    encoder = settings.encoder
+    encoder, weights = settings.encoder, settings.auxiliary_weights
     check_encoder(encoder)
     for name, value, choices in (
         ("objective", settings.objective, ("sac", "cloning")),
         ("semantic_loss", settings.semantic_loss, SEMANTIC_LOSSES),
         ("transition_latent", settings.transition_latent, ("motion", "fused")),
         ("shifts", settings.shifts, (0, 1, 2)),
+        *(("auxiliaries", each, AUXILIARIES) for each in settings.auxiliaries),
     ):
         if value not in choices:
             raise SemoreError(f"unknown agent.{name} {value!r}; choose one of {', '.join(map(str, choices))}")
     for name, low, high in (
-        *((f"{loss}_weight", 0.0, math.inf) for loss in LOSSES),
+        *((f"{auxiliary}_weight", 0.0, math.inf) for auxiliary in AUXILIARIES),
         *((rate, 0.0, 1.0) for rate in ("gamma", "tau", "encoder_tau")),
         ("actor_every", 1, math.inf),
         ("initial_alpha", 1e-12, math.inf),
     ):
         if not low <= getattr(settings, name) <= high:
             raise SemoreError(f"agent.{name} is {getattr(settings, name)}; it must lie between {low:g} and {high:g}")
-    if settings.shifts and (settings.semantic_weight or encoder.streams == "dual"):
+    if settings.shifts and ("semantic" in weights or encoder.streams == "dual"):
         raise SemoreError(
             "agent.shifts moves pictures but not masks: it needs agent.encoder.streams single and "
-            "agent.semantic_weight 0"
+            "agent.auxiliaries without semantic"
         )
-    if settings.contrast_weight and not settings.shifts:
-        raise SemoreError("agent.contrast_weight needs agent.shifts 1: the contrast is between two shifts of a picture")
-    if settings.objective == "cloning" and any(getattr(settings, f"{loss}_weight") for loss in LOSSES):
-        weights = ", ".join(f"agent.{loss}_weight" for loss in LOSSES)
-        raise SemoreError(f"agent.objective cloning has no loss but its own: set {weights} to 0")
+    if "contrast" in weights and not settings.shifts:
+        raise SemoreError(
+            "contrast among agent.auxiliaries needs agent.shifts 1: it is between two shifts of a picture"
+        )
+    if settings.objective == "cloning" and weights:
+        raise SemoreError("agent.objective cloning has no loss but its own: set agent.auxiliaries to []")
     attends = encoder.streams == "dual" and encoder.attention != "none"
-    if settings.semantic_weight and settings.semantic_loss in FEATURE_LOSSES and not attends:
+    if "semantic" in weights and settings.semantic_loss in FEATURE_LOSSES and not attends:
         raise SemoreError(
             f"agent.semantic_loss {settings.semantic_loss} compares with the mask's features: it needs "
             "agent.encoder.streams dual and an agent.encoder.attention"
@@ -122,5 +132,6 @@ def check(settings: AgentSettings) -> None:
     if attends and encoder.mask != "zeros" and not settings.teaches_mask:
         raise SemoreError(
             f"agent.encoder.mask {encoder.mask} acts with the student's mask, which nothing teaches here; choose "
-            f"zeros, or an agent.semantic_loss of {', '.join(MASK_LOSSES)} with a weight"
+            f"zeros, or semantic among agent.auxiliaries, with a weight and an agent.semantic_loss of "
+            f"{', '.join(MASK_LOSSES)}"
         )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+Encode = Callable[[Tensor], Tensor]
+"""E_k: masks (B,1,g,g) in [0,1] to their features F_k (B,C,g,g)."""
 
 
 class CrossAttention(nn.Module):
@@ -23,13 +28,16 @@ class CrossAttention(nn.Module):
         self.motion_asks, self.known_asks = _Attention(channels, heads), _Attention(channels, heads)
         self.gates = nn.Parameter(torch.zeros(2))
 
-    def forward(self, semantic: Tensor, motion: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """F_s as it is, and F_m⁺ from F_m and F_k, all (B,C,g,g)."""
+    def forward(
+        self, semantic: Tensor, motion: Tensor, mask_Bgg: Tensor, encode: Encode
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """F_s as it is, F_m⁺ from F_m and F_k, and F_k, all (B,C,g,g); F_k is the mask's (in [0,1]) by `encode`."""
+        known = encode(mask_Bgg[:, None])
         motion_BNC, known_BNC = self._tokens(motion, known)
         delta_m = self.motion_asks(motion_BNC, known_BNC)
         delta_k = self.known_asks(known_BNC, motion_BNC)
         delta: Tensor = self.gates[0] * delta_m + self.gates[1] * delta_k
-        return semantic, motion + delta.transpose(1, 2).reshape(motion.shape)
+        return semantic, motion + delta.transpose(1, 2).reshape(motion.shape), known
 
     @torch.no_grad()
     def looks(self, motion: Tensor, known: Tensor) -> Tensor:
@@ -58,8 +66,11 @@ class JointAttention(nn.Module):
             nn.Sequential(nn.Linear(flat, 50), nn.ReLU(), nn.Linear(50, flat)) for _ in range(2)
         )
 
-    def forward(self, semantic: Tensor, motion: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """(F_s⁺, F_m⁺) from F_s, F_m and F_k, all (B,C,g,g)."""
+    def forward(
+        self, semantic: Tensor, motion: Tensor, mask_Bgg: Tensor, encode: Encode
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """F_s⁺ and F_m⁺ from F_s, F_m and F_k, and F_k, as in CrossAttention."""
+        known = encode(mask_Bgg[:, None])
         query_BNC = self.query(known).flatten(2).transpose(1, 2)
         maps = [
             (query_BNC @ key(stream).flatten(2)).softmax(-1)
@@ -69,6 +80,7 @@ class JointAttention(nn.Module):
         return (
             self._changed(semantic, self.semantic_value, self.semantic_change, joint_BNN),
             self._changed(motion, self.motion_value, self.motion_change, joint_BNN),
+            known,
         )
 
     @staticmethod
@@ -76,6 +88,23 @@ class JointAttention(nn.Module):
         gathered_BCN = value(stream).flatten(2) @ joint_BNN.transpose(1, 2)
         changed: Tensor = stream + change(gathered_BCN.flatten(1)).view(stream.shape)
         return changed
+
+
+class NoAttention(nn.Module):
+    """Two streams that nobody tells anything: no mask is read."""
+
+    def forward(
+        self, semantic: Tensor, motion: Tensor, mask_Bgg: Tensor, encode: Encode
+    ) -> tuple[Tensor, Tensor, None]:
+        """Both streams as they are, and no features of the mask."""
+        return semantic, motion, None
+
+
+def make_attention(kind: str, channels: int, grid: int, heads: int) -> nn.Module:
+    """The attention of an encoder's setting: cross, joint or none."""
+    if kind == "cross":
+        return CrossAttention(channels, grid, heads)
+    return JointAttention(channels, grid) if kind == "joint" else NoAttention()
 
 
 class _Attention(nn.Module):

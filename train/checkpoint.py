@@ -9,17 +9,18 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from semore.datasets.atomic_io import write_bytes
 from semore.datasets.errors import SemoreError
-from semore.train.agent import Agent
+from semore.train.actor import Actor, Learner
 
-CHECKPOINT_VERSION = 3
-"""1: before rivals and re-judging; its replay state says too little to go on from. 2: without averaged weights."""
+CHECKPOINT_VERSION = 4
+"""1: before rivals and re-judging; its replay state says too little to go on from. 2: without averaged weights. 3:
+before auxiliaries had modules of their own."""
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -51,7 +52,7 @@ def read_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def weights_digest(agent: Agent) -> str:
+def weights_digest(agent: Learner) -> str:
     """SHA-256 (hex) over every parameter's name and bytes."""
     return state_digest(agent.state_dict())
 
@@ -65,25 +66,13 @@ def state_digest(weights: Mapping[str, Tensor]) -> str:
     return state.hexdigest()
 
 
-class _Acting(nn.Module):
-    """The part of an agent that acts, without critics, heads and targets: a third of its size. Shares its weights."""
-
-    policy = Agent.policy
-
-    def __init__(self, agent: Agent) -> None:
-        super().__init__()
-        self.backbone, self.actor_neck, self.actor = agent.backbone, agent.actor_neck, agent.actor
-
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return Agent.forward(cast(Agent, self), observation)
-
-
-def export_policy(agent: Agent, path: Path, view: Mapping[str, Any]) -> None:
+def export_policy(agent: Learner, path: Path, view: Mapping[str, Any]) -> None:
     """Write the acting network as a `torch.export` program with its view; `collect.policies.load_policy` reads it."""
     size = agent.settings.encoder.size
     example = torch.zeros(2, 9, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
-    acting = _Acting(agent.cpu()).eval()
+    agent.cpu()
+    acting = Actor(agent.backbone, agent.actor_neck, agent.actor).eval()  # a third of an agent's size
     with torch.no_grad():
         program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
     whole = io.BytesIO()  # torch's own writer ends the process when the disk is full

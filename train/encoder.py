@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from semore.train.attention import CrossAttention, JointAttention
-from semore.train.encoder_settings import EncoderSettings, Geometry, check_encoder, geometry
+from semore.train.attention import make_attention
+from semore.train.encoder_settings import EncoderSettings, Geometry, geometry
+from semore.train.networks import orthogonal
 
 
 class Features(NamedTuple):
@@ -29,11 +30,44 @@ class Features(NamedTuple):
         return Features(self.semantic.detach(), self.motion.detach(), self.student.detach(), known)
 
 
+class Latents(NamedTuple):
+    """What a neck makes of a batch of Features: z (B, 2·latent), and the latents (B, latent) of the two streams."""
+
+    fused: Tensor
+    motion: Tensor
+    semantic: Tensor
+
+
+class StudentMask(nn.Module):
+    """What stands in for H_ka where none is cached: the student's own mask, without a gradient."""
+
+    def forward(self, student_Bgg: Tensor) -> Tensor:
+        """Logits to a mask in [0, 1]."""
+        return student_Bgg.detach().float().sigmoid()
+
+
+class EmptyMask(nn.Module):
+    """Knowledge of nothing anywhere, as the public code acts."""
+
+    def forward(self, student_Bgg: Tensor) -> Tensor:
+        """Zeros of its shape."""
+        return torch.zeros_like(student_Bgg, dtype=torch.float32)
+
+
+class Silence(nn.Module):
+    """A stream that says nothing: in the place of nn.Identity between a stream and what reads it."""
+
+    def forward(self, stream: Tensor) -> Tensor:
+        """Zeros of its shape."""
+        return torch.zeros_like(stream)
+
+
 class DualStream(nn.Module):
     """Static frame (B,3,S,S) and residuals (B,6,S,S), float in [0,1] and [−1,1], to Features.
 
     H_ka enters on the feature grid: the cached mask where `use_cached` says so, else the student's own (stop-gradient),
-    so that training meets what acting meets (design.md §7.2).
+    so that training meets what acting meets (design.md §7.2). What the network is to do without is replaced:
+    `mask_source`, `semantic_shown`, `motion_shown` and `attention` are modules that others can take the place of.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:
@@ -41,25 +75,24 @@ class DualStream(nn.Module):
         shape = geometry(settings.size)
         channels = settings.channels
         self.grid, self.width = shape.grid, channels[-1]
-        self._autocast, self._zeros = settings.precision == "bf16", settings.mask == "zeros"
-        self._silent = settings.silent
+        self._autocast = settings.precision == "bf16"
         self.semantic_stream = _stack(3, channels, shape)
         self.motion_stream = _stack(6, channels, shape)
         self.student_head = nn.Conv2d(self.width, 1, 1)
+        self.semantic_shown, self.motion_shown = (
+            Silence() if settings.silent == stream else nn.Identity() for stream in ("semantic", "motion")
+        )
+        self.mask_source: nn.Module = EmptyMask() if settings.mask == "zeros" else StudentMask()
         self.mask_encoder = nn.Sequential(
             nn.Conv2d(1, self.width, 3, padding=1), nn.ReLU(), nn.Conv2d(self.width, self.width, 3, padding=1)
         )
-        self.attention: CrossAttention | JointAttention | None = None
-        if settings.attention == "cross":
-            self.attention = CrossAttention(self.width, self.grid, settings.heads)
-        elif settings.attention == "joint":
-            self.attention = JointAttention(self.width, self.grid)
+        self.attention = make_attention(settings.attention, self.width, self.grid, settings.heads)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @staticmethod
     def inputs(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, ...]:
-        """What forward reads of frames (B,F,3,S,S) in [0,1] as of the one at index `newest`."""
-        return static_and_motion(frame_BFCHW, newest)
+        """What forward reads of frames (B,F,3,S,S) uint8 as of the one at index `newest`."""
+        return static_and_motion(in_unit(frame_BFCHW), newest)
 
     def streams(self) -> dict[str, nn.Module]:
         """The convolutions by name, in the order of `inputs`."""
@@ -70,26 +103,15 @@ class DualStream(nn.Module):
     ) -> Features:
         """`cached_Bgg` is H_ka in [0,1], `use_cached_B` bool says for which samples it replaces the student's mask."""
         with torch.autocast(static.device.type, torch.bfloat16, enabled=self._autocast):
-            semantic = self.semantic_stream(static)
-            moving = self.motion_stream(motion)
+            semantic, moving = self.semantic_stream(static), self.motion_stream(motion)
             student = self.student_head(semantic).squeeze(1)
-            if self._silent == "semantic":
-                semantic = torch.zeros_like(semantic)
-            elif self._silent == "motion":
-                moving = torch.zeros_like(moving)
-            known_features = None
-            if self.attention is not None:
-                known = student.detach().float().sigmoid()
-                if self._zeros:
-                    known = torch.zeros_like(known)
-                if cached_Bgg is not None and use_cached_B is not None:
-                    known = torch.where(use_cached_B[:, None, None], cached_Bgg, known)
-                known_features = self.mask_encoder(known[:, None])
-                seen, moving = self.attention(semantic, moving, known_features)
-            else:
-                seen = semantic
-        known_features = None if known_features is None else known_features.float()
-        return Features(seen.float(), moving.float(), student.float(), known_features)
+            known = self.mask_source(student)
+            if cached_Bgg is not None and use_cached_B is not None:
+                known = torch.where(use_cached_B[:, None, None], cached_Bgg, known)
+            seen, moving, about = self.attention(
+                self.semantic_shown(semantic), self.motion_shown(moving), known, self.mask_encoder
+            )
+        return Features(seen.float(), moving.float(), student.float(), None if about is None else about.float())
 
 
 class SingleStream(nn.Module):
@@ -109,7 +131,7 @@ class SingleStream(nn.Module):
     @staticmethod
     def inputs(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, ...]:
         """As DualStream.inputs."""
-        stack = frame_BFCHW[:, newest - 2 : newest + 1].flatten(1, 2)
+        stack = in_unit(frame_BFCHW[:, newest - 2 : newest + 1]).flatten(1, 2)
         return (stack.contiguous(memory_format=torch.channels_last),)
 
     def streams(self) -> dict[str, nn.Module]:
@@ -128,8 +150,7 @@ Backbone = DualStream | SingleStream
 
 
 def make_backbone(settings: EncoderSettings) -> Backbone:
-    """The encoder of the settings, which must be sound (`check_encoder`'s errors)."""
-    check_encoder(settings)
+    """The encoder of the settings, which `agent_settings.check` has found sound."""
     return DualStream(settings) if settings.streams == "dual" else SingleStream(settings)
 
 
@@ -151,14 +172,15 @@ class Neck(nn.Module):
             with torch.no_grad():
                 self.fuse.weight.mul_(latent**0.5)
 
-    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """(z (B, 2·latent), z_m (B, latent))."""
+    def forward(self, features: Features) -> Latents:
+        """z, z_m and z_s."""
         semantic, motion = self.semantic(features.semantic), self.motion(features.motion)
         if self.fuse is None:
-            return self.norm(torch.cat([semantic, motion], 1)), motion
+            return Latents(self.norm(torch.cat([semantic, motion], 1)), motion, semantic)
         # nn.Bilinear's own forward loops over its outputs; one matrix product over the outer product is 10× faster.
         outer = (semantic[:, :, None] * motion[:, None, :]).flatten(1)
-        return self.norm(nn.functional.linear(outer, self.fuse.weight.flatten(1), self.fuse.bias)), motion
+        fused = self.norm(nn.functional.linear(outer, self.fuse.weight.flatten(1), self.fuse.bias))
+        return Latents(fused, motion, semantic)
 
 
 class SingleNeck(nn.Module):
@@ -170,15 +192,26 @@ class SingleNeck(nn.Module):
         self.latent = nn.Sequential(nn.Flatten(), nn.Linear(flat, width), nn.LayerNorm(width))
         self.apply(orthogonal)
 
-    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """z (B, 2·latent), twice: there is no motion latent of its own."""
+    def forward(self, features: Features) -> Latents:
+        """z three times over: the streams have no latents of their own."""
         z = self.latent(features.semantic)
-        return z, z
+        return Latents(z, z, z)
 
 
 def make_neck(settings: EncoderSettings) -> nn.Module:
     """The neck that fits `make_backbone`'s."""
     return Neck(settings) if settings.streams == "dual" else SingleNeck(settings)
+
+
+def stacked(observation: Tensor) -> Tensor:
+    """An environment's observations (B,9,S,S), oldest frame first, as frames (B,3,3,S,S)."""
+    frames: Tensor = observation.unflatten(1, (3, 3))
+    return frames
+
+
+def in_unit(frame_uint8: Tensor) -> Tensor:
+    """Pictures as the convolutions see them: float32 in [0,1]."""
+    return frame_uint8.float().div_(255.0)
 
 
 def static_and_motion(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, Tensor]:
@@ -190,13 +223,6 @@ def static_and_motion(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, Tensor]
     motion = torch.cat([f3 - f2, f2 - f1], 1)
     # Converted once here: several passes read them.
     return f3.contiguous(memory_format=torch.channels_last), motion.contiguous(memory_format=torch.channels_last)
-
-
-def orthogonal(module: nn.Module) -> None:
-    """Linear layers orthogonal with gain 1 and zero bias (method.md §3.3)."""
-    if isinstance(module, nn.Linear):
-        nn.init.orthogonal_(module.weight)
-        nn.init.zeros_(module.bias)
 
 
 def _stack(inputs: int, channels: tuple[int, ...], shape: Geometry) -> nn.Sequential:

@@ -12,8 +12,9 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from semore.datasets.frame_pool import FramePool
-from semore.train.agent import Agent
+from semore.train.actor import Learner
 from semore.train.attention import CrossAttention
+from semore.train.encoder import stacked
 
 CONSTANT_MASK: Final = 0.01
 DEAD_STREAM: Final = 0.05
@@ -31,11 +32,10 @@ PATIENCE: Final = 500
 
 
 @torch.no_grad()
-def vital_signs(agent: Agent, observation: Tensor) -> dict[str, float]:
+def vital_signs(agent: Learner, observation: Tensor) -> dict[str, float]:
     """Shares of live units (positive for at least one sample) of both streams, the spread of the student's mask over
     samples and cells, and the gates; for observations (B,9,S,S) uint8."""
-    frame = observation.float().div(255.0).unflatten(1, (3, 3))
-    inputs, streams = agent.backbone.inputs(frame, 2), agent.backbone.streams()
+    inputs, streams = agent.backbone.inputs(stacked(observation), 2), agent.backbone.streams()
     maps = {name: stream(seen) for (name, stream), seen in zip(streams.items(), inputs, strict=True)}
     signs = {f"health/live_{name}": (seen > 0).any(0).float().mean().item() for name, seen in maps.items()}
     if agent.teaches_mask:

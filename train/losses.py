@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -96,6 +98,11 @@ def cloning_loss(mean: Tensor, advice: Tensor, driver: Tensor) -> Tensor:
     Not in the paper: offline, Q overrates actions that nobody recorded, and imitation bridges that.
     """
     return _weighted_mean((torch.tanh(mean) - advice).square(), driver.expand_as(advice))
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Σ weight·loss over the losses, in their order."""
+    return sum((weights[name] * loss for name, loss in losses.items()), start=torch.zeros(()))
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

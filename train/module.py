@@ -18,7 +18,7 @@ from semore.datasets.disk_space import room_for
 from semore.datasets.frame_pool import FramePool
 from semore.datasets.knowledge.records import Digests
 from semore.datasets.progress import Meter
-from semore.train.agent import Agent
+from semore.train.actor import Learner
 from semore.train.health import MaskQuality, complaints, driving_signs, vital_signs
 from semore.train.log import Speed
 from semore.train.online import Refresh, Validation
@@ -34,7 +34,7 @@ CHECKED = 256
 class Semore(lightning.LightningModule):
     """Agent, replay and schedule. Updates are manual; the data loader only counts them."""
 
-    def __init__(self, settings: TrainSettings, agent: Agent, replay: SelectiveReplay) -> None:
+    def __init__(self, settings: TrainSettings, agent: Learner, replay: SelectiveReplay) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.settings, self.agent, self.replay = settings, agent, replay
@@ -72,7 +72,7 @@ class TrainLoop(lightning.Callback):
     def __init__(
         self,
         settings: TrainSettings,
-        agent: Agent,
+        agent: Learner,
         refresh: Refresh,
         validation: Validation,
         save: Callable[[], None],
@@ -156,7 +156,7 @@ class TrainLoop(lightning.Callback):
                 self._progress.say(f"update {module.agent.updates}: {complaint}")
         return signs
 
-    def mask_quality(self, agent: Agent, pool: FramePool, resamples: int) -> MaskQuality | None:
+    def mask_quality(self, agent: Learner, pool: FramePool, resamples: int) -> MaskQuality | None:
         """The student's mask on held-out episodes, against the constant map of the training pool's means; None where no
         loss teaches it."""
         if not agent.teaches_mask:
@@ -168,7 +168,7 @@ class TrainLoop(lightning.Callback):
     def _validate(self, module: Semore) -> dict[str, float]:
         """The averaged agent's: single iterates swing by half the reward within a few hundred updates."""
         agent = self._averaged.module
-        assert isinstance(agent, Agent)
+        assert isinstance(agent, Learner)
         agent.updates = update = module.agent.updates
         means = self._validation.drive(agent)
         if means["validation/reward"] > self.best_reward or not self.best_weights:

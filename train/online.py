@@ -24,7 +24,7 @@ from semore.datasets.knowledge.records import Digests
 from semore.datasets.rollouts.remedy import REFRESH
 from semore.datasets.rollouts.schema import RECORDING_SIZE, SEED_SPLITS
 from semore.datasets.rollouts.store import Episode, Rollouts
-from semore.train.agent import Agent
+from semore.train.actor import Learner
 from semore.train.async_annotation import AsyncAnnotation, Group, grouped
 from semore.train.health import MaskQuality, mask_quality
 from semore.train.replay import SelectiveReplay
@@ -71,9 +71,9 @@ class EnvPool:
             env.close()
 
 
-def acting(agent: Agent, settings: TrainSettings, spread: float = 0.0) -> NetworkPolicy:
+def acting(agent: Learner, settings: TrainSettings, spread: float = 0.0) -> NetworkPolicy:
     """The agent as a policy of `collect`, with `spread` times its σ of noise; observations go to the agent's device."""
-    device = agent.log_alpha.device
+    device = agent.device
     return NetworkPolicy(lambda observation: agent(observation.to(device)), policy_view(settings), spread)
 
 
@@ -114,7 +114,7 @@ class Refresh:
             for episode, rows in zip(group.episodes, group.rows, strict=True):
                 yield episode, rows if number not in pending else rows[:0]
 
-    def drive(self, agent: Agent, replay: SelectiveReplay) -> dict[str, float]:
+    def drive(self, agent: Learner, replay: SelectiveReplay) -> dict[str, float]:
         """Drive, grow the pool, hand in for annotation; returns means over the new episodes for the log."""
         settings = self._settings
         count = settings.schedule.refresh_episodes
@@ -188,7 +188,7 @@ class Validation:
     def __init__(self, settings: TrainSettings, fleet: EnvPool, held_out: HeldOut) -> None:
         self._settings, self._fleet, self._held_out = settings, fleet, held_out
 
-    def drive(self, agent: Agent) -> dict[str, float]:
+    def drive(self, agent: Learner) -> dict[str, float]:
         """Mean reward, distance (m) and crash intensity (N·s) over the validation seeds."""
         schedule = self._settings.schedule
         envs = self._fleet.envs(min(schedule.validate_episodes, 16))
@@ -198,11 +198,11 @@ class Validation:
         keys = ("reward", "distance", "crash_intensity", "steer", "brake")
         return {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in keys}
 
-    def mask(self, agent: Agent, constant_gg: NDArray[np.float32], resamples: int) -> MaskQuality | None:
+    def mask(self, agent: Learner, constant_gg: NDArray[np.float32], resamples: int) -> MaskQuality | None:
         """The student's mask against the simulator's truth, beside the constant map of training means; None without any
         object to find. The interval comes from `resamples` bootstrap draws (0: none)."""
         pool, truth = self._held_out
-        device = agent.log_alpha.device
+        device = agent.device
         with torch.inference_mode():
             parts = [agent(pool.observation(part).to(device))[2].cpu() for part in torch.arange(pool.size).split(256)]
         student = torch.cat(parts).numpy() if parts else truth.astype(np.float32)

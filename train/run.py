@@ -38,7 +38,7 @@ from semore.datasets.provenance import environment
 from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.rollouts.store import Episode
 from semore.datasets.settings import as_dict
-from semore.train.agent import Agent
+from semore.train.agent import make_agent
 from semore.train.async_annotation import AsyncAnnotation
 from semore.train.checkpoint import export_policy, read_checkpoint, save_checkpoint, weights_digest
 from semore.train.dagger import expert_actions
@@ -87,7 +87,7 @@ class Trainer:
         self.device = torch_device(settings.device)
         torch.set_num_threads(settings.threads)
         _seed(settings.seed)
-        self.agent = Agent(settings.agent)
+        self.agent = make_agent(settings.agent)
         self.identity = {"method": settings.method, "rollouts": fingerprint, **fleet.world()}
         """What a checkpoint must agree in with this run to be taken up."""
         self.checkpoint, pins = self.folder / "last.ckpt", self.folder / "knowledge_used.npy"

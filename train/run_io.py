@@ -22,9 +22,9 @@ def untrained_policy(run: Path) -> NetworkPolicy:
     """The run's network with its seed's initial weights."""
     import torch  # the settings of a run are read without it
 
-    from semore.train.agent import Agent
+    from semore.train.agent import make_agent
     from semore.train.online import acting
 
     settings = run_settings(run)
     torch.manual_seed(settings.seed)
-    return acting(Agent(settings.agent).eval(), settings)
+    return acting(make_agent(settings.agent).eval(), settings)

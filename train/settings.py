@@ -170,7 +170,7 @@ class TrainSettings:
         """Whether masks or verdicts reach the network, its losses or its buffer at all."""
         encoder = self.agent.encoder
         reads = encoder.streams == "dual" and encoder.attention != "none"
-        learns = self.agent.semantic_weight > 0 and self.agent.objective == "sac"
+        learns = "semantic" in self.agent.auxiliary_weights
         return reads or learns or self.replay.admission != "off"
 
     @property

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from semore.datasets.atomic_io import atomic_file
-from semore.train.agent import Agent
+from semore.train.actor import Learner
 from semore.train.attention import CrossAttention
-from semore.train.encoder import DualStream
+from semore.train.encoder import DualStream, in_unit, stacked
 from semore.train.replay import SelectiveReplay
 
 SHOWN: Final = 4
@@ -28,17 +28,17 @@ PANELS: Final = ("newest frame", "H_ka", "student's mask", "attention to H_ka", 
 
 
 @torch.no_grad()
-def draw(agent: Agent, replay: SelectiveReplay) -> NDArray[np.uint8]:
+def draw(agent: Learner, replay: SelectiveReplay) -> NDArray[np.uint8]:
     """(H, W, 3): a row for each of the newest frames, a column for each of PANELS; black where there is none."""
     index = replay.latest(SHOWN * APART).flip(0)[::APART][:SHOWN]
-    device = agent.log_alpha.device
-    observation = replay.pool.observation(index).to(device)
-    frame = observation.float().div(255.0).unflatten(1, (3, 3))
-    known = replay.pool.masks[index].to(device).float().div(255.0)
-    features = agent.backbone(*agent.backbone.inputs(frame, 2))
+    device = agent.device
+    frames = stacked(replay.pool.observation(index).to(device))
+    frame = in_unit(frames)
+    known = in_unit(replay.pool.masks[index].to(device))
+    features = agent.backbone(*agent.backbone.inputs(frames, 2))
     student = features.student.sigmoid() if agent.teaches_mask else torch.zeros_like(known)
     residual = (frame[:, 2] - frame[:, 1]).abs().amax(1)
-    attention = _attention(agent, frame, known)
+    attention = _attention(agent, frames, known)
     columns = [
         _enlarged(frame[:, 2]),
         *(_enlarged(part[:, None].expand(-1, 3, -1, -1)) for part in (known, student, attention, residual / 0.5)),
@@ -57,12 +57,12 @@ def save(picture: NDArray[np.uint8], path: Path) -> None:
         Image.fromarray(picture).save(temporary, format="png")
 
 
-def _attention(agent: Agent, frame: Tensor, known: Tensor) -> Tensor:
+def _attention(agent: Learner, frames: Tensor, known: Tensor) -> Tensor:
     """(B, g, g) in [0, 1]: where the motion stream looks in H_ka, the brightest cell 1."""
     backbone = agent.backbone
     if not isinstance(backbone, DualStream) or not isinstance(backbone.attention, CrossAttention):
         return torch.zeros_like(known)
-    motion = backbone.motion_stream(backbone.inputs(frame, 2)[1])
+    motion = backbone.motion_stream(backbone.inputs(frames, 2)[1])
     features = backbone.mask_encoder(known[:, None])
     looks: Tensor = backbone.attention.looks(motion, features).unflatten(1, known.shape[1:])
     return looks / looks.amax((1, 2), keepdim=True)

@@ -1,16 +1,17 @@
 """A trained policy with one part changed while it acts: its mask, a stream, or the attention.
 
-The weights are those of its policy file; a silent stream and a missing attention are the encoder's own settings."""
+The weights are those of its policy file; what it is to do without is replaced by another module of the encoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from semore.annotate.audit.truth import truth_of
 from semore.annotate.interfaces import FrameBatch
@@ -20,8 +21,10 @@ from semore.datasets.mask_variants import replaced
 from semore.datasets.resize import GREY
 from semore.evaluate.counterfactual.variants import PLAIN, TRUTH, VARIANTS, Variant, refuse
 from semore.evaluate.episodes import RunCourse
-from semore.train.agent import Agent
-from semore.train.encoder import DualStream
+from semore.train.actor import Learner
+from semore.train.agent import make_agent
+from semore.train.attention import NoAttention
+from semore.train.encoder import DualStream, Silence
 from semore.train.run_io import run_settings
 
 
@@ -33,12 +36,35 @@ class CounterfactualCourse(RunCourse):
         return load_policy(self.run) if name == PLAIN else CounterfactualPolicy(self.run, VARIANTS[name])
 
 
-def with_weights(agent: Agent, run: Path) -> Agent:
+def with_weights(agent: Learner, run: Path) -> Learner:
     """The agent with all that the run's policy file has of it: what acts, so neither critics nor heads of losses."""
     weights = torch.export.load(run / "policy.pt2").state_dict
     own = agent.state_dict().keys() & weights.keys()
     agent.load_state_dict({name: weights[name] for name in own}, strict=False)
     return agent
+
+
+class ReplacedMask(nn.Module):
+    """In the place of the encoder's own source of masks: the student's mask under a variant, or the simulator's."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self._kind = kind
+        self._generators: list[np.random.Generator] = []
+        self.slots: Sequence[int] = ()
+        self.infos: Sequence[Info] = ()
+        """Of the environments whose observations come next."""
+
+    def start(self, seeds: Sequence[int]) -> None:
+        """New episodes begin, one in each slot."""
+        self._generators = [np.random.default_rng([seed, 0xC0F]) for seed in seeds]
+
+    def forward(self, student_Bgg: Tensor) -> Tensor:
+        """Logits to a mask in [0, 1]."""
+        mask = student_Bgg.float().sigmoid().numpy()
+        if self._kind == TRUTH:
+            return torch.from_numpy(np.stack([true_mask(info, mask.shape[1]) for info in self.infos]))
+        return torch.from_numpy(replaced(mask, self._kind, (self._generators[slot] for slot in self.slots), full=1))
 
 
 class CounterfactualPolicy:
@@ -49,36 +75,28 @@ class CounterfactualPolicy:
         self._blind = bool(load_view(run).get("grey"))
         settings = run_settings(run).agent
         refuse(settings.encoder, variant)
-        settings = replace(settings, encoder=replace(settings.encoder, silent=variant.silent))
-        if not variant.attention:  # a loss that asks for it plays no role in acting
-            settings = replace(settings, encoder=replace(settings.encoder, attention="none"), semantic_weight=0.0)
-        self._agent = with_weights(Agent(settings).eval(), run)
-        self._mask = variant.mask
-        self._generators: list[np.random.Generator] = []
+        self._agent = with_weights(make_agent(settings).eval(), run)
+        self._mask = ReplacedMask(variant.mask)
+        backbone = self._agent.backbone
+        assert isinstance(backbone, DualStream)
+        if variant.mask != "plain":
+            backbone.mask_source = self._mask
+        if variant.silent == "semantic":
+            backbone.semantic_shown = Silence()
+        if variant.silent == "motion":
+            backbone.motion_shown = Silence()
+        if not variant.attention:
+            backbone.attention = NoAttention()
 
     def start(self, seeds: Sequence[int]) -> None:
-        self._generators = [np.random.default_rng([seed, 0xC0F]) for seed in seeds]
+        self._mask.start(seeds)
 
     def act(self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Info]) -> Action:
         observation = torch.from_numpy(np.full_like(observations, GREY) if self._blind else observations)
+        self._mask.slots, self._mask.infos = slots, infos
         with torch.inference_mode():
-            if self._mask == "plain":
-                return torch.tanh(self._agent(observation)[0]).numpy()
-            backbone = self._agent.backbone
-            assert isinstance(backbone, DualStream)
-            inputs = backbone.inputs(observation.float().div(255.0).unflatten(1, (3, 3)), 2)
-            mask = self._replaced(backbone(*inputs).student.sigmoid().numpy(), slots, infos)
-            everywhere = torch.ones(len(mask), dtype=torch.bool)
-            features = backbone(*inputs, torch.from_numpy(mask), everywhere)
-            action: Action = torch.tanh(self._agent.policy(features)[0]).numpy()
+            action: Action = torch.tanh(self._agent(observation)[0]).numpy()
             return action
-
-    def _replaced(
-        self, student_Bgg: NDArray[np.float32], slots: Sequence[int], infos: Sequence[Info]
-    ) -> NDArray[np.float32]:
-        if self._mask == TRUTH:
-            return np.stack([true_mask(info, student_Bgg.shape[1]) for info in infos])
-        return replaced(student_Bgg, self._mask, (self._generators[slot] for slot in slots), full=1)
 
 
 def true_mask(info: Info, grid: int) -> NDArray[np.float32]:

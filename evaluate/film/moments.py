@@ -19,9 +19,9 @@ from semore.collect.env import DrivingEnv, Info
 from semore.collect.policies import Action, load_policy
 from semore.collect.rollout import drive
 from semore.collect.simulator import Restorable
-from semore.datasets.atomic_io import read_json
 from semore.datasets.rollouts.schema import DT, EGO_COLUMN
 from semore.evaluate.episodes import RunCourse
+from semore.train.run_io import run_settings
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ class Enlarged:
 
 def teaches_mask(run: Path) -> bool:
     """Whether a loss taught the run's policy a mask, as far as is known: a policy may lie there without its run."""
-    path = run / "settings.json"
-    return path.exists() and bool(read_json(path)["settings"]["agent"]["semantic_weight"] > 0)
+    return (run / "settings.json").exists() and run_settings(run).agent.teaches_mask
 
 
 def record(course: RunCourse, seed: int, taught: bool, look: Look = DrivingEnv.render) -> list[Moment]:

@@ -1,0 +1,81 @@
+"""What acts, and what an agent adds to it whatever it learns by: one class for each."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from semore.datasets.frame_pool import Batch
+from semore.train.agent_settings import AgentSettings, LossWeights
+from semore.train.encoder import Backbone, Features, stacked
+
+
+class Actor(nn.Module):
+    """The networks that act. The actor reads the backbone's maps through a neck of its own."""
+
+    def __init__(self, backbone: Backbone, actor_neck: nn.Module, actor: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.actor_neck, self.actor = backbone, actor_neck, actor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def policy(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Mean and log σ (B,2) before tanh; log σ = −10 + 6·(tanh(x) + 1) (method.md §3.3)."""
+        mean, spread = self.actor(self.actor_neck(features).fused).chunk(2, 1)
+        return mean, -10.0 + 6.0 * (torch.tanh(spread) + 1.0)
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Acting: mean and log σ (B,2), and the student's mask (B,g,g) in [0,1] that stands in for H_ka
+        (method.md §5.5), for observations (B,9,S,S) uint8."""
+        features = self.backbone(*self.backbone.inputs(stacked(observation), 2))
+        return *self.policy(features), features.student.sigmoid()
+
+
+class Learner(Actor):
+    """An actor that learns from batches: what agents have in common. They differ in their `update`."""
+
+    def __init__(self, settings: AgentSettings, backbone: Backbone, actor_neck: nn.Module, actor: nn.Module) -> None:
+        super().__init__(backbone, actor_neck, actor)
+        self.settings, self.updates = settings, 0
+
+    @property
+    @abstractmethod
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """All that `update` steps."""
+
+    @abstractmethod
+    def update(self, batch: Batch, weights: LossWeights, watch: bool = False) -> dict[str, Tensor]:
+        """One step on a batch; returns detached scalars, with `watch` also each part's gradient norm."""
+
+    @property
+    def teaches_mask(self) -> bool:
+        """Whether any loss shapes the student's mask."""
+        return self.settings.teaches_mask
+
+    def student_share(self, weights: LossWeights) -> float:
+        """Probability that the student's mask replaces a cached one: the schedule's, where it is mixed in at all."""
+        return weights.student_share if self.settings.encoder.mask == "student" else 0.0
+
+    @torch.no_grad()
+    def gradient_norms(self, side: str = "") -> dict[str, Tensor]:
+        """Euclidean norm of the gradient of each part that has one, of those whose names begin with `side`."""
+        found: dict[str, list[Tensor]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.grad is not None and name.startswith(side):
+                found.setdefault(name.removeprefix("auxiliaries.").partition(".")[0], []).append(parameter.grad)
+        return {f"gradient_{part}": torch.stack(torch._foreach_norm(each)).norm() for part, each in found.items()}
+
+    @staticmethod
+    def descend(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float = math.inf) -> None:
+        """Clip to a common norm, step, and clear the gradients."""
+        if math.isfinite(clip):
+            nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

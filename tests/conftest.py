@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-for _name in [name for name in os.environ if name.startswith("SEMORE_")]:
+for _name in [name for name in os.environ if name.startswith(("SEMORE_", "MAKE", "MFLAGS"))]:
     del os.environ[_name]  # make's own: tests name what they want, as a user without make would
 
 

@@ -158,7 +158,7 @@ def test_a_cluster_is_refused_like_a_process_alone(rollouts, tmp_path, monkeypat
         producers = make_producers(ProducerSettings("endpoint", "privileged", endpoint=endpoint))
         for number, crew in enumerate((None, ExecutorSettings("local", 1))):
             cache = KnowledgeCache(tmp_path / str(number))
-            summary = annotate_rollouts([rollouts.path], cache, "k", producers, quiet=True, crew=crew)
+            summary = annotate_rollouts([rollouts.path], cache, "k", producers, quiet=True, executor=crew)
             assert "the describer answered none of 24 questions; 24 times: HTTP 429" in summary.refusal
             assert set_names(cache.root) == []
 

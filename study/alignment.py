@@ -35,8 +35,9 @@ from semore.evaluate.counterfactual.policies import with_weights
 from semore.evaluate.runs import metrics_of
 from semore.train.agent import make_agent
 from semore.train.attention import CrossAttention
-from semore.train.encoder import DualStream, stacked
+from semore.train.encoder import DualStream
 from semore.train.health import auc
+from semore.train.pictures import stacked
 from semore.train.run_io import run_settings
 from semore.train.settings import TrainSettings
 from study.alignment_picture import Panel, draw

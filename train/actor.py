@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from semore.datasets.frame_pool import Batch
 from semore.train.agent_settings import AgentSettings, LossWeights
-from semore.train.encoder import Backbone, Features, stacked
+from semore.train.encoder import Backbone, Features
+from semore.train.pictures import stacked
 
 
 class Actor(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from semore.train.attention import make_attention
 from semore.train.encoder_settings import EncoderSettings, Geometry, geometry
 from semore.train.networks import orthogonal
+from semore.train.pictures import stack_of_three, static_and_motion
 
 
 class Features(NamedTuple):
@@ -92,7 +93,7 @@ class DualStream(nn.Module):
     @staticmethod
     def inputs(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, ...]:
         """What forward reads of frames (B,F,3,S,S) uint8 as of the one at index `newest`."""
-        return static_and_motion(in_unit(frame_BFCHW), newest)
+        return static_and_motion(frame_BFCHW, newest)
 
     def streams(self) -> dict[str, nn.Module]:
         """The convolutions by name, in the order of `inputs`."""
@@ -131,8 +132,7 @@ class SingleStream(nn.Module):
     @staticmethod
     def inputs(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, ...]:
         """As DualStream.inputs."""
-        stack = in_unit(frame_BFCHW[:, newest - 2 : newest + 1]).flatten(1, 2)
-        return (stack.contiguous(memory_format=torch.channels_last),)
+        return (stack_of_three(frame_BFCHW, newest),)
 
     def streams(self) -> dict[str, nn.Module]:
         """As DualStream.streams."""
@@ -201,28 +201,6 @@ class SingleNeck(nn.Module):
 def make_neck(settings: EncoderSettings) -> nn.Module:
     """The neck that fits `make_backbone`'s."""
     return Neck(settings) if settings.streams == "dual" else SingleNeck(settings)
-
-
-def stacked(observation: Tensor) -> Tensor:
-    """An environment's observations (B,9,S,S), oldest frame first, as frames (B,3,3,S,S)."""
-    frames: Tensor = observation.unflatten(1, (3, 3))
-    return frames
-
-
-def in_unit(frame_uint8: Tensor) -> Tensor:
-    """Pictures as the convolutions see them: float32 in [0,1]."""
-    return frame_uint8.float().div_(255.0)
-
-
-def static_and_motion(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, Tensor]:
-    """The two streams' inputs from frames (B,F,3,S,S) in [0,1], oldest first, for the frame at index `newest`.
-
-    Static is that frame; motion is (f3−f2, f2−f1) on channels, newest difference first (method.md §3.2).
-    """
-    f1, f2, f3 = (frame_BFCHW[:, index] for index in (newest - 2, newest - 1, newest))
-    motion = torch.cat([f3 - f2, f2 - f1], 1)
-    # Converted once here: several passes read them.
-    return f3.contiguous(memory_format=torch.channels_last), motion.contiguous(memory_format=torch.channels_last)
 
 
 def _stack(inputs: int, channels: tuple[int, ...], shape: Geometry) -> nn.Sequential:

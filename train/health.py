@@ -14,7 +14,7 @@ from torch import Tensor
 from semore.datasets.frame_pool import FramePool
 from semore.train.actor import Learner
 from semore.train.attention import CrossAttention
-from semore.train.encoder import stacked
+from semore.train.pictures import stacked
 
 CONSTANT_MASK: Final = 0.01
 DEAD_STREAM: Final = 0.05

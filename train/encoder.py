@@ -210,6 +210,6 @@ def _stack(inputs: int, channels: tuple[int, ...], shape: Geometry) -> nn.Sequen
         # PyTorch's default shrinks the signal layer by layer; residuals are small already, and the stream dies.
         nn.init.orthogonal_(convolution.weight, nn.init.calculate_gain("relu"))
         nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-        layers += [convolution, nn.ReLU()]
+        layers += [convolution, nn.ReLU(inplace=True)]
         inputs = outputs
     return nn.Sequential(*layers)

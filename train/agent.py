@@ -112,11 +112,10 @@ class Agent(Learner):
             # Q grows as it learns; in units of its own size it cannot drown the imitation (as in TD3+BC).
             scale = torch.minimum(q1, q2).detach().abs().mean().clamp_min(1.0)
             total = total / scale + weights.cloning * parts["cloning"]
-        total.backward()
+        # L_π also runs through the critics, which are not to learn from it.
+        total.backward(inputs=self.actor_side)
         norms = self.gradient_norms("actor") if watch else {}
         self.descend(self.actor_optimizer, self.actor_side, self.settings.clip / 5)
-        # L_π also ran through the critics; their gradients must not leak into the next critic step.
-        self.critic_optimizer.zero_grad(set_to_none=True)
         alpha = losses.alpha_loss(self.log_alpha, log_pi, self.settings.target_entropy)
         alpha.backward()
         self.descend(self.alpha_optimizer, [self.log_alpha])

@@ -6,7 +6,7 @@ design.md §5, and as its very last line one JSON object. Milliseconds of an upd
 
     plain_loop           Agent.update, the whole method with attention and fusion, over a list of batches
     lightning            the same through train.run's module and trainer
-    unshared_whole       the same with every loss encoding for itself (perf.train_unshared holds the pass list)
+    unshared_whole       the same with every loss encoding for itself (perf.plain_update holds the pass list)
     fp32, bf16           dual stream, attention and fusion off, in both precisions
     unshared             as fp32, with every loss encoding for itself
     single               SAC's single stream in our frame (presets/methods/sac.yaml), fp32
@@ -35,18 +35,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from perf.plain_update import PlainTrainer
 from perf.train_clock import Body, disturbed, lap, ratio, seconds, take_turns
 from perf.train_convolutions import convolution_seconds, flops, peak
 from perf.train_gradients import compare_gradients
 from perf.train_lightning import TimedAgent, through_lightning
 from perf.train_rivals import drqv2, sb3_sac
 from perf.train_stack import Stack, make_agent, make_batches, plain_loop
-from perf.train_unshared import UnsharedAgent
 from semore.train.agent import Agent
 
 UPDATES: Final = 2
 """Updates a lap: one without and one with an actor step."""
-NO_AUXILIARY: Final = {"semantic_weight": 0.0, "transition_weight": 0.0, "reward_weight": 0.0}
 RATIOS: Final = {
     "unshared_over_shared": ("unshared", "fp32"),
     "unshared_over_shared_whole": ("unshared_whole", "plain_loop"),
@@ -77,13 +76,13 @@ def measure(stack: Stack, rounds: int) -> dict[str, Any]:
     bodies: dict[str, Body] = {
         "plain_loop": plain_loop(make_agent(Agent, stack, whole=True), whole),
         "lightning": lightning,
-        "unshared_whole": plain_loop(make_agent(UnsharedAgent, stack, whole=True), whole),
-        "unshared": plain_loop(make_agent(UnsharedAgent, stack), plain),
+        "unshared_whole": plain_loop(PlainTrainer(make_agent(Agent, stack, whole=True)), whole),
+        "unshared": plain_loop(PlainTrainer(make_agent(Agent, stack)), plain),
         "fp32": shared,
         "inside_convolutions": lambda: convolution_seconds(shared) / UPDATES,
         "convolutions_at_peak": lambda: ours.convolutions / UPDATES / peak(torch.float32),
         "drqv2_style": other,
-        "single": plain_loop(make_agent(Agent, stack, streams="single", changes=NO_AUXILIARY), plain),
+        "single": plain_loop(make_agent(Agent, stack, streams="single", changes={"auxiliaries": ()}), plain),
         **({"sb3_sac_same_stack": rival} if rival else {}),
         "bf16": plain_loop(make_agent(Agent, stack, precision="bf16"), plain),
     }

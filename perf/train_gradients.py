@@ -1,16 +1,16 @@
-"""Correctness beside speed: the gradients and losses of one update on a frozen batch, compared between two agents."""
+"""Correctness beside speed: gradients and losses of one update on a frozen batch, of two agents or an agent and its
+plain form."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from perf.plain_update import PlainTrainer
 from perf.train_stack import Stack, make_agent, make_batches
-from perf.train_unshared import UnsharedAgent
 from semore.datasets.frame_pool import Batch
 from semore.train.agent import Agent
 from semore.train.agent_settings import LossWeights
@@ -25,9 +25,9 @@ BF16_LOSS: Final = 0.02
 """Largest relative difference of a loss."""
 
 
-def frozen_update(agent: Agent, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Every parameter's gradient and every loss of an update with an actor step, at learning rates of zero: critic and
-    actor step then see the same weights in whatever order."""
+def frozen_update(agent: Agent | PlainTrainer, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Every parameter's gradient and every loss of an update with an actor step, at learning rates of zero: Adam makes
+    whole steps of rounding errors, and the actor's gradient would tell of them."""
     agent = copy.deepcopy(agent)
     found: dict[str, Tensor] = {}
     names = {id(value): name for name, value in agent.named_parameters()}
@@ -47,17 +47,19 @@ def frozen_update(agent: Agent, batch: Batch) -> tuple[dict[str, Tensor], dict[s
 
 
 def compare_gradients(stack: Stack) -> dict[str, Any]:
-    """Shared against unshared and bf16 against fp32, the whole method, with what bounds them."""
+    """Shared against plain and bf16 against fp32, the whole method, with what bounds them."""
     batch = make_batches(stack, whole=True, count=1)[0]
 
-    def update(kind: Callable[..., Agent], precision: str = "fp32") -> tuple[dict[str, Tensor], dict[str, float]]:
-        agent = make_agent(kind, stack, whole=True, precision=precision, changes={"clip": float("inf")})
+    def stirred(precision: str = "fp32") -> Agent:
+        agent = make_agent(Agent, stack, whole=True, precision=precision, changes={"clip": float("inf")})
         for index, target in enumerate(agent.target.parameters()):
             # Online and target apart, or mixing them up would go unseen.
             target.add_(0.01 * torch.randn(target.shape, generator=torch.Generator().manual_seed(index)))
-        return frozen_update(agent, batch)
+        return agent
 
-    (shared, losses), (plain, _), (half, half_losses) = update(Agent), update(UnsharedAgent), update(Agent, "bf16")
+    shared, losses = frozen_update(stirred(), batch)
+    plain, _ = frozen_update(PlainTrainer(stirred()), batch)
+    half, half_losses = frozen_update(stirred("bf16"), batch)
     cosines = {part: _cosine(half, shared, part) for part in _parts(shared)}
     taught = [name for name in losses if name in ("q", "transition", "reward", "semantic", "actor")]
     return {
@@ -79,12 +81,12 @@ def _apart(found: Tensor | None, expected: Tensor) -> float:
 
 
 def _parts(gradients: dict[str, Tensor]) -> set[str]:
-    """The networks' parts by name: backbone.motion_stream, neck, q1, …"""
+    """The networks' parts by name: backbone.motion_stream, auxiliaries.reward, neck, q1, …"""
     return {_part(name) for name in gradients}
 
 
 def _part(name: str) -> str:
-    return ".".join(name.split(".")[: 2 if name.startswith("backbone") else 1])
+    return ".".join(name.split(".")[: 2 if name.startswith(("backbone", "auxiliaries")) else 1])
 
 
 def _cosine(found: dict[str, Tensor], expected: dict[str, Tensor], part: str) -> float:

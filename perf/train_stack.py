@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from semore.datasets.frame_pool import Batch
 from semore.train import encoder
@@ -20,6 +20,12 @@ from semore.train.encoder import DualStream
 from semore.train.encoder_settings import EncoderSettings, Geometry
 
 Kind = TypeVar("Kind", bound=Agent)
+
+
+class Trained(Protocol):
+    """What has an update to measure: an agent, or the plain form of one."""
+
+    def update(self, batch: Batch, weights: LossWeights, watch: bool = False) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def make_agent(
     whole: bool = False,
     precision: str = "fp32",
     streams: str = "dual",
-    changes: Mapping[str, float] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Kind:
     """An agent on the stack, always with the same weights.
 
@@ -69,7 +75,7 @@ def make_agent(
     )
     torch.manual_seed(0)
     with _strides(Geometry((3,) * 4, (2, 1, 1, 1), 0, stack.grid(whole))):
-        agent = kind(replace(AgentSettings(encoder), **dict(changes or {})))  # type: ignore[arg-type]
+        agent = kind(replace(AgentSettings(encoder), **dict(changes or {})))
     if whole:
         for backbone in (agent.backbone, agent.target["backbone"]):
             assert isinstance(backbone, DualStream)
@@ -100,7 +106,7 @@ def make_batches(stack: Stack, whole: bool, count: int = 2) -> list[Batch]:
     ]
 
 
-def plain_loop(agent: Agent, batches: list[Batch]) -> Callable[[], None]:
+def plain_loop(agent: Trained, batches: list[Batch]) -> Callable[[], None]:
     """One update per batch; with an even number of batches every call holds as many actor steps as another."""
 
     def run() -> None:

@@ -10,7 +10,10 @@ import pytest
 from semore.datasets.errors import SemoreError
 from semore.datasets.presets import PRESETS, flat, method_path, preset_section
 from semore.datasets.settings import as_dict, from_dict, load_settings
-from semore.train.agent_settings import AgentSettings, check
+from semore.train.actor import Learner
+from semore.train.agent import Agent, make_agent
+from semore.train.agent_settings import AUXILIARIES, AgentSettings, check
+from semore.train.cloning import CloningAgent
 from semore.train.encoder_settings import EncoderSettings
 from semore.train.settings import TrainSettings
 
@@ -21,20 +24,21 @@ def loaded(*words: str) -> TrainSettings:
 
 
 SEMORE = {
-    "objective": "sac", "encoder.streams": "dual", "encoder.attention": "cross", "encoder.mask": "student",
-    "semantic_loss": "balanced_bce", "semantic_weight": 1.0, "transition_weight": 1.0,
-    "reward_weight": 1.0, "transition_latent": "motion", "shifts": 0, "contrast_weight": 0.0,
+    "objective": "sac", "auxiliaries": ["transition", "reward", "semantic"], "transition_latent": "motion", "shifts": 0,
+    "semantic_loss": "balanced_bce", **{f"{name}_weight": 1.0 for name in AUXILIARIES},
+    "encoder.streams": "dual", "encoder.attention": "cross", "encoder.mask": "student",
 }  # fmt: skip
-SAC = {"encoder.streams": "single", "semantic_weight": 0.0, "transition_weight": 0.0, "reward_weight": 0.0}
+SAC = {"encoder.streams": "single", "auxiliaries": []}
 INTENDED = {
     "semore": {},
     "sac": SAC,
-    "deepmdp": {"encoder.streams": "single", "semantic_weight": 0.0},
+    "deepmdp": {**SAC, "auxiliaries": ["transition", "reward"]},
     "drq": {**SAC, "shifts": 2},
-    "curl": {**SAC, "shifts": 1, "contrast_weight": 1.0},
-    "sac-segmentation": {**SAC, "semantic_weight": 1.0},
+    "curl": {**SAC, "shifts": 1, "auxiliaries": ["contrast"]},
+    "sac-segmentation": {**SAC, "auxiliaries": ["semantic"]},
     "cloning": {**SAC, "objective": "cloning"},
 }
+"""What each method's file gives, and so what its agent has."""
 
 
 def test_there_is_a_file_for_each_method_and_no_other():
@@ -65,21 +69,24 @@ def test_semore_is_the_default_and_a_method_goes_with_every_preset():
 @pytest.fixture
 def preset(tmp_path) -> str:
     path = tmp_path / "mine.yaml"
-    path.write_text("train: {method: drq, seed: 7, agent: {shifts: 1, semantic_weight: 0.3, gamma: 0.9}}")
+    path.write_text("train: {method: drq, seed: 7, agent: {shifts: 1, auxiliaries: [reward], gamma: 0.9}}")
     return str(path)
 
 
 def test_the_method_beats_the_preset_and_the_command_line_beats_both(preset, tmp_path):
     drq = load_settings(TrainSettings, "train", ["--preset", preset])
     assert drq.method == "drq"  # a preset may name its method
-    assert (drq.agent.shifts, drq.agent.semantic_weight, drq.agent.gamma, drq.seed) == (2, 0.0, 0.9, 7)
+    assert (drq.agent.shifts, drq.agent.auxiliaries, drq.agent.gamma, drq.seed) == (2, (), 0.9, 7)
     semore = load_settings(TrainSettings, "train", ["--preset", preset, "--method", "semore"])
-    assert (semore.agent.shifts, semore.agent.semantic_weight) == (1, 0.3)  # whose file says nothing
+    assert semore.agent.shifts == 1  # of which semore's file says nothing
+    assert semore.agent.auxiliaries == ("transition", "reward", "semantic")
     (tmp_path / "over.yaml").write_text("agent: {shifts: 1}")
     config = ["--config", str(tmp_path / "over.yaml")]
     assert load_settings(TrainSettings, "train", ["--preset", preset, *config]).agent.shifts == 1
-    over = load_settings(TrainSettings, "train", ["--agent.shifts=0", "--preset", preset, "--agent.gamma=0.8"])
+    words = ["--agent.shifts=0", "--preset", preset, "--agent.gamma=0.8", "--agent.auxiliaries=[transition,reward]"]
+    over = load_settings(TrainSettings, "train", words)
     assert (over.agent.shifts, over.agent.gamma, over.agent.encoder.streams) == (0, 0.8, "single")
+    assert over.agent.auxiliaries == ("transition", "reward")
 
 
 def test_a_method_brings_its_parts_wherever_it_is_named(tmp_path):
@@ -122,10 +129,17 @@ def test_no_preset_says_what_a_method_says():
         ({"transition_latent": "semantic"}, {}, r"agent\.transition_latent 'semantic'; choose one of motion, fused"),
         ({"shifts": 3}, {}, r"agent\.shifts 3; choose one of 0, 1, 2"),
         ({"shifts": -1}, {}, r"agent\.shifts -1"),
-        ({"shifts": 1}, {}, r"agent\.shifts .*agent\.encoder\.streams single and agent\.semantic_weight 0"),
+        ({"shifts": 1}, {}, r"agent\.shifts .*agent\.encoder\.streams single and agent\.auxiliaries without semantic"),
         ({"shifts": 1, "semantic_weight": 0.0}, {}, r"agent\.shifts .*streams single"),
-        ({"shifts": 1}, {"streams": "single"}, r"agent\.shifts .*semantic_weight 0"),
-        ({"contrast_weight": 1.0}, {}, r"agent\.contrast_weight needs agent\.shifts 1"),
+        ({"shifts": 1, "auxiliaries": ()}, {}, r"agent\.shifts .*streams single"),
+        ({"shifts": 1}, {"streams": "single"}, r"agent\.shifts .*agent\.auxiliaries without semantic"),
+        ({"auxiliaries": ("semantic", "contrast")}, {}, r"contrast among agent\.auxiliaries needs agent\.shifts 1"),
+        (
+            {"auxiliaries": ("reward", "vision")},
+            {},
+            r"agent\.auxiliaries 'vision'; choose one of transition, reward, semantic, contrast",
+        ),
+        ({"contrast_weight": -1.0}, {}, r"agent\.contrast_weight is -1\.0"),
         ({"semantic_weight": -1.0}, {}, r"agent\.semantic_weight is -1\.0"),
         ({"transition_weight": -1.0}, {}, r"agent\.transition_weight is -1\.0"),
         ({"reward_weight": float("nan")}, {}, r"agent\.reward_weight is nan"),
@@ -134,21 +148,23 @@ def test_no_preset_says_what_a_method_says():
         ({"encoder_tau": -0.1}, {}, r"agent\.encoder_tau is -0\.1"),
         ({"actor_every": 0}, {}, r"agent\.actor_every is 0"),
         ({"initial_alpha": 0.0}, {}, r"agent\.initial_alpha is 0\.0"),
-        ({"objective": "cloning"}, {"streams": "single"}, r"agent\.objective cloning .*semantic_weight, .* to 0"),
+        ({"objective": "cloning"}, {"streams": "single"}, r"agent\.objective cloning .*set agent\.auxiliaries to \[\]"),
         ({"semantic_loss": "feature_l1"}, {"streams": "single"}, r"agent\.semantic_loss feature_l1 .*streams dual"),
         ({"semantic_loss": "nt_xent"}, {"attention": "none"}, r"agent\.semantic_loss nt_xent .*encoder\.attention"),
         ({"semantic_loss": "nt_xent"}, {}, r"agent\.encoder\.mask student .*choose zeros"),
         ({"semantic_loss": "feature_l1"}, {"mask": "cached"}, r"agent\.encoder\.mask cached .*choose zeros"),
         ({"semantic_weight": 0.0}, {}, r"agent\.encoder\.mask student .*nothing teaches"),
+        ({"auxiliaries": ("reward",)}, {}, r"agent\.encoder\.mask student .*or semantic among agent\.auxiliaries"),
         ({}, {"attention": "both"}, r"agent\.encoder\.attention 'both'"),
         ({}, {"heads": 5}, r"agent\.encoder\.heads 5"),
     ],
 )  # fmt: skip
 def test_wrong_settings_and_pairs_are_refused_by_name(changes, encoder, said):
-    """Before any data are read."""
+    """Before any data are read, and by whatever makes an agent."""
     settings = AgentSettings(EncoderSettings(**encoder), **changes)
-    with pytest.raises(SemoreError, match=said):
-        check(settings)
+    for refuse in (check, make_agent):
+        with pytest.raises(SemoreError, match=said):
+            refuse(settings)
     with pytest.raises(SemoreError, match=said):
         replace(TrainSettings(), agent=settings).validate()
 
@@ -160,8 +176,42 @@ def test_wrong_settings_and_pairs_are_refused_by_name(changes, encoder, said):
         ({"semantic_weight": 0.0}, {"attention": "none"}),
         ({"semantic_loss": "nt_xent"}, {"mask": "zeros", "attention": "joint"}),
         ({"semantic_loss": "plain_l1", "transition_latent": "fused"}, {"mask": "cached", "fusion": "concat"}),
-        ({"semantic_weight": 0.0, "shifts": 2, "contrast_weight": 0.5}, {"streams": "single"}),
+        ({"auxiliaries": ("reward",)}, {"mask": "zeros"}),
+        ({"auxiliaries": ("contrast",), "shifts": 2, "contrast_weight": 0.5}, {"streams": "single"}),
+        ({"semantic_weight": 0.0, "shifts": 2}, {"streams": "single"}),
+        ({"objective": "cloning", "auxiliaries": ()}, {"streams": "single"}),
     ],
 )
 def test_what_makes_sense_is_taken(changes, encoder):
     check(AgentSettings(EncoderSettings(**encoder), **changes))
+
+
+# The agents that files and settings make
+
+
+def agent_of(settings: AgentSettings, **changes) -> Learner:
+    """As small as may be."""
+    encoder = replace(settings.encoder, size=32, channels=(4, 4, 4, 4), heads=2, latent=4)
+    return make_agent(replace(settings, encoder=encoder, hidden=8, model_hidden=8, **changes))
+
+
+@pytest.mark.parametrize("method", INTENDED)
+def test_what_a_method_s_file_lists_is_exactly_what_its_agent_has(method):
+    agent = agent_of(loaded("--method", method).agent)
+    listed = INTENDED[method].get("auxiliaries", SEMORE["auxiliaries"])
+    assert type(agent) is (CloningAgent if method == "cloning" else Agent)
+    assert [*getattr(agent, "auxiliaries", {})] == listed
+    if method == "cloning":  # neither critics nor targets nor α
+        assert {name.partition(".")[0] for name in agent.state_dict()} == {"backbone", "actor_neck", "actor"}
+    else:
+        weights = {name.split(".")[1] for name in agent.state_dict() if name.startswith("auxiliaries.")}
+        assert weights == {*listed} - {"semantic"}  # the mask's loss has no head of its own
+
+
+def test_a_weight_of_0_leaves_an_auxiliary_out_and_the_order_of_a_list_means_nothing():
+    settings = loaded().agent
+    assert [*agent_of(settings, reward_weight=0.0).auxiliaries] == ["transition", "semantic"]
+    names = ("semantic", "reward", "transition")
+    assert [*agent_of(settings, auxiliaries=names).auxiliaries] == ["transition", "reward", "semantic"]
+    # Weights of what is not listed mean nothing: a preset may name them for methods that do without.
+    assert [*agent_of(settings, contrast_weight=3.0).auxiliaries] == ["transition", "reward", "semantic"]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from semore.datasets.frame_pool import Batch
 from semore.datasets.settings import load_settings
-from semore.train.agent import Agent
+from semore.train import agent as agents
+from semore.train.actor import Learner
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.encoder_settings import EncoderSettings
 from semore.train.settings import TrainSettings
@@ -28,12 +29,12 @@ METHODS = ("semore", "sac", "deepmdp", "drq", "curl", "sac-segmentation", "cloni
 def method_settings(method: str, **changes) -> AgentSettings:
     """What the method's file says, at the size of TINY; `changes` may also name settings of the encoder."""
     chosen = _chosen(method)
-    own = ("streams", "attention", "mask", "fusion", "precision")
+    own = ("streams", "attention", "mask", "fusion", "silent", "precision")
     encoder = replace(ENCODER, **{name: changes.pop(name, getattr(chosen.encoder, name)) for name in own})
     kept = {
         name: getattr(chosen, name)
         for name in (
-            *("objective", "semantic_loss", "semantic_weight", "transition_weight", "reward_weight"),
+            *("objective", "auxiliaries", "semantic_loss", "semantic_weight", "transition_weight", "reward_weight"),
             *("transition_latent", "shifts", "contrast_weight"),
         )
     }
@@ -47,9 +48,9 @@ def _chosen(method: str) -> AgentSettings:
 
 def make_agent(
     seed: int = 0, gates: tuple[float, float] | None = None, settings: AgentSettings = TINY, **changes
-) -> Agent:
+) -> Learner:
     torch.manual_seed(seed)
-    agent = Agent(replace(settings, **changes))
+    agent = agents.make_agent(replace(settings, **changes))
     if gates:
         with torch.no_grad():
             for backbone in (agent.backbone, agent.target["backbone"]):
@@ -72,24 +73,30 @@ def make_batch(count: int = 6, seed: int = 0) -> Batch:
     )
 
 
-def gradients(agent: Agent, batch: Batch, weights: LossWeights = QUIET, seed: int = 7) -> dict[str, Tensor]:
-    """The gradient each parameter of the critic side had when `update` stepped its optimiser; None becomes zeros."""
+def gradients(agent: Learner, batch: Batch, weights: LossWeights = QUIET, seed: int = 7) -> dict[str, Tensor]:
+    """The gradient each parameter of the critic side (of cloning: the encoder) had when `update` stepped its optimiser;
+    None becomes zeros."""
     found: dict[str, Tensor] = {}
-    step, names = agent.critic_optimizer.step, {id(value): name for name, value in agent.named_parameters()}
+    optimizer, names = agent.optimizers[0], {id(value): name for name, value in agent.named_parameters()}
 
-    def record() -> None:
-        for value in agent.critic_side:
-            found[names[id(value)]] = torch.zeros_like(value) if value.grad is None else value.grad.clone()
-        step()
+    def record(*_) -> None:
+        for group in optimizer.param_groups:
+            for value in group["params"]:
+                found[names[id(value)]] = torch.zeros_like(value) if value.grad is None else value.grad.clone()
 
-    agent.critic_optimizer.step = record
+    hook = optimizer.register_step_pre_hook(record)
     torch.manual_seed(seed)
     agent.update(batch, weights)
-    agent.critic_optimizer.step = step
+    hook.remove()
     return found
 
 
+def part_of(name: str) -> str:
+    """What a parameter belongs to: a part of the backbone, an auxiliary by its name, or a network."""
+    first, second, *_ = [*name.removeprefix("auxiliaries.").split("."), ""]
+    return f"{first}.{second}" if first == "backbone" else first
+
+
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
-    """The top two levels of the names whose tensors differ."""
-    names = {name for name in before if not torch.equal(before[name], after[name])}
-    return {".".join(name.split(".")[:2]) if name.startswith("backbone") else name.split(".")[0] for name in names}
+    """The parts whose tensors differ."""
+    return {part_of(name) for name in before if not torch.equal(before[name], after[name])}

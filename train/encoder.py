@@ -52,7 +52,7 @@ class EmptyMask(nn.Module):
 
     def forward(self, student_Bgg: Tensor) -> Tensor:
         """Zeros of its shape."""
-        return torch.zeros_like(student_Bgg, dtype=torch.float32)
+        return torch.zeros_like(student_Bgg).float()
 
 
 class Silence(nn.Module):

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from perf import train as bench
+from perf.plain_update import PlainTrainer
 from perf.train_clock import Lap, disturbed, ratio, seconds
 from perf.train_convolutions import flops
 from perf.train_gradients import frozen_update
 from perf.train_rivals import DrQv2
 from perf.train_stack import Stack, make_agent, make_batches
-from perf.train_unshared import UnsharedAgent
 from semore.train.agent import Agent
 from semore.train.agent_settings import LossWeights
 
@@ -22,11 +22,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_the_unshared_form_has_the_gradients_and_losses_of_the_shared_one(whole):
-    batch = make_batches(TINY, whole, count=1)[0]
-    (shared, losses), (plain, plain_losses) = (
-        frozen_update(make_agent(kind, TINY, whole), batch) for kind in (Agent, UnsharedAgent)
-    )
+def test_the_plain_form_has_the_gradients_and_losses_of_the_shared_one(whole):
+    """On this stack and in single precision; every method in double precision is in test_methods.py."""
+    batch, agent = make_batches(TINY, whole, count=1)[0], make_agent(Agent, TINY, whole)
+    (shared, losses), (plain, plain_losses) = (frozen_update(each, batch) for each in (agent, PlainTrainer(agent)))
     assert shared.keys() == plain.keys()
     for name, gradient in plain.items():
         assert gradient.any(), name
@@ -52,14 +51,13 @@ def test_the_stack_is_the_rivals():
     assert agent.backbone.grid == TINY.side == 9
 
 
-def test_an_unshared_update_computes_more():
+def test_a_plain_update_computes_more():
     """Of the convolutions: 7 forward and 4 backward passes against 3 and 1."""
-    batches = make_batches(TINY, whole=False, count=1)
-    work = {
-        kind: flops(lambda kind=kind: make_agent(kind, TINY).update(batches[0], LossWeights())).convolutions
-        for kind in (Agent, UnsharedAgent)
-    }
-    assert 2.0 < work[UnsharedAgent] / work[Agent] < 3.0
+    batch, agent = make_batches(TINY, whole=False, count=1)[0], make_agent(Agent, TINY)
+    shared, plain = (
+        flops(lambda each=each: each.update(batch, LossWeights())).convolutions for each in (agent, PlainTrainer(agent))
+    )
+    assert 2.0 < plain / shared < 3.0
 
 
 def test_the_drqv2_style_rival_learns_a_batch():

@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_update import plain_shift
+from tiny_agent import make_batch
 
-from semore.train.augment import random_shift
+from perf.plain_update import plain_shift
+from semore.train.augment import augmented, random_shift
 
 
 @settings(max_examples=10, deadline=None)
@@ -62,3 +63,33 @@ def test_the_border_is_repeated():
             left, right = full.int().cumprod(0).sum(), full.int().flip(0).cumprod(0).sum()
             assert int(left + right) <= 3
             assert int(left + right) >= 1
+
+
+def test_without_shifts_a_batch_is_seen_as_it_is():
+    batch, before = make_batch(5), torch.get_rng_state()
+    same, seen, following = augmented(batch, 0)
+    assert same is batch
+    assert torch.equal(seen, batch.frames)
+    assert torch.equal(following, batch.frames)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_shifted_batch_has_so_many_copies_each_moved_anew(copies):
+    """One after the other: first the copies that s is seen by, then those of s'; what is no picture is repeated along,
+    and the batch keeps its own frames."""
+    batch = make_batch(5)
+    kept = [part.clone() for part in batch]
+    torch.manual_seed(1)
+    repeated, seen, following = augmented(batch, copies)
+    torch.manual_seed(1)
+    for frames in (seen, following):
+        assert frames.dtype == torch.uint8
+        assert torch.equal(frames, torch.cat([plain_shift(batch.frames) for _ in range(copies)]))
+    assert torch.equal(repeated.frames, batch.frames)
+    for name, part in batch._asdict().items():
+        if name != "frames":
+            assert torch.equal(getattr(repeated, name), torch.cat([part] * copies)), name
+    moved = [*seen.chunk(copies), *following.chunk(copies)]
+    assert not any(torch.equal(one, two) for at, one in enumerate(moved) for two in moved[:at])
+    assert all(torch.equal(part, before) for part, before in zip(batch, kept, strict=True))

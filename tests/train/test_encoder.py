@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 from semore.datasets.errors import SemoreError
-from semore.train.attention import CrossAttention, JointAttention
+from semore.train.attention import CrossAttention, JointAttention, NoAttention
 from semore.train.encoder import (
     DualStream,
+    EmptyMask,
     Features,
     Neck,
+    Silence,
     SingleNeck,
     SingleStream,
+    StudentMask,
     make_backbone,
     make_neck,
-    static_and_motion,
 )
-from semore.train.encoder_settings import EncoderSettings, geometry
+from semore.train.encoder_settings import EncoderSettings, check_encoder, geometry
 
 TINY = EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=6)
 
@@ -31,10 +33,21 @@ def tiny(**changes) -> EncoderSettings:
     return EncoderSettings(**{**vars(TINY), **changes})
 
 
-def pictures(batch: int, settings_: EncoderSettings = TINY, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def film(batch: int, size: int = TINY.size, seed: int = 0) -> torch.Tensor:
+    """Four random frames, (B,4,3,S,S) uint8."""
     generator = torch.Generator().manual_seed(seed)
-    frames = torch.rand(batch, 4, 3, settings_.size, settings_.size, generator=generator)
-    return static_and_motion(frames, 2)
+    return torch.randint(0, 256, (batch, 4, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def pictures(batch: int, size: int = TINY.size) -> tuple[torch.Tensor, torch.Tensor]:
+    return DualStream.inputs(film(batch, size), 2)
+
+
+def given_mask(module: nn.Module, semantic, motion, known):
+    """What an attention makes of two streams and a mask's features: (F_s⁺, F_m⁺)."""
+    seen, moved, again = module(semantic, motion, known[:, 0], lambda mask: known)
+    assert again is known
+    return seen, moved
 
 
 def open_gates(module: DualStream, first: float = 0.7, second: float = -0.4) -> DualStream:
@@ -80,30 +93,36 @@ def test_sizes_without_a_stack_are_refused_by_name(size):
 )
 def test_wrong_shapes_are_refused_by_the_setting_s_name(changes, word):
     with pytest.raises(SemoreError, match=word):
-        make_backbone(tiny(**changes))
+        check_encoder(tiny(**changes))
 
 
 def test_heads_matter_only_where_there_are_any():
     for changes in ({"streams": "single"}, {"attention": "none"}, {"attention": "joint"}):
+        check_encoder(tiny(heads=3, **changes))
         make_backbone(tiny(heads=3, **changes))
 
 
 @pytest.mark.parametrize("newest", [2, 3])
 def test_static_is_the_newest_frame_and_motion_the_two_residuals_newest_first(newest):
-    frames = torch.rand(2, 4, 3, 5, 5, generator=torch.Generator().manual_seed(1))
-    static, motion = static_and_motion(frames, newest)
+    frames = film(2, 5, seed=1)
+    static, motion = DualStream.inputs(frames, newest)
+    assert static.dtype == motion.dtype == torch.float32
+    unit = frames.double() / 255.0
     for b in range(2):
         for channel in range(3):
-            assert torch.equal(static[b, channel], frames[b, newest, channel])
-            newer = frames[b, newest, channel] - frames[b, newest - 1, channel]
-            older = frames[b, newest - 1, channel] - frames[b, newest - 2, channel]
-            assert torch.equal(motion[b, channel], newer)
-            assert torch.equal(motion[b, 3 + channel], older)
+            newer = unit[b, newest, channel] - unit[b, newest - 1, channel]
+            older = unit[b, newest - 1, channel] - unit[b, newest - 2, channel]
+            for found, expected in (
+                (static[b, channel], unit[b, newest, channel]),
+                (motion[b, channel], newer),
+                (motion[b, 3 + channel], older),
+            ):
+                torch.testing.assert_close(found.double(), expected, rtol=0.0, atol=1e-6)
 
 
 def test_a_standing_picture_moves_nothing():
-    frames = torch.rand(1, 1, 3, 4, 4).expand(2, 4, 3, 4, 4)
-    assert not static_and_motion(frames, 2)[1].any()
+    frames = film(1, 4)[:, :1].expand(2, 4, 3, 4, 4)
+    assert not DualStream.inputs(frames, 2)[1].any()
 
 
 @pytest.mark.parametrize("fusion", ["bilinear", "concat"])
@@ -111,7 +130,7 @@ def test_the_neck_equals_its_layers_written_out(fusion):
     torch.manual_seed(0)
     neck = Neck(tiny(fusion=fusion))
     semantic, motion = torch.randn(3, 8, 8, 8), torch.randn(3, 8, 8, 8)
-    fused, latent = neck(Features(semantic, motion, torch.zeros(3, 8, 8), None))
+    fused, latent, other = neck(Features(semantic, motion, torch.zeros(3, 8, 8), None))
 
     def narrow(layers: nn.Sequential, maps: torch.Tensor) -> torch.Tensor:
         linear, norm = layers[1], layers[2]
@@ -122,6 +141,7 @@ def test_the_neck_equals_its_layers_written_out(fusion):
     z_s, z_m = narrow(neck.semantic, semantic), narrow(neck.motion, motion)
     joint = nn.Bilinear.forward(neck.fuse, z_s, z_m) if fusion == "bilinear" else torch.cat([z_s, z_m], 1)
     torch.testing.assert_close(latent, z_m, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(other, z_s, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(fused, neck.norm(joint), atol=1e-5, rtol=1e-4)
     assert fused.shape == (3, 12)
 
@@ -131,7 +151,7 @@ def test_closed_gates_make_the_attention_the_identity():
     attention = CrossAttention(8, 6, 2)
     semantic, motion, known = torch.randn(3, 2, 8, 6, 6)
     assert torch.equal(attention.gates, torch.zeros(2))
-    seen, moved = attention(semantic, motion, known)
+    seen, moved = given_mask(attention, semantic, motion, known)
     assert torch.equal(seen, semantic)
     assert torch.equal(moved, motion)
     # As a whole: whatever the mask, the streams are those of the encoder without attention.
@@ -175,7 +195,7 @@ def test_attention_equals_a_loop_over_heads_and_tokens(seed, heads):
     expected = motion.clone()
     for n in range(grid**2):
         expected[:, :, n // grid, n % grid] += delta[:, n]
-    seen, moved = module(semantic, motion, known)
+    seen, moved = given_mask(module, semantic, motion, known)
     assert torch.equal(seen, semantic)
     torch.testing.assert_close(moved, expected)
 
@@ -217,7 +237,7 @@ def test_joint_attention_equals_a_loop_over_cells(seed, channels):
         (semantic, motion, known),
         [maps.contiguous(memory_format=last) for maps in (semantic, motion, known)],
     ):
-        for found, wanted in zip(module(*given_maps), expected, strict=True):
+        for found, wanted in zip(given_mask(module, *given_maps), expected, strict=True):
             torch.testing.assert_close(found, wanted)
 
 
@@ -263,7 +283,7 @@ def test_the_cached_mask_is_used_exactly_where_told():
 
 def test_no_attention_ignores_the_mask():
     encoder = DualStream(tiny(attention="none"))
-    assert encoder.attention is None
+    assert isinstance(encoder.attention, NoAttention)
     static, moving = pictures(2)
     masked = encoder(static, moving, torch.ones(2, 8, 8), torch.ones(2, dtype=torch.bool))
     assert torch.equal(masked.motion, encoder(static, moving).motion)
@@ -278,6 +298,63 @@ def test_joint_attention_lets_the_mask_change_both_streams_but_not_the_student()
     assert torch.equal(empty.student, full.student)
     assert not torch.allclose(empty.semantic, full.semantic)
     assert not torch.allclose(empty.motion, full.motion)
+
+
+def without(
+    settings_: EncoderSettings, own: DualStream, part: str, replacement: nn.Module
+) -> tuple[DualStream, DualStream]:
+    """An encoder made by its settings, and another with the same weights and one module replaced."""
+    made = DualStream(settings_)
+    made.load_state_dict({name: value for name, value in own.state_dict().items() if name in made.state_dict()})
+    setattr(own, part, replacement)
+    return made, own
+
+
+@pytest.mark.parametrize(
+    ("changes", "part", "replacement"),
+    [
+        ({"silent": "semantic"}, "semantic_shown", Silence()),
+        ({"silent": "motion"}, "motion_shown", Silence()),
+        ({"attention": "none"}, "attention", NoAttention()),
+        ({"mask": "zeros"}, "mask_source", EmptyMask()),
+        ({"mask": "cached"}, "mask_source", StudentMask()),
+    ],
+)
+def test_what_settings_leave_out_is_a_module_put_in_its_place(changes, part, replacement):
+    """Whatever was there before: the outputs, with and without a cached mask, are those of the setting."""
+    torch.manual_seed(0)
+    before = open_gates(DualStream(tiny(mask="zeros" if isinstance(replacement, StudentMask) else "student")))
+    assert type(getattr(before, part)) is not type(replacement)
+    made, own = without(tiny(**changes), before, part, replacement)
+    assert type(getattr(made, part)) is type(replacement)
+    static, moving = pictures(3)
+    for masks in ((), (torch.rand(3, 8, 8), torch.tensor([True, False, True]))):
+        for one, two in zip(made(static, moving, *masks), own(static, moving, *masks), strict=True):
+            assert (one is None) == (two is None)
+            if one is not None:
+                torch.testing.assert_close(one, two)
+
+
+def test_a_silent_stream_is_silent_to_all_but_the_student():
+    torch.manual_seed(0)
+    static, moving = pictures(2)
+    whole = open_gates(DualStream(TINY))
+    expected, mask = whole(static, moving), torch.ones(2, 8, 8)
+    for silent in ("semantic", "motion"):
+        encoder = DualStream(tiny(silent=silent, attention="none"))
+        encoder.load_state_dict(whole.state_dict(), strict=False)
+        found = encoder(static, moving, mask, torch.ones(2, dtype=torch.bool))
+        assert not getattr(found, silent).any()
+        other = "motion" if silent == "semantic" else "semantic"
+        stream = getattr(encoder, f"{other}_stream")(static if other == "semantic" else moving)
+        torch.testing.assert_close(getattr(found, other), stream)
+        torch.testing.assert_close(found.student, expected.student)
+
+
+def test_stand_ins_have_no_weights():
+    """Else a policy's file and a checkpoint would not fit what they are put in the place of."""
+    for module in (Silence(), EmptyMask(), StudentMask(), NoAttention()):
+        assert not module.state_dict()
 
 
 @pytest.mark.parametrize("mask", ["student", "cached", "zeros"])
@@ -300,11 +377,13 @@ def test_the_single_stream_is_its_layers_on_the_stack_of_three_frames():
     torch.manual_seed(0)
     encoder = make_backbone(tiny(streams="single"))
     assert isinstance(encoder, SingleStream)
-    frames = torch.rand(2, 4, 3, 32, 32)
+    frames = film(2)
     for newest in (2, 3):
         (stack,) = encoder.inputs(frames, newest)
         for place in range(3):
-            assert torch.equal(stack[:, 3 * place : 3 * place + 3], frames[:, newest - 2 + place])
+            expected = frames[:, newest - 2 + place].double() / 255.0
+            found = stack[:, 3 * place : 3 * place + 3].double()
+            torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-6)
         found = stack
         for layer in encoder.stream:
             if isinstance(layer, nn.Conv2d):
@@ -319,7 +398,7 @@ def test_the_single_stream_is_its_layers_on_the_stack_of_three_frames():
         )
         neck = make_neck(tiny(streams="single"))
         assert isinstance(neck, SingleNeck)
-        z, again = neck(features)
+        z, again, _ = neck(features)
         flat = nn.functional.linear(found.flatten(1), neck.latent[1].weight, neck.latent[1].bias)
         centred = flat - flat.mean(1, keepdim=True)
         torch.testing.assert_close(z, centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt())
@@ -357,6 +436,6 @@ def test_bf16_gives_fp32_features_near_those_of_fp32(attention):
 def test_streams_start_alive(size):
     torch.manual_seed(0)
     encoder = DualStream(tiny(size=size))
-    features = encoder(*pictures(4, tiny(size=size)))
+    features = encoder(*pictures(4, size))
     assert (features.semantic > 0).any(0).float().mean() > 0.3
     assert (features.motion > 0).any(0).float().mean() > 0.3

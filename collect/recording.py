@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semore.collect.digests import digested
 from semore.collect.env import SimStep, ego_row
 from semore.collect.simulator import Snapshot
 from semore.datasets.rollouts.schema import FRAME_ARRAYS, MAX_EPISODE_STEPS, STEP_ARRAYS
-from semore.datasets.rollouts.store import row_digests
+from semore.datasets.rollouts.store import Digested
 
 
 class _Rows:
@@ -58,12 +59,10 @@ class EpisodeRecorder:
             rows.add(getattr(step, name))
         self._add_frame(step.snapshot)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> Digested:
         """Every array of datasets.rollouts.schema, frame and state digests included."""
-        arrays = {name: rows.array() for name, rows in self._frames.items()}
-        arrays["digest"] = row_digests(arrays["rgb"])
-        arrays["state_digest"] = row_digests(arrays["ego"], arrays["actors"], arrays["semantic"], arrays["instance"])
-        return arrays | {name: rows.array() for name, rows in self._steps.items()}
+        parts = {**self._frames, **self._steps}
+        return digested({name: rows.array() for name, rows in parts.items()})
 
     def _add_frame(self, snapshot: Snapshot) -> None:
         images = snapshot.images

@@ -27,7 +27,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from perf.train_clock import Body, disturbed, ratio, seconds, take_turns
+from perf.clock import Body, disturbed, ratio, seconds, take_turns
 from perf.train_stack import Stack, make_agent, make_batches, plain_loop
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.rehearsal.fake import fake_producers

@@ -35,8 +35,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from perf.clock import Body, disturbed, lap, ratio, seconds, take_turns
 from perf.plain_update import PlainTrainer
-from perf.train_clock import Body, disturbed, lap, ratio, seconds, take_turns
 from perf.train_convolutions import convolution_seconds, flops, peak
 from perf.train_gradients import compare_gradients
 from perf.train_lightning import TimedAgent, through_lightning

@@ -1,4 +1,5 @@
-"""Compile the embedded world's kernels into numba's on-disk cache, so that the first recording starts at once."""
+"""Compile the kernels of the embedded world and of digests into numba's on-disk cache, so that the first recording
+starts at once."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ class CompileSettings:
 
 def main() -> None:
     read_settings(CompileSettings, "compile")
+    import numpy as np
+
+    from semore.collect.digest_lanes import digests, whole
     from semore.collect.embedded.world import EmbeddedSimulator  # with numba
 
     simulator = EmbeddedSimulator(RECORDING_SIZE)
@@ -26,6 +30,7 @@ def main() -> None:
         for _ in range(20):
             assert simulator.step(Control(throttle=1.0)).images.rgb.any()
     simulator.close()
+    assert digests(whole(np.zeros(1, np.uint8))).any()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -16,14 +15,11 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import ZstdCodec
-from zarr.core.sync import sync
 
 from semore.datasets.atomic_io import (
     digest16,
     digest_json,
     exclusive_lock,
-    fsync,
     fsync_folder,
     sweep_temporary,
     write_json,
@@ -32,6 +28,7 @@ from semore.datasets.errors import SemoreError, did_you_mean
 from semore.datasets.hints import command
 from semore.datasets.rollouts.remedy import remedy_for
 from semore.datasets.rollouts.schema import FRAME_ARRAYS, SCHEMA_VERSION, STEP_ARRAYS
+from semore.datasets.rollouts.zarr_group import write_group
 
 CHUNK_FRAMES = 128
 ROOT_ATTRIBUTES = {"format": "semore-rollouts", "schema_version": SCHEMA_VERSION}
@@ -113,34 +110,34 @@ def _whole(group: zarr.Group, name: str) -> NDArray[Any]:
     return np.asarray(array[:])
 
 
-def _remove(folder: Path) -> None:
-    """Remove a half-written group. After an error Zarr's other writes into it still go on, and would make it again:
-    they are waited for."""
-    sync(_others())
-    shutil.rmtree(folder, ignore_errors=True)
+class Digested(dict[str, NDArray[Any]]):
+    """An episode's arrays, some of whose digests are known already: name → BLAKE2b-128 of all its bytes."""
 
-
-async def _others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    if others:
-        await asyncio.wait(others, timeout=5.0)
+    def __init__(self, arrays: Arrays, known: Mapping[str, bytes]) -> None:
+        super().__init__(arrays)
+        self.known = known
 
 
 def checksum(arrays: Arrays) -> str:
     """BLAKE2b-128 (hex) over every array's name, shape, dtype and bytes, in name order."""
+    known = arrays.known if isinstance(arrays, Digested) else {}
     parts: list[bytes] = []
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        parts += [f"{name}{array.shape}{array.dtype}".encode(), digest16(array.data)]
+        parts += [f"{name}{array.shape}{array.dtype}".encode(), known.get(name) or digest16(array.data)]
     return digest16(*parts).hex()
 
 
 def row_digests(*arrays: NDArray[Any]) -> NDArray[np.uint8]:
     """(N, 16) uint8: BLAKE2b-128 of each row's bytes and shapes, the arrays sharing their first dimension N."""
-    shapes = str([(array.shape[1:], str(array.dtype)) for array in arrays]).encode()
-    rows = [np.ascontiguousarray(array) for array in arrays]
-    digests = [digest16(*(row[index].tobytes() for row in rows), shapes) for index in range(len(rows[0]))]
+    end, rows = row_end(*arrays), [np.ascontiguousarray(array) for array in arrays]
+    digests = [digest16(*(row[index].tobytes() for row in rows), end) for index in range(len(rows[0]))]
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 16)
+
+
+def row_end(*arrays: NDArray[Any]) -> bytes:
+    """The shapes, as they are digested behind each row's bytes."""
+    return str([(array.shape[1:], str(array.dtype)) for array in arrays]).encode()
 
 
 class Rollouts:
@@ -230,11 +227,12 @@ class Rollouts:
             raise SemoreError(f"episode {name}: {sorted(wrong)} do not have one row per frame or step of {steps} steps")
         temporary = self.path / f".tmp-{os.getpid()}-{name}"
         try:
-            self._write_group(temporary, arrays, attributes)
+            own = {"schema_version": SCHEMA_VERSION, "steps": steps, "checksum": checksum(arrays), "complete": True}
+            write_group(temporary, arrays, {**attributes, **own}, CHUNK_FRAMES)
             os.rename(temporary, self.path / name)
             fsync_folder(self.path)
         except BaseException as error:
-            _remove(temporary)
+            shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise SemoreError(
                     f"{self.path}: the disk is full; episode {name} was not kept. Free some space and run the same "
@@ -246,36 +244,6 @@ class Rollouts:
         """BLAKE2b-128 (hex) over the names and checksums of the named (default: all) episodes."""
         chosen = self.names() if names is None else sorted(names)
         return digest_json([[name, self.episode(name).attributes["checksum"]] for name in chosen]).hex()
-
-    def _write_group(self, folder: Path, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
-        steps = len(arrays["action"])
-        group = zarr.create_group(
-            folder,
-            zarr_format=3,
-            attributes={
-                **attributes,
-                "schema_version": SCHEMA_VERSION,
-                "steps": steps,
-                "checksum": checksum(arrays),
-                "complete": True,
-            },
-        )
-        for key, value in arrays.items():
-            sides = (min(CHUNK_FRAMES, len(value)), *value.shape[1:])
-            array = group.create_array(
-                key,
-                shape=value.shape,
-                dtype=value.dtype,
-                chunks=tuple(max(side, 1) for side in sides),  # without actors too: the format has no chunk of none
-                compressors=ZstdCodec(level=1),
-                config={"write_empty_chunks": True},  # so that a missing chunk is damage, not zeros
-            )
-            array[:] = value
-        for parent, _, files in os.walk(folder):
-            for file in files:
-                handle = os.open(os.path.join(parent, file), os.O_RDONLY)
-                fsync(handle)
-                os.close(handle)
 
     def _check_root(self) -> None:
         try:

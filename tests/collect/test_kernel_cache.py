@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from semore.collect.embedded.kernel_cache import folder_for
+from semore.collect.kernel_cache import folder_for
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP = (
@@ -19,7 +19,7 @@ STEP = (
     "env = gymnasium.make('semore/JayWalk-v0', size=16, camera=16)\n"
     "env.reset(seed=1); env.step(env.action_space.sample())\n"
     "from semore.collect.embedded import jit\n"
-    "print(jit._cache_folder(), numba.config.CACHE_DIR, sep='|')\n"
+    "print(jit.cache_folder(), numba.config.CACHE_DIR, sep='|')\n"
 )
 NOBODY = [
     "setpriv", "--reuid", "12345", "--regid", "12345", "--clear-groups",

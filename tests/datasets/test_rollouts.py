@@ -121,6 +121,31 @@ def test_an_episode_is_plain_zarr_with_many_frames_a_chunk(tmp_path):
     assert [type(codec).__name__ for codec in group["rgb"].compressors] == ["ZstdCodec"]
 
 
+@pytest.mark.parametrize(("steps", "actors"), [(1, ACTORS), (CHUNK_FRAMES, 1), (CHUNK_FRAMES + 1, 0)])
+def test_an_episode_is_what_the_zarr_package_would_write(tmp_path, steps, actors):
+    """Every file, byte for byte."""
+    rollouts, arrays = made(tmp_path / "r.zarr"), episode_arrays(steps, steps, actors)
+    rollouts.write("e", arrays, {"policy": "größer", "reward": np.float64(0.1), "start_jitter": [0.8, None, True]})
+    attributes = dict(rollouts.episode("e").attributes)
+    theirs = zarr.create_group(tmp_path / "theirs", zarr_format=3, attributes=attributes)
+    for name, value in arrays.items():
+        chunk = tuple(max(side, 1) for side in (min(CHUNK_FRAMES, len(value)), *value.shape[1:]))
+        array = theirs.create_array(
+            name,
+            shape=value.shape,
+            dtype=value.dtype,
+            chunks=chunk,
+            compressors=zarr.codecs.ZstdCodec(level=1),
+            config={"write_empty_chunks": True},
+        )
+        array[:] = value
+    ours, expected = (
+        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (rollouts.path / "e", tmp_path / "theirs")
+    )
+    assert ours == expected
+
+
 def test_fortran_and_strided_arrays_are_stored_by_value(tmp_path):
     plain = episode_arrays()
     odd = {name: np.asfortranarray(value) for name, value in plain.items()} | {"rgb": plain["rgb"].repeat(2, 0)[::2]}

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from perf import train as bench
+from perf.clock import Lap, disturbed, ratio, seconds
 from perf.plain_update import PlainTrainer
-from perf.train_clock import Lap, disturbed, ratio, seconds
 from perf.train_convolutions import flops
 from perf.train_gradients import frozen_update
 from perf.train_rivals import DrQv2

@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from semore.datasets.frame_pool import Batch
-from semore.train.actor import Learner
 from semore.train.agent_settings import LossWeights
+from semore.train.learner import Learner
 
 
 class Maps(NamedTuple):

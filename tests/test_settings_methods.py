@@ -10,11 +10,11 @@ import pytest
 from semore.datasets.errors import SemoreError
 from semore.datasets.presets import PRESETS, flat, method_path, preset_section
 from semore.datasets.settings import as_dict, from_dict, load_settings
-from semore.train.actor import Learner
 from semore.train.agent import Agent, make_agent
 from semore.train.agent_settings import AUXILIARIES, AgentSettings, check
 from semore.train.cloning import CloningAgent
 from semore.train.encoder_settings import EncoderSettings
+from semore.train.learner import Learner
 from semore.train.settings import TrainSettings
 
 

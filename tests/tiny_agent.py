@@ -12,9 +12,9 @@ from torch import Tensor
 from semore.datasets.frame_pool import Batch
 from semore.datasets.settings import load_settings
 from semore.train import agent as agents
-from semore.train.actor import Learner
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.encoder_settings import EncoderSettings
+from semore.train.learner import Learner
 from semore.train.settings import TrainSettings
 
 SIZE, GRID = 32, 8

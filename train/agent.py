@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from semore.datasets.frame_pool import Batch
 from semore.train import losses
-from semore.train.actor import Learner
 from semore.train.agent_settings import AgentSettings, LossWeights, check
 from semore.train.augment import augmented
 from semore.train.auxiliaries import ACTIONS, Step, make_auxiliaries
 from semore.train.cloning import CloningAgent
 from semore.train.encoder import Features, Latents, make_backbone, make_neck
+from semore.train.learner import Learner
 from semore.train.networks import mlp, parameters
 
 

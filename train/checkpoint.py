@@ -16,7 +16,7 @@ from torch import Tensor
 
 from semore.datasets.atomic_io import write_bytes
 from semore.datasets.errors import SemoreError
-from semore.train.actor import Actor, Learner
+from semore.train.learner import Learner, PolicyNetwork
 
 CHECKPOINT_VERSION = 4
 """1: before rivals and re-judging; its replay state says too little to go on from. 2: without averaged weights. 3:
@@ -72,7 +72,7 @@ def export_policy(agent: Learner, path: Path, view: Mapping[str, Any]) -> None:
     example = torch.zeros(2, 9, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
     agent.cpu()
-    acting = Actor(agent.backbone, agent.actor_neck, agent.actor).eval()  # a third of an agent's size
+    acting = PolicyNetwork(agent.backbone, agent.actor_neck, agent.actor).eval()  # a third of an agent's size
     with torch.no_grad():
         program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
     whole = io.BytesIO()  # torch's own writer ends the process when the disk is full

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from semore.datasets.frame_pool import Batch
 from semore.train import losses
-from semore.train.actor import Learner
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.augment import augmented
 from semore.train.encoder import make_backbone, make_neck
+from semore.train.learner import Learner
 from semore.train.networks import mlp, parameters
 
 

@@ -12,8 +12,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from semore.datasets.frame_pool import FramePool
-from semore.train.actor import Learner
 from semore.train.attention import CrossAttention
+from semore.train.learner import Learner
 from semore.train.pictures import stacked
 
 CONSTANT_MASK: Final = 0.01

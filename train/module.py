@@ -18,8 +18,8 @@ from semore.datasets.disk_space import room_for
 from semore.datasets.frame_pool import FramePool
 from semore.datasets.knowledge.records import Digests
 from semore.datasets.progress import Meter
-from semore.train.actor import Learner
 from semore.train.health import MaskQuality, complaints, driving_signs, vital_signs
+from semore.train.learner import Learner
 from semore.train.log import Speed
 from semore.train.online import Refresh, Validation
 from semore.train.replay import SelectiveReplay

@@ -24,9 +24,9 @@ from semore.datasets.knowledge.records import Digests
 from semore.datasets.rollouts.remedy import REFRESH
 from semore.datasets.rollouts.schema import RECORDING_SIZE, SEED_SPLITS
 from semore.datasets.rollouts.store import Episode, Rollouts
-from semore.train.actor import Learner
 from semore.train.async_annotation import AsyncAnnotation, Group, grouped
 from semore.train.health import MaskQuality, mask_quality
+from semore.train.learner import Learner
 from semore.train.replay import SelectiveReplay
 from semore.train.settings import TrainSettings
 

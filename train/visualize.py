@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from semore.datasets.atomic_io import atomic_file
-from semore.train.actor import Learner
 from semore.train.attention import CrossAttention
 from semore.train.encoder import DualStream
+from semore.train.learner import Learner
 from semore.train.pictures import in_unit, stacked
 from semore.train.replay import SelectiveReplay
 

@@ -21,10 +21,10 @@ from semore.datasets.mask_variants import replaced
 from semore.datasets.resize import GREY
 from semore.evaluate.counterfactual.variants import PLAIN, TRUTH, VARIANTS, Variant, refuse
 from semore.evaluate.episodes import RunCourse
-from semore.train.actor import Learner
 from semore.train.agent import make_agent
 from semore.train.attention import NoAttention
 from semore.train.encoder import DualStream, Silence
+from semore.train.learner import Learner
 from semore.train.run_io import run_settings
 
 

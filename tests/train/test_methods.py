@@ -11,8 +11,8 @@ import torch
 from tiny_agent import METHODS, QUIET, SIZE, changed, gradients, make_agent, make_batch, method_settings, part_of
 
 from perf.plain_update import PlainTrainer
-from semore.train.actor import Learner
 from semore.train.agent_settings import AgentSettings, LossWeights
+from semore.train.learner import Learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,7 +15,7 @@ from semore.train.encoder import Backbone, Features
 from semore.train.pictures import stacked
 
 
-class Actor(nn.Module):
+class PolicyNetwork(nn.Module):
     """The networks that act. The actor reads the backbone's maps through a neck of its own."""
 
     def __init__(self, backbone: Backbone, actor_neck: nn.Module, actor: nn.Module) -> None:
@@ -39,7 +39,7 @@ class Actor(nn.Module):
         return *self.policy(features), features.student.sigmoid()
 
 
-class Learner(Actor):
+class Learner(PolicyNetwork):
     """An actor that learns from batches: what agents have in common. They differ in their `update`."""
 
     def __init__(self, settings: AgentSettings, backbone: Backbone, actor_neck: nn.Module, actor: nn.Module) -> None:

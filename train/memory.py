@@ -15,7 +15,7 @@ LARGEST: Final = 32 * 2**20
 
 def keep_freed_memory() -> None:
     """Tell the C library not to hand large pieces back to the system, which clears every page of them when they are
-    asked for again: a tenth of an update on small pictures, a fifth on larger ones. Elsewhere than on glibc, nothing."""
+    asked for again: a tenth of an update on small pictures, a fifth on larger ones. Without glibc it does nothing."""
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_THRESHOLD, LARGEST)

@@ -12,7 +12,7 @@ from semore.annotate.settings import AnnotateSettings
 from semore.collect.scenarios import SCENARIOS
 from semore.datasets.errors import SemoreError
 from semore.datasets.hints import carried, command, recordings
-from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_set, read_manifest, set_names
+from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, SetManifest, read_manifest, set_names
 from semore.datasets.names import knowledge_name
 from semore.datasets.presets import flat
 from semore.datasets.rollouts.store import Episode
@@ -45,14 +45,20 @@ def annotate_command(settings: ReadsKnowledge, knowledge: str) -> str:
     return command("annotate", recordings(settings) | {"knowledge": knowledge} | own)
 
 
-def annotated(settings: ReadsKnowledge, cache: KnowledgeCache, knowledge: str) -> KnowledgeSet:
-    """The knowledge set of that name; SemoreError with the command that makes it, and as for `open_set`."""
-    known = set_names(cache.root)
+def known_set(settings: ReadsKnowledge, root: Path, knowledge: str) -> SetManifest:
+    """What the knowledge set of that name is, by its manifest alone; SemoreError with the command that makes it, and as
+    for `read_manifest`."""
+    known = set_names(root)
     if knowledge and knowledge not in known:
         there = f"there is {', '.join(known)}" if known else "there is none yet"
         remedy = f"`{annotate_command(settings, knowledge)}` makes it"
-        raise SemoreError(f"{cache.root} has no knowledge set {knowledge!r}: {there}; {remedy}")
-    return open_set(cache, knowledge)
+        raise SemoreError(f"{root} has no knowledge set {knowledge!r}: {there}; {remedy}")
+    return read_manifest(root, knowledge)
+
+
+def annotated(settings: ReadsKnowledge, cache: KnowledgeCache, knowledge: str) -> KnowledgeSet:
+    """The knowledge set of that name in an open cache; errors as of `known_set`."""
+    return KnowledgeSet(cache, knowledge, known_set(settings, cache.root, knowledge))
 
 
 def train_after(settings: ReadsKnowledge, knowledge: str, episodes: Iterable[Episode] = ()) -> str:

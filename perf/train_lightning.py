@@ -22,7 +22,7 @@ from semore.train.lightning_trainer import fit
 from semore.train.log import MetricsFile
 from semore.train.module import Semore
 from semore.train.replay import SelectiveReplay
-from semore.train.settings import ScheduleSettings, TrainSettings
+from semore.train.settings import ScheduleSettings
 
 
 class TimedAgent(Agent):
@@ -71,10 +71,10 @@ def through_lightning(agent: TimedAgent, batches: Sequence[Batch], steps: int) -
     checkpoint that the run's callback adds now and then; the first step and the trainer's start don't count."""
     schedule = ScheduleSettings(updates=steps, offline_updates=0, batch=len(batches[0].action), cloning=0.0)
     replay = cast(SelectiveReplay, _Ready(batches))
-    module, ends = Semore(TrainSettings(agent=agent.settings, schedule=schedule), agent, replay), _Ends()
+    module, ends = Semore(schedule, agent, replay), _Ends()
     with tempfile.TemporaryDirectory() as folder:
         loggers = [MetricsFile(Path(folder) / "metrics.csv", 0), TensorBoardLogger(folder, name="", version="t")]
-        fit(module, range(steps), torch.device("cpu"), loggers, ends)
+        fit(module, range(steps), torch.device("cpu"), loggers, [ends])
     whole = [after - before for before, after in pairwise(ends.times)]
     beside = [step - inside for step, inside in zip(whole, agent.spent[-len(whole) :], strict=True)]
     return Steps(sum(whole) / len(whole), median(beside))

@@ -18,7 +18,7 @@ from semore.datasets.progress import meter
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.train.launch import train_runs
-from semore.train.settings import TrainSettings, hyperparameters
+from semore.train.settings import TrainSettings, hyperparameters, started_with
 from semore.train.stopping import only_task_trains
 from study.data import prepare
 from study.drive import Drive, drive_world
@@ -89,7 +89,7 @@ def finished(settings: TrainSettings) -> bool:
     folder = settings.folder
     if not ((folder / "summary.json").exists() and (folder / "policy.pt2").exists()):
         return False
-    written = hyperparameters(TrainSettings()) | read_json(folder / "settings.json")["identity"]
+    written = started_with(read_json(folder / "settings.json")["identity"])
     written.pop("rollouts_fingerprint", None)
     return bool(written == hyperparameters(settings))
 

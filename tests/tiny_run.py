@@ -17,10 +17,10 @@ from semore.collect.recorder import record
 from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.rollouts.store import Rollouts
-from semore.train import online
 from semore.train.admission import ReplaySettings
 from semore.train.agent_settings import AgentSettings
 from semore.train.encoder_settings import EncoderSettings
+from semore.train.online import World
 from semore.train.run import train
 from semore.train.settings import ScheduleSettings, TrainSettings
 
@@ -45,6 +45,9 @@ FILES = {
 }
 
 
+_world_of = World.of
+
+
 class Crash(RuntimeError):
     """The moment a run is interrupted: nothing of it that is not on disk survives."""
 
@@ -53,10 +56,14 @@ def crash(*_: Any, **__: Any) -> None:
     raise Crash
 
 
-def short_envs(settings: TrainSettings, count: int) -> list[DrivingEnv]:
-    """As train.online.make_envs, but an episode ends after 40 simulator steps."""
-    size, skip = settings.agent.encoder.size, settings.frame_skip
-    return [DrivingEnv(settings.scenario, size=size, frame_skip=skip, max_episode_steps=STEPS) for _ in range(count)]
+def short_world(settings: TrainSettings) -> World:
+    """A run's world, but an episode ends after 40 simulator steps."""
+    return replace(_world_of(settings), max_episode_steps=STEPS)
+
+
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    """Have runs drive short episodes."""
+    patch.setattr(World, "of", short_world)
 
 
 def make_data(root: Path) -> Path:
@@ -91,7 +98,7 @@ def asked(data: Path, runs: Path, **changes: Any) -> TrainSettings:
 def run_whole(settings: TrainSettings) -> tuple[TrainSettings, dict[str, Any]]:
     """A run nobody disturbs, and its summary; for fixtures that many tests share."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online, "make_envs", short_envs)
+        shorten(patch)
         return settings, train(settings)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semore.annotate.annotate_hint import annotated
+from semore.annotate.annotate_hint import known_set
 from semore.datasets.errors import SemoreError
 from semore.datasets.hints import carried, choices, command
-from semore.datasets.knowledge.cache import KnowledgeCache
 from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
@@ -52,7 +51,7 @@ def check(settings: TrainSettings) -> None:
     settings.validate()
     recorded(settings)
     if not (settings.folder / "summary.json").exists():
-        annotated(settings, KnowledgeCache(Path(settings.data) / "knowledge"), settings.knowledge)
+        known_set(settings, Path(settings.data) / "knowledge", settings.knowledge)
 
 
 def many(settings: TrainSettings) -> None:

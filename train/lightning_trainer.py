@@ -26,9 +26,10 @@ def fit(
     updates: range,
     device: torch.device,
     loggers: Sequence[Logger],
-    callback: lightning.Callback,
+    callbacks: Sequence[lightning.Callback],
 ) -> None:
-    """Call the module's training step once for each of `updates`. KeyboardInterrupt on Ctrl-C."""
+    """Call the module's training step once for each of `updates`, and then the callbacks in their order.
+    KeyboardInterrupt on Ctrl-C."""
     _alone()
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -41,7 +42,7 @@ def fit(
             max_epochs=1,
             plugins=[LightningEnvironment()],
             logger=list(loggers),
-            callbacks=[callback],
+            callbacks=list(callbacks),
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -1,17 +1,19 @@
 """Metrics on disk: a tidy CSV (update, metric, value) that a resumed run cuts back to its checkpoint.
 
-It also holds the meters of speed."""
+It also holds the means of losses and the meters of speed."""
 
 from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from psutil import Process
 from pytorch_lightning.loggers.logger import Logger
+from torch import Tensor
 
 from semore.datasets.atomic_io import write_text
 from semore.datasets.disk_space import room_for
@@ -42,6 +44,33 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         with room_for(self._path), open(self._path, "a", encoding="utf-8") as handle:
             handle.writelines(f"{step},{name},{float(value)!r}\n" for name, value in metrics.items())
+
+
+class Means:
+    """Means of scalars between two log entries. They are summed where they are: nothing is read back from a GPU, hence
+    nothing waits, until the log is written."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Count one more of each."""
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def drain(self) -> dict[str, float]:
+        """Means since the last call."""
+        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self._sums, "counts": self._counts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
 
 
 class Speed:

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from semore.datasets.atomic_io import write_text
+from semore.datasets.disk_space import room_for
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import as_dict
 from semore.train.log import MetricsFile
 from semore.train.settings import TrainSettings
 
 
+class RunTensorBoard(TensorBoardLogger):
+    """TensorBoard's files of a run, in <folder>/tensorboard. SemoreError when there is no room for them."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        """What it has of later updates than `done` does not count: their part of the run is done again."""
+        super().__init__(folder, name="", version="tensorboard", purge_step=done + 1)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with room_for(Path(self.log_dir)):
+            super().log_metrics(metrics, step)
+
+    def log_picture(self, picture: NDArray[np.uint8], step: int) -> None:
+        """What the network sees, (H, W, 3)."""
+        with room_for(Path(self.log_dir)):
+            self.experiment.add_image("what the network sees", picture, step, dataformats="HWC")
+
+
 @contextmanager
 def open_loggers(settings: TrainSettings, done: int) -> Iterator[list[Logger]]:
     """The loggers of a run that goes on after `done` updates; SemoreError when wandb is asked for and missing."""
     folder = settings.folder
-    tensorboard = TensorBoardLogger(folder, name="", version="tensorboard", purge_step=done + 1)
+    tensorboard = RunTensorBoard(folder, done)
     wandb = _wandb(settings) if settings.wandb else None
     metrics = MetricsFile(folder / "metrics.csv", done)
     ended = 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from semore.annotate.settings import ExecutorSettings
 from semore.collect.carla.settings import CarlaSettings
 from semore.collect.scenarios import scenario_and_weather
 from semore.collect.simulators import SIMULATORS
@@ -26,6 +28,8 @@ FREE_TO_CHANGE: Final = (
     "preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb", "carla",
 )  # fmt: skip
 """Settings that may differ when a run is resumed."""
+FORGOTTEN: Final = {"schedule.refresh_waits": True}
+"""Settings of earlier versions by dotted name, and their defaults."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,6 @@ class ScheduleSettings:
     """How much of its σ the policy's noise has when it refreshes (1: SAC's own; 0: the mean acts)."""
     refresh_frames: int = 0
     """Frames annotated per refresh, those first at which most changes (0: all decisions)."""
-    refresh_waits: bool = True
-    """Wait for a refresh's annotation; False: training goes on meanwhile (with `scheduler`)."""
     validate_every: int = 500
     """Updates between validations on validation seeds."""
     validate_episodes: int = 8
@@ -166,6 +168,11 @@ class TrainSettings:
         return run_path(self.runs, self.run, self.scenario, self.preset, self.method, self.simulator)
 
     @property
+    def executor(self) -> ExecutorSettings:
+        """On which executor refreshes are annotated."""
+        return ExecutorSettings(self.scheduler)
+
+    @property
     def uses_knowledge(self) -> bool:
         """Whether masks or verdicts reach the network, its losses or its buffer at all."""
         encoder = self.agent.encoder
@@ -200,11 +207,6 @@ class TrainSettings:
                 raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
         geometry(self.agent.encoder.size)
         check(self.agent)
-        if not self.schedule.refresh_waits and (self.scheduler == "none" or self.seeds):
-            raise SemoreError(
-                "schedule.refresh_waits false needs a cluster that annotates meanwhile: --scheduler local, and one "
-                "--seed at a time"
-            )
         if not 0.0 <= self.schedule.averaging < 1.0:
             raise SemoreError(f"schedule.averaging is {self.schedule.averaging}; it must be at least 0 and below 1")
         if self.schedule.refresh_spread < 0.0:
@@ -212,6 +214,13 @@ class TrainSettings:
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")
+
+
+def started_with(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters in the `identity` that a run was started with, perhaps by an earlier version: what that did
+    not know is at its default, and what this one has forgotten is left out where it was at its default."""
+    known = {name: value for name, value in identity.items() if (name, value) not in FORGOTTEN.items()}
+    return hyperparameters(TrainSettings()) | known
 
 
 def hyperparameters(settings: TrainSettings) -> dict[str, Any]:

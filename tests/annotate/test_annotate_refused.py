@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from test_oracle_rules import write_rollouts
 
 from semore.annotate import __main__ as annotating
 from semore.annotate.audit import __main__ as auditing
+from semore.annotate.episodes import EpisodeAnnotator
 from semore.annotate.pipeline import annotate_rollouts, make_annotator
 from semore.annotate.registry import make_producers
 from semore.annotate.scheduling.chunks import WorkChunk
@@ -26,7 +28,6 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set, set_names
 from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.run_command import run_command
-from semore.train.async_annotation import AsyncAnnotation, Group
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # jsonargparse's own, from datasets.settings
 
@@ -125,18 +126,17 @@ def test_a_frame_that_fails_each_time_does_not_fail_the_pass(rollouts, tmp_path)
         run(rollouts, tmp_path / "other", lost).require_answers()
 
 
-def test_a_refused_refresh_ends_the_training_run(rollouts, tmp_path):
+def test_a_refused_refresh_ends_the_training_run(rollouts, tmp_path, monkeypatch):
     sick = Counting()
     sick.poison = {digest.tobytes() for digest in rollouts.episode("test-0000").read("digest")["digest"]}
     (episode,) = rollouts.episodes()
-    annotator = make_annotator(KnowledgeCache(tmp_path / "k"), "k", sick.producers)
-    backlog = AsyncAnnotation(lambda: annotator, ExecutorSettings(), tmp_path / "visible.csv", waits=True)
-    with pytest.raises(SemoreError, match="the describer answered none of 24 questions"):
-        backlog.submit(Group(0, (episode,), (decision_frames(episode),)))
-    sick.poison = set()
-    backlog.submit(Group(0, (episode,), (decision_frames(episode),)))
-    assert [group.number for group in backlog.due(1)] == [0]
-    backlog.close()
+    made = make_annotator(KnowledgeCache(tmp_path / "k"), "k", sick.producers)
+    monkeypatch.setattr("semore.annotate.episodes.annotator_for", lambda knowledge: made)
+    with closing(EpisodeAnnotator(made.knowledge, ExecutorSettings())) as annotate:
+        with pytest.raises(SemoreError, match="the describer answered none of 24 questions"):
+            annotate([episode], [decision_frames(episode)])
+        sick.poison = set()
+        assert annotate([episode], [decision_frames(episode)]).answered > 0
 
 
 def test_an_audit_of_failures_alone_is_an_error(command, rollouts, tmp_path):

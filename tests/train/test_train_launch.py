@@ -19,13 +19,12 @@ import pytest
 import torch
 from distributed import LocalCluster
 from psutil import Process
-from tiny_run import TINY, asked, make_data, metrics, short_envs
+from tiny_run import TINY, asked, make_data, metrics, shorten
 
 from semore.datasets.atomic_io import exclusive_lock, read_json
 from semore.datasets.errors import SemoreError, Stopped
 from semore.datasets.run_command import run_command
 from semore.train import launch as seeds
-from semore.train import online
 from semore.train import run as run_module
 from semore.train.__main__ import many
 from semore.train.launch import runs_of, train_seeds
@@ -44,7 +43,8 @@ def no_export(agent: Any, path: Path, view: Any) -> None:
 
 def short_one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
     """In the run's own process: episodes end early, and a certain seed dies as from want of memory."""
-    online.make_envs, run_module.export_policy = short_envs, no_export
+    shorten(pytest.MonkeyPatch())
+    run_module.export_policy = no_export
     if settings.seed == KILLED:
         os.kill(os.getpid(), signal.SIGKILL)
     return seeds._one(settings, gpu)
@@ -83,7 +83,7 @@ def test_seeds_are_the_single_runs_bit_for_bit_and_one_that_dies_stops_nobody(da
     printed = capsys.readouterr()
     assert "1 of 3 runs failed; the same command goes on with them" in printed.err
     assert f"{tmp_path}/many/run-seed{KILLED}: error: BrokenProcessPool" in printed.out
-    monkeypatch.setattr(online, "make_envs", short_envs)
+    shorten(monkeypatch)
     monkeypatch.setattr(run_module, "export_policy", no_export)
     for run in runs_of(settings)[1:]:
         single = replace(run, runs=str(tmp_path / "single"))
@@ -252,7 +252,7 @@ def test_signalled_seeds_save_and_go_on_to_the_same_weights(data, tmp_path, monk
         assert (run.folder / "last.ckpt").exists()
     assert f"{runs[2].folder}: not begun" in printed
     outcomes = {run.seed: outcome for run, outcome in train_seeds(settings)}
-    monkeypatch.setattr(online, "make_envs", short_envs)
+    shorten(monkeypatch)
     monkeypatch.setattr(run_module, "export_policy", no_export)
     alone = train(replace(runs[0], runs=str(tmp_path / "alone")))
     assert outcomes[1]["weights_sha256"] == alone["weights_sha256"]

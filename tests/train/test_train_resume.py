@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import TINY, Crash, asked, assert_same_run, crash, interrupted, know, make_data, run_whole, short_envs
+from tiny_run import TINY, Crash, asked, assert_same_run, crash, interrupted, know, make_data, run_whole, shorten
 
+from semore.annotate.episodes import EpisodeAnnotator
 from semore.annotate.interfaces import Producers
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.store import Rollouts
-from semore.train import online
+from semore.train import checkpoint
 from semore.train import run as run_module
 from semore.train.agent import Agent
-from semore.train.async_annotation import AsyncAnnotation
-from semore.train.checkpoint import read_checkpoint
+from semore.train.checkpoint import Checkpoint, read_checkpoint
 from semore.train.metrics import read_metrics
 from semore.train.replay import SelectiveReplay
 from semore.train.run import train
@@ -45,7 +45,7 @@ def load_and_draw(producers: Producers) -> None:
 @pytest.fixture(autouse=True)
 def _short_episodes(monkeypatch):
     threads = torch.get_num_threads()
-    monkeypatch.setattr(online, "make_envs", short_envs)
+    shorten(monkeypatch)
     monkeypatch.setattr(run_module, "export_policy", lambda agent, path, view: path.touch())
     monkeypatch.setattr(Producers, "load", load_and_draw)
     yield
@@ -92,16 +92,17 @@ CHILD = """
 import os, signal, sys
 sys.path[:0] = {tests!r}
 from pathlib import Path
-from test_train_resume import HARD, Producers, asked, load_and_draw, online, short_envs, train
-online.make_envs, Producers.load = short_envs, load_and_draw
-drive = online.Validation.drive
+from semore.train.validation import Validation
+from test_train_resume import HARD, Producers, asked, load_and_draw, pytest, shorten, train
+shorten(pytest.MonkeyPatch())
+Producers.load, validate = load_and_draw, Validation.after
 
-def killing(self, agent):
-    if agent.updates == 30:
+def killing(self, update):
+    if update == 30:
         os.kill(os.getpid(), signal.SIGKILL)
-    return drive(self, agent)
+    return validate(self, update)
 
-online.Validation.drive = killing
+Validation.after = killing
 train(asked(Path(sys.argv[1]), Path(sys.argv[2]), **HARD))
 """
 
@@ -121,9 +122,9 @@ def test_a_killed_run_resumes_to_the_same_weights(data, whole, tmp_path):
     assert done.returncode == -signal.SIGKILL, done.stderr
     state = read_checkpoint(settings.folder / "last.ckpt", {})
     assert state["agent"]["updates"] == 20
-    assert len(Rollouts(settings.folder / "refresh.zarr").names()) == 3 == len(state["refreshed"]["recorded"]) + 1
+    assert len(Rollouts(settings.folder / "refresh.zarr").names()) == 3 == len(state["refresh"]["recorded"]) + 1
     metrics = settings.folder / "metrics.csv"
-    assert max(update for update, _, _ in read_metrics(metrics)) == 28
+    assert max(update for update, _, _ in read_metrics(metrics)) == 30
     metrics.write_text(metrics.read_text() + "29,loss/q,0.1\n2")
     assert not (settings.folder / "summary.json").exists()
     assert_same_run(settings, train(settings), whole)
@@ -146,7 +147,6 @@ def test_a_run_that_ends_while_its_pool_fills_starts_anew(data, whole, tmp_path)
     settings = asked(data, tmp_path, **HARD)
     interrupted(settings, *at_call(SelectiveReplay, "add", 3))
     assert not (settings.folder / "last.ckpt").exists()
-    (settings.folder / "visible.csv").write_text("3,0\n4,1\n")  # of a run that never came to a checkpoint
     assert_same_run(settings, train(settings), whole)
 
 
@@ -164,7 +164,7 @@ def test_a_run_that_ends_in_an_update_resumes_to_the_same_weights(data, whole, t
 )
 def test_a_run_that_ends_between_recording_and_annotating(data, whole, tmp_path, others):
     settings = asked(data, tmp_path, **HARD)
-    interrupted(settings, *at_call(AsyncAnnotation, "submit", 2))
+    interrupted(settings, *at_call(EpisodeAnnotator, "__call__", 2))
     assert len(Rollouts(settings.folder / "refresh.zarr").names()) == 2
     if others:  # every frame of them, and every frame of the recorded rollouts that had no knowledge
         know(data, settings.folder / "refresh.zarr", data / "rollouts" / "tiny.zarr", off_decisions=True)
@@ -173,7 +173,7 @@ def test_a_run_that_ends_between_recording_and_annotating(data, whole, tmp_path,
 
 def test_a_run_that_ends_between_annotating_and_its_checkpoint(data, whole, tmp_path):
     settings = asked(data, tmp_path, **HARD)
-    interrupted(settings, *at_call(run_module.Trainer, "_save", 3))
+    interrupted(settings, *at_call(Checkpoint, "save", 3))
     assert read_checkpoint(settings.folder / "last.ckpt", {})["agent"]["updates"] == 15
     know(data, settings.folder / "refresh.zarr", data / "rollouts" / "tiny.zarr", off_decisions=True)
     assert_same_run(settings, train(settings), whole)
@@ -185,14 +185,14 @@ def test_a_run_that_ends_between_its_best_and_its_last_checkpoint(data, whole, t
     settings = asked(data, tmp_path, **HARD)
     assert whole[1]["best_update"] >= 15
     for _ in range(2):
-        original = run_module.save_checkpoint
+        original = checkpoint.save_checkpoint
 
         def torn(path: Path, content: Any, original=original) -> None:
             if path.name == "last.ckpt" and (settings.folder / "best.ckpt").exists():
                 raise Crash
             original(path, content)
 
-        interrupted(settings, run_module, "save_checkpoint", torn)
+        interrupted(settings, checkpoint, "save_checkpoint", torn)
     assert_same_run(settings, train(settings), whole)
 
 

@@ -24,17 +24,16 @@ from tiny_run import (
     interrupted,
     make_data,
     run_whole,
-    short_envs,
+    shorten,
 )  # fmt: skip
 
 from semore.annotate.registry import PRIVILEGED, make_producers
 from semore.collect.policies import load_policy
-from semore.datasets.atomic_io import digest16, exclusive_lock, read_json
+from semore.datasets.atomic_io import digest16, exclusive_lock, read_json, write_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import DRIVERS, RANDOM
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, ensure_set
 from semore.datasets.rollouts.store import Rollouts
-from semore.train import online
 from semore.train import run as run_module
 from semore.train.admission import ReplaySettings
 from semore.train.agent import Agent
@@ -42,6 +41,7 @@ from semore.train.checkpoint import read_checkpoint, weights_digest
 from semore.train.encoder_settings import EncoderSettings
 from semore.train.metrics import read_metrics
 from semore.train.module import Semore
+from semore.train.refresh import REFRESH_SEEDS
 from semore.train.run import train
 from semore.train.run_io import run_settings, untrained_policy
 from semore.train.settings import ScheduleSettings, TrainSettings
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::De
 @pytest.fixture(autouse=True)
 def _short_episodes(monkeypatch):
     threads = torch.get_num_threads()
-    monkeypatch.setattr(online, "make_envs", short_envs)
+    shorten(monkeypatch)
     yield
     torch.set_num_threads(threads)
 
@@ -91,7 +91,7 @@ def test_a_run_leaves_everything_it_should(whole):
     refreshed = Rollouts(settings.folder / "refresh.zarr")
     assert len(refreshed.names()) == len(REFRESHES)
     seeds = [episode.attributes["seed"] for episode in refreshed.episodes()]
-    assert seeds == [online.REFRESH_SEEDS + index for index in range(3)]
+    assert seeds == [REFRESH_SEEDS + index for index in range(3)]
     # Neither a driver to imitate nor one of the method's initial random steps.
     assert not {episode.attributes["policy"] for episode in refreshed.episodes()} & {*DRIVERS, *RANDOM}
 
@@ -127,7 +127,7 @@ def test_last_checkpoint_and_exported_policy_hold_the_weights_they_claim(whole):
     agent = Agent(settings.agent)
     agent.load_state_dict(state["agent"]["weights"])
     assert weights_digest(agent) == summary["weights_sha256"]
-    agent.load_state_dict(state["course"]["best_weights"])
+    agent.load_state_dict(state["validation"]["best_weights"])
     observations = np.random.default_rng(0).integers(0, 256, (3, 9, 32, 32), np.uint8)
     policy = load_policy(settings.folder)
     with torch.no_grad():
@@ -266,7 +266,7 @@ def test_a_torn_checkpoint_is_one_clear_error(whole, tmp_path, damage):
 
 def test_a_checkpoint_of_another_version_is_named(whole, tmp_path):
     torch.save({"checkpoint_version": 1}, tmp_path / "last.ckpt")
-    with pytest.raises(SemoreError, match=r"last\.ckpt has checkpoint version 1, this code reads 3.*--run NAME"):
+    with pytest.raises(SemoreError, match=r"last\.ckpt has checkpoint version 1, this code reads 4.*--run NAME"):
         read_checkpoint(tmp_path / "last.ckpt", {})
 
 
@@ -291,7 +291,7 @@ def test_the_best_checkpoint_is_the_exported_policy(whole):
     settings, summary = whole
     best = read_checkpoint(settings.folder / "best.ckpt", {"method": "semore"})["agent"]
     assert (best["updates"], best["reward"]) == (summary["best_update"], summary["best_validation_reward"])
-    last = read_checkpoint(settings.folder / "last.ckpt", {})["course"]["best_weights"]
+    last = read_checkpoint(settings.folder / "last.ckpt", {})["validation"]["best_weights"]
     assert best["weights"].keys() == last.keys()
     assert all(torch.equal(value, last[name]) for name, value in best["weights"].items())
 
@@ -341,9 +341,6 @@ def test_frames_without_any_knowledge_are_refused(data, tmp_path):
         train(asked(tmp_path, tmp_path / "runs"))
 
 
-ASYNC = {"schedule": replace(TINY.schedule, refresh_waits=False)}
-
-
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
@@ -355,11 +352,6 @@ ASYNC = {"schedule": replace(TINY.schedule, refresh_waits=False)}
         ({"agent": replace(TINY.agent, encoder=EncoderSettings(size=20))}, "size 20"),
         ({"replay": ReplaySettings(admission="all")}, "recommended, literal, off"),
         ({"schedule": replace(TINY.schedule, batch=0)}, "schedule.batch"),
-        (ASYNC, "--scheduler local"),
-        (
-            {"schedule": replace(TINY.schedule, refresh_waits=False), "scheduler": "local", "seeds": (1, 2)},
-            "one --seed",
-        ),
     ],
 )
 def test_settings_without_sense_are_refused_before_anything_is_written(data, tmp_path, changes, word):
@@ -384,3 +376,26 @@ def test_the_schedule_by_hand():
     never = replace(schedule, refresh_every=0, validate_every=0)
     assert not any(never.refreshes(update) for update in range(1, 102))
     assert [update for update in range(1, 102) if never.validates(update)] == [101]
+
+
+def test_what_an_earlier_version_wrote_of_a_run_is_read(whole, tmp_path):
+    """Its settings, one of which is no more, and its checkpoint, from which no run goes on."""
+    settings = replace(whole[0], runs=str(tmp_path))
+    shutil.copytree(whole[0].folder, settings.folder)
+    written = read_json(settings.folder / "settings.json")
+    written["settings"]["schedule"]["refresh_waits"] = written["identity"]["schedule.refresh_waits"] = True
+    write_json(settings.folder / "settings.json", written)
+    assert run_settings(settings.folder) == whole[0]
+    assert train(settings) == whole[1]  # found finished
+    written["identity"]["schedule.refresh_waits"] = False
+    write_json(settings.folder / "settings.json", written)
+    with pytest.raises(SemoreError, match=r"schedule\.refresh_waits False → None"):
+        train(settings)
+    written["identity"]["schedule.refresh_waits"] = True
+    write_json(settings.folder / "settings.json", written)
+    path = settings.folder / "last.ckpt"
+    torch.save({**torch.load(path, weights_only=True), "checkpoint_version": 3}, path)
+    assert "replay" in read_checkpoint(path, {})
+    (settings.folder / "summary.json").unlink()
+    with pytest.raises(SemoreError, match=r"checkpoint version 3, this code reads 4; train a new run with --run NAME"):
+        train(settings)

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from tiny_run import asked, assert_same_run, make_data, run_whole, short_envs
+from tiny_run import asked, assert_same_run, make_data, run_whole, shorten
 
 from semore.datasets.errors import Stopped
 from semore.datasets.run_command import run_command
-from semore.train import online
 from semore.train import run as run_module
+from semore.train.actor import Actor
 from semore.train.agent import Agent
 from semore.train.checkpoint import read_checkpoint
 from semore.train.replay import SelectiveReplay
@@ -38,7 +38,7 @@ SECOND_TASK = {
 @pytest.fixture(autouse=True)
 def _short_episodes(monkeypatch):
     threads = torch.get_num_threads()
-    monkeypatch.setattr(online, "make_envs", short_envs)
+    shorten(monkeypatch)
     monkeypatch.setattr(run_module, "export_policy", lambda agent, path, view: path.touch())
     yield
     torch.set_num_threads(threads)
@@ -86,7 +86,7 @@ def signalled(monkeypatch: pytest.MonkeyPatch, target: object, name: str, number
     ("sent", "target", "name", "call", "update"),
     [
         pytest.param(signal.SIGUSR1, Agent, "update", 17, 17, id="SIGUSR1 in an update"),
-        pytest.param(signal.SIGTERM, online.Refresh, "drive", 2, 20, id="SIGTERM in a refresh"),
+        pytest.param(signal.SIGTERM, Actor, "record", 2, 20, id="SIGTERM in a refresh"),
     ],
 )
 def test_a_signalled_run_saves_and_resumes_to_the_same_weights(
@@ -176,7 +176,8 @@ CHILD = """
 import os, signal, sys
 sys.path[:0] = {tests!r}
 from test_train_stopping import *
-online.make_envs, update = short_envs, Agent.update
+shorten(pytest.MonkeyPatch())
+update = Agent.update
 
 def signalling(self, *arguments, **named):
     if self.updates == 11:

@@ -20,7 +20,7 @@ from semore.datasets.knowledge.cache import KnowledgeCache, ensure_set, open_set
 from semore.datasets.rollouts.store import Rollouts
 from semore.train.admission import ReplaySettings
 from semore.train.attention import CrossAttention
-from semore.train.online import EnvPool, HeldOut, Validation
+from semore.train.held_out import HeldOut
 from semore.train.replay import SelectiveReplay
 from semore.train.visualize import APART, PANELS, SHOWN, SIDE, draw, save
 
@@ -146,13 +146,13 @@ def test_the_student_is_measured_by_the_simulator_s_truth_whatever_the_knowledge
     constant = np.linspace(0, 1, GRID * GRID, dtype=np.float32).reshape(GRID, GRID)
     found = []
     for knowledge in (known, empty):
-        held_out = HeldOut.of(settings, episodes, knowledge)
+        held_out = HeldOut.of(settings.view, episodes, knowledge)
         assert bool(held_out.pool.mask_valid.any()) == (knowledge is known)
         rows = [*range(0, episodes[0].steps, 2), episodes[0].steps]
         assert np.array_equal(held_out.truth, true_grids(episodes[0], np.array(rows), GRID))
-        found.append(Validation(settings, EnvPool(settings), held_out).mask(agent, constant, resamples=20))
+        found.append(held_out.quality_beside(agent, constant, resamples=20))
     assert found[0] is not None
     assert found[0].frames > 0
     assert found[0] == found[1]
-    pool, truth = HeldOut.of(settings, episodes, known)
+    pool, truth = HeldOut.of(settings.view, episodes, known)
     assert np.array_equal(truth > 127, pool.masks[: pool.size].numpy() > 127)  # exact masks are the truth

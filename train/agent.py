@@ -19,6 +19,7 @@ from semore.train.augment import augmented
 from semore.train.auxiliaries import ACTIONS, Step, make_auxiliaries
 from semore.train.cloning import CloningAgent
 from semore.train.encoder import Features, Latents, make_backbone, make_neck
+from semore.train.flat import Flat
 from semore.train.learner import Learner
 from semore.train.networks import mlp, parameters
 
@@ -37,11 +38,13 @@ class Agent(Learner):
         self.target = nn.ModuleDict(
             {name: copy.deepcopy(getattr(self, name)) for name in ("backbone", "neck", "q1", "q2")}
         ).requires_grad_(False)
-        self.critic_side = parameters(backbone, neck, q1, q2, self.auxiliaries)
-        self.actor_side = parameters(actor_neck, self.actor)
-        self.critic_optimizer = torch.optim.Adam(self.critic_side, settings.lr, fused=True)
-        self.actor_optimizer = torch.optim.Adam(self.actor_side, settings.lr, fused=True)
-        self.alpha_optimizer = torch.optim.Adam([self.log_alpha], settings.alpha_lr, betas=(0.5, 0.999))
+        self.critic_side = Flat(parameters(backbone, neck, q1, q2, self.auxiliaries))
+        self.actor_side, self.alpha_side = Flat(parameters(actor_neck, self.actor)), Flat([self.log_alpha])
+        self.target_side = Flat(parameters(*self.target.values()))
+        self.flats = (self.critic_side, self.actor_side, self.alpha_side, self.target_side)
+        self.critic_optimizer = torch.optim.Adam([self.critic_side.values], settings.lr, fused=True)
+        self.actor_optimizer = torch.optim.Adam([self.actor_side.values], settings.lr, fused=True)
+        self.alpha_optimizer = torch.optim.Adam([self.alpha_side.values], settings.alpha_lr, betas=(0.5, 0.999))
 
     @property
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
@@ -75,7 +78,8 @@ class Agent(Learner):
             parts["cloning"] = losses.cloning_loss(self.policy(features)[0], batch.advice, batch.driver)
             scale["cloning"] = weights.cloning
         losses.weighted_sum(parts, scale).backward()
-        norms = self.gradient_norms() if watch else {}
+        learning = [self.critic_side, *([self.actor_side] if "cloning" in parts else [])]
+        norms = self.gradient_norms(*learning) if watch else {}
         self.descend(self.critic_optimizer, self.critic_side, s.clip)
         if "cloning" in parts:
             self.descend(self.actor_optimizer, self.actor_side, s.clip / 5)
@@ -113,12 +117,12 @@ class Agent(Learner):
             scale = torch.minimum(q1, q2).detach().abs().mean().clamp_min(1.0)
             total = total / scale + weights.cloning * parts["cloning"]
         # L_π also runs through the critics, which are not to learn from it.
-        total.backward(inputs=self.actor_side)
-        norms = self.gradient_norms("actor") if watch else {}
+        total.backward(inputs=self.actor_side.parts)
+        norms = self.gradient_norms(self.actor_side) if watch else {}
         self.descend(self.actor_optimizer, self.actor_side, self.settings.clip / 5)
         alpha = losses.alpha_loss(self.log_alpha, log_pi, self.settings.target_entropy)
         alpha.backward()
-        self.descend(self.alpha_optimizer, [self.log_alpha])
+        self.descend(self.alpha_optimizer, self.alpha_side)
         return parts | norms | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
 
     def _target_latents(self, *inputs: Tensor) -> Latents:
@@ -131,10 +135,11 @@ class Agent(Learner):
 
     @torch.no_grad()
     def _move_targets(self) -> None:
-        rates = {"backbone": self.settings.encoder_tau, "neck": self.settings.encoder_tau}
-        for name, target in self.target.items():
-            online = list(getattr(self, name).parameters())
-            torch._foreach_lerp_(list(target.parameters()), online, rates.get(name, self.settings.tau))
+        """The targets lie in the order of what they follow: encoder and neck, then critics."""
+        target, online = self.target_side.values, self.critic_side.values
+        encoder = sum(part.numel() for part in parameters(self.backbone, self.neck))
+        target[:encoder].lerp_(online[:encoder], self.settings.encoder_tau)
+        target[encoder:].lerp_(online[encoder : len(target)], self.settings.tau)
 
 
 def make_agent(settings: AgentSettings) -> Learner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
@@ -132,7 +133,8 @@ def export_policy(agent: Learner, path: Path, view: Mapping[str, Any]) -> None:
     example = torch.zeros(2, 9, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
     agent.cpu()
-    acting = PolicyNetwork(agent.backbone, agent.actor_neck, agent.actor).eval()  # a third of an agent's size
+    # A third of an agent's size, and with weights of its own: a view would be written with all that it is a view of.
+    acting = copy.deepcopy(PolicyNetwork(agent.backbone, agent.actor_neck, agent.actor)).eval()
     with torch.no_grad():
         program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
     whole = io.BytesIO()  # torch's own writer ends the process when the disk is full

@@ -12,6 +12,7 @@ from semore.train import losses
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.augment import augmented
 from semore.train.encoder import make_backbone, make_neck
+from semore.train.flat import Flat
 from semore.train.learner import Learner
 from semore.train.networks import mlp, parameters
 
@@ -24,9 +25,11 @@ class CloningAgent(Learner):
         super().__init__(
             settings, make_backbone(encoder), make_neck(encoder), mlp(2 * encoder.latent, settings.hidden, 4)
         )
-        self.encoder_side, self.actor_side = parameters(self.backbone), parameters(self.actor_neck, self.actor)
-        self.encoder_optimizer = torch.optim.Adam(self.encoder_side, settings.lr, fused=True)
-        self.actor_optimizer = torch.optim.Adam(self.actor_side, settings.lr, fused=True)
+        self.encoder_side = Flat(parameters(self.backbone))
+        self.actor_side = Flat(parameters(self.actor_neck, self.actor))
+        self.flats = (self.encoder_side, self.actor_side)
+        self.encoder_optimizer = torch.optim.Adam([self.encoder_side.values], settings.lr, fused=True)
+        self.actor_optimizer = torch.optim.Adam([self.actor_side.values], settings.lr, fused=True)
 
     @property
     def optimizers(self) -> Sequence[torch.optim.Optimizer]:
@@ -38,7 +41,7 @@ class CloningAgent(Learner):
         features = self.backbone(*self.backbone.inputs(seen, 2))
         loss = losses.cloning_loss(self.policy(features)[0], batch.advice, batch.driver)
         loss.backward()
-        norms = self.gradient_norms() if watch else {}
+        norms = self.gradient_norms(*self.flats) if watch else {}
         self.descend(self.actor_optimizer, self.actor_side, self.settings.clip / 5)
         self.descend(self.encoder_optimizer, self.encoder_side, self.settings.clip)
         self.updates += 1

@@ -5,14 +5,14 @@ the short ones; refreshing and validating have files of their own."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pytorch_lightning as lightning
 from numpy.typing import NDArray
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from semore.datasets.progress import Meter
 from semore.train.health import complaints, driving_signs, vital_signs
@@ -65,25 +65,24 @@ class Averaging(AfterUpdate):
     counts steps of optimisers that it drives itself, and leaves the mean in the agent's place at the end."""
 
     def __init__(self, agent: Learner, keeps: float) -> None:
-        """The mean `keeps` this share of itself at each update."""
+        """The mean `keeps` this share of itself at each update but the first."""
         super().__init__(agent)
-        self._averaged = AveragedModel(agent, multi_avg_fn=get_ema_multi_avg_fn(keeps))
+        self.mean = copy.deepcopy(agent)
+        """The agent with the mean weights."""
+        self._moves, self._begun = 1.0 - keeps, False
 
     def after(self, update: int) -> Iterable[Entry]:
-        self._averaged.update_parameters(self.agent)
-        self.mean.updates = update
+        for mean, own in zip(self.mean.flats, self.agent.flats, strict=True):
+            mean.follow(own, self._moves if self._begun else 1.0)
+        self.mean.updates, self._begun = update, True
         return ()
 
-    @property
-    def mean(self) -> Learner:
-        """The agent with the mean weights."""
-        return cast(Learner, self._averaged.module)
-
     def state_dict(self) -> dict[str, Any]:
-        return self._averaged.state_dict()
+        return {"weights": self.mean.state_dict(), "begun": self._begun}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._averaged.load_state_dict(state_dict)
+        self.mean.load_state_dict(state_dict["weights"])
+        self._begun = state_dict["begun"]
 
 
 class Logging(AfterUpdate):

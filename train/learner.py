@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from semore.datasets.frame_pool import Batch
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.encoder import Backbone, Features
+from semore.train.flat import Flat
 from semore.train.pictures import stacked
 
 
@@ -45,6 +47,21 @@ class Learner(PolicyNetwork):
     def __init__(self, settings: AgentSettings, backbone: Backbone, actor_neck: nn.Module, actor: nn.Module) -> None:
         super().__init__(backbone, actor_neck, actor)
         self.settings, self.updates = settings, 0
+        self.flats: Sequence[Flat] = ()
+        """All parameters, each laid end to end with the others of its side."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Learner:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._tie()
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._tie()
+
+    def _tie(self) -> None:
+        for flat in self.flats:
+            flat.tie()
 
     @property
     @abstractmethod
@@ -65,18 +82,19 @@ class Learner(PolicyNetwork):
         return weights.student_share if self.settings.encoder.mask == "student" else 0.0
 
     @torch.no_grad()
-    def gradient_norms(self, side: str = "") -> dict[str, Tensor]:
-        """Euclidean norm of the gradient of each part that has one, of those whose names begin with `side`."""
+    def gradient_norms(self, *sides: Flat) -> dict[str, Tensor]:
+        """Euclidean norm of the gradient of each part of these sides."""
+        within = {id(parameter) for side in sides for parameter in side.parts}
         found: dict[str, list[Tensor]] = {}
         for name, parameter in self.named_parameters():
-            if parameter.grad is not None and name.startswith(side):
+            if id(parameter) in within and parameter.grad is not None:
                 found.setdefault(name.removeprefix("auxiliaries.").partition(".")[0], []).append(parameter.grad)
         return {f"gradient_{part}": torch.stack(torch._foreach_norm(each)).norm() for part, each in found.items()}
 
     @staticmethod
-    def descend(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float = math.inf) -> None:
+    def descend(optimizer: torch.optim.Optimizer, side: Flat, clip: float = math.inf) -> None:
         """Clip to a common norm, step, and clear the gradients."""
         if math.isfinite(clip):
-            nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+            side.clip(clip)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        side.clear()

@@ -34,7 +34,7 @@ def frozen_update(agent: Agent | PlainTrainer, batch: Batch) -> tuple[dict[str, 
 
     def record(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
-            found.update((names[id(p)], p.grad.clone()) for p in group["params"] if p.grad is not None)
+            found.update((names[id(p)], p.grad.clone()) for p in _parts_of(agent, group) if p.grad is not None)
 
     for optimizer in agent.optimizers:
         optimizer.register_step_pre_hook(record)
@@ -44,6 +44,12 @@ def frozen_update(agent: Agent | PlainTrainer, batch: Batch) -> tuple[dict[str, 
     torch.manual_seed(1)
     losses = agent.update(batch, LossWeights())
     return found, {name: float(value) for name, value in losses.items()}
+
+
+def _parts_of(agent: Agent | PlainTrainer, group: dict[str, Any]) -> list[torch.nn.Parameter]:
+    """The network's parameters that an optimiser moves, which for an Agent lie end to end in one."""
+    flats = {id(flat.values): flat.parts for flat in agent.flats} if isinstance(agent, Agent) else {}
+    return [part for each in group["params"] for part in flats.get(id(each), [each])]
 
 
 def compare_gradients(stack: Stack) -> dict[str, Any]:

@@ -215,3 +215,21 @@ def test_a_weight_of_0_leaves_an_auxiliary_out_and_the_order_of_a_list_means_not
     assert [*agent_of(settings, auxiliaries=names).auxiliaries] == ["transition", "reward", "semantic"]
     # Weights of what is not listed mean nothing: a preset may name them for methods that do without.
     assert [*agent_of(settings, contrast_weight=3.0).auxiliaries] == ["transition", "reward", "semantic"]
+
+
+@pytest.mark.parametrize(
+    ("method", "weights", "learnt"),
+    [
+        ("semore", (1.0, 1.0, 1.0, 0.0), ["transition", "reward", "semantic"]),
+        ("semore", (0.0, 1.0, 1.0, 0.0), ["transition", "reward"]),
+        ("sac", (0.0, 0.0, 0.0, 0.0), []),
+        ("deepmdp", (0.0, 1.0, 1.0, 0.0), ["transition", "reward"]),
+        ("curl", (0.0, 0.0, 0.0, 1.0), ["contrast"]),
+        ("sac-segmentation", (1.0, 0.0, 0.0, 0.0), ["semantic"]),
+        ("cloning", (0.0, 0.0, 0.0, 0.0), []),
+    ],
+)
+def test_settings_of_runs_from_before_there_was_a_list_mean_what_they_meant(method, weights, learnt):
+    names = ("semantic_weight", "transition_weight", "reward_weight", "contrast_weight")
+    told = {"method": method, "agent": dict(zip(names, weights, strict=True))}
+    assert [*from_dict(TrainSettings, told).agent.auxiliary_weights] == learnt

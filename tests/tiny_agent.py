@@ -74,15 +74,13 @@ def make_batch(count: int = 6, seed: int = 0) -> Batch:
 
 
 def gradients(agent: Learner, batch: Batch, weights: LossWeights = QUIET, seed: int = 7) -> dict[str, Tensor]:
-    """The gradient each parameter of the critic side (of cloning: the encoder) had when `update` stepped its optimiser;
-    None becomes zeros."""
+    """The gradient each parameter of the critic side (of cloning: the encoder) had when `update` stepped its optimiser."""
     found: dict[str, Tensor] = {}
     optimizer, names = agent.optimizers[0], {id(value): name for name, value in agent.named_parameters()}
 
     def record(*_) -> None:
-        for group in optimizer.param_groups:
-            for value in group["params"]:
-                found[names[id(value)]] = torch.zeros_like(value) if value.grad is None else value.grad.clone()
+        for value in agent.flats[0].parts:
+            found[names[id(value)]] = value.grad.clone()
 
     hook = optimizer.register_step_pre_hook(record)
     torch.manual_seed(seed)

@@ -1,10 +1,11 @@
-"""Pictures as the convolutions see them: uint8 frames to floats in [0,1], one channels-last tensor for each stream.
+"""Pictures as the convolutions see them: bytes to floats in [0,1], one channels-last tensor for each stream.
 
 On the CPU a compiled loop reads each byte once and writes each float once, where it belongs: as operators of their own,
 conversion, division, differences, concatenation and the change of layout take a tenth of an update."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,12 @@ from torch import Tensor
 
 from semore.collect.embedded.jit import kernel
 
-UNIT = np.arange(256, dtype=np.float32) / np.float32(255)
-"""What a byte stands for."""
+
+@cache
+def _unit(dtype: torch.dtype) -> NDArray[Any]:
+    """What each byte stands for."""
+    values: NDArray[Any] = torch.arange(256, dtype=dtype).div(255.0).numpy()
+    return values
 
 
 def stacked(observation: Tensor) -> Tensor:
@@ -25,8 +30,8 @@ def stacked(observation: Tensor) -> Tensor:
 
 
 def in_unit(frame_uint8: Tensor) -> Tensor:
-    """float32 in [0,1]."""
-    return frame_uint8.float().div_(255.0)
+    """Floats in [0,1]."""
+    return frame_uint8.to(torch.get_default_dtype()).div_(255.0)
 
 
 def static_and_motion(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, Tensor]:
@@ -36,9 +41,10 @@ def static_and_motion(frame_BFCHW: Tensor, newest: int) -> tuple[Tensor, Tensor]
     first (method.md §3.2).
     """
     window = frame_BFCHW[:, newest - 2 : newest + 1]
-    if window.device.type == "cpu":
-        static, motion = _room(window, 3), _room(window, 6)
-        _fill_static_and_motion(window.numpy(), UNIT, static, motion)
+    if _plain(window):
+        unit = _unit(torch.get_default_dtype())
+        static, motion = _room(window, 3, unit), _room(window, 6, unit)
+        _fill_static_and_motion(window.numpy(), unit, static, motion)
         return _channels_first(static), _channels_first(motion)
     f1, f2, f3 = in_unit(window).unbind(1)
     last = torch.channels_last
@@ -49,25 +55,31 @@ def stack_of_three(frame_BFCHW: Tensor, newest: int) -> Tensor:
     """The single stream's input (B,9,S,S) in [0,1] from frames (B,F,3,S,S) uint8: the three ending at `newest`, oldest
     first."""
     window = frame_BFCHW[:, newest - 2 : newest + 1]
-    if window.device.type == "cpu":
-        stack = _room(window, 9)
-        _fill_stack(window.numpy(), UNIT, stack)
+    if _plain(window):
+        unit = _unit(torch.get_default_dtype())
+        stack = _room(window, 9, unit)
+        _fill_stack(window.numpy(), unit, stack)
         return _channels_first(stack)
     return in_unit(window).flatten(1, 2).contiguous(memory_format=torch.channels_last)
 
 
-def _room(window: Tensor, channels: int) -> NDArray[np.float32]:
+def _plain(window: Tensor) -> bool:
+    """Whether the compiled loop can read it: it is on the CPU, and holds values, as it does not for torch.export."""
+    return window.device.type == "cpu" and type(window) is Tensor
+
+
+def _room(window: Tensor, channels: int, like: NDArray[Any]) -> NDArray[Any]:
     batch, _, _, height, width = window.shape
-    return np.empty((batch, height, width, channels), np.float32)
+    return np.empty((batch, height, width, channels), like.dtype)
 
 
-def _channels_first(picture_BHWC: NDArray[np.float32]) -> Tensor:
+def _channels_first(picture_BHWC: NDArray[Any]) -> Tensor:
     return torch.from_numpy(picture_BHWC).permute(0, 3, 1, 2)
 
 
 @kernel
 def _fill_static_and_motion(
-    window: NDArray[np.uint8], unit: NDArray[np.float32], static: NDArray[Any], motion: NDArray[Any]
+    window: NDArray[np.uint8], unit: NDArray[Any], static: NDArray[Any], motion: NDArray[Any]
 ) -> None:
     batch, _, colours, height, width = window.shape
     for b in range(batch):
@@ -81,7 +93,7 @@ def _fill_static_and_motion(
 
 
 @kernel
-def _fill_stack(window: NDArray[np.uint8], unit: NDArray[np.float32], stack: NDArray[Any]) -> None:
+def _fill_stack(window: NDArray[np.uint8], unit: NDArray[Any], stack: NDArray[Any]) -> None:
     batch, frames, colours, height, width = window.shape
     for b in range(batch):
         for y in range(height):

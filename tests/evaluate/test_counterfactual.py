@@ -19,6 +19,7 @@ from semore.datasets.atomic_io import write_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_set
+from semore.datasets.mask_variants import replaced
 from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.settings import as_dict
 from semore.evaluate.counterfactual.__main__ import TRAINED, CounterfactualSettings, training
@@ -33,8 +34,10 @@ from semore.evaluate.counterfactual.policies import (
 )
 from semore.evaluate.episodes import evaluate_policies
 from semore.evaluate.sweep.points import Point, settings_of
+from semore.train.actor import Learner
 from semore.train.agent import Agent
 from semore.train.checkpoint import export_policy
+from semore.train.encoder import stacked
 from semore.train.online import policy_view
 from semore.train.settings import TrainSettings
 
@@ -44,7 +47,7 @@ GATES = (0.7, -0.4)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, one_thread) -> tuple[Path, Agent]:
+def run(tmp_path_factory, one_thread) -> tuple[Path, Learner]:
     """A finished run whose attention is open, and its agent."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     folder.mkdir()
@@ -65,12 +68,12 @@ def act(folder: Path, variant: Variant, seen: np.ndarray, seeds=(7, 8, 9)) -> np
     return policy.act(range(len(seen)), seen, [{}] * len(seen))
 
 
-def means(agent: Agent, seen: np.ndarray) -> np.ndarray:
+def means(agent: Learner, seen: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return torch.tanh(agent(torch.from_numpy(seen))[0]).numpy()
 
 
-def altered(agent: Agent, **changes) -> Agent:
+def altered(agent: Learner, **changes) -> Learner:
     """The same weights in an encoder of other settings, as far as it has a place for them."""
     settings = replace(agent.settings, encoder=replace(agent.settings.encoder, **changes))
     other = Agent(settings).eval()
@@ -88,12 +91,13 @@ def test_an_empty_mask_is_the_public_codes_zeros(run, seen):
     np.testing.assert_allclose(act(run[0], VARIANTS["empty_mask"], seen), means(altered(run[1], mask="zeros"), seen))
 
 
-def test_no_attention_is_gates_of_0(run, seen):
+def test_no_attention_is_gates_of_0_and_the_setting_of_training(run, seen):
     shut = altered(run[1])
     with torch.no_grad():
         shut.backbone.attention.gates.zero_()
     without = act(run[0], VARIANTS["no_attention"], seen)
     np.testing.assert_allclose(without, means(shut, seen), atol=1e-6)
+    np.testing.assert_allclose(without, means(altered(run[1], attention="none"), seen), atol=1e-6)
     assert np.abs(without - means(run[1], seen)).max() > 1e-5
 
 
@@ -105,18 +109,44 @@ def test_a_stream_left_out_is_the_setting_of_training(run, seen, stream):
 
 
 def test_a_silent_stream_says_nothing_and_the_student_still_sees(run, seen):
-    frame = torch.from_numpy(seen).float().div(255.0).unflatten(1, (3, 3))
     for stream in ("semantic", "motion"):
         backbone = altered(run[1], silent=stream, attention="none" if stream == "motion" else "cross").backbone
-        inputs = backbone.inputs(frame, 2)
+        inputs = backbone.inputs(stacked(torch.from_numpy(seen)), 2)
         features = backbone(*inputs)
         assert not getattr(features, stream).any()
-        assert torch.equal(features.student, run[1].backbone(*inputs).student)
+        torch.testing.assert_close(features.student, run[1].backbone(*inputs).student)
 
 
 @pytest.mark.parametrize("name", ["inverted_mask", "shuffled_mask", "empty_mask"])
-def test_another_mask_changes_what_an_open_attention_does(run, seen, name):
-    assert np.abs(act(run[0], VARIANTS[name], seen) - means(run[1], seen)).max() > 1e-6
+def test_another_mask_is_as_if_it_were_cached(run, seen, name):
+    """In the place of the student's, and of nothing else; it changes what an open attention does."""
+    agent, seeds = run[1], (7, 8, 9)
+    with torch.inference_mode():
+        own = agent(torch.from_numpy(seen))[2].numpy()
+        generators = (np.random.default_rng([seed, 0xC0F]) for seed in seeds)
+        mask = torch.from_numpy(replaced(own, VARIANTS[name].mask, generators, full=1))
+        inputs = agent.backbone.inputs(stacked(torch.from_numpy(seen)), 2)
+        features = agent.backbone(*inputs, mask, torch.ones(len(mask), dtype=torch.bool))
+        expected = torch.tanh(agent.policy(features)[0]).numpy()
+    np.testing.assert_allclose(act(run[0], VARIANTS[name], seen, seeds), expected, atol=1e-6)
+    assert np.abs(expected - means(agent, seen)).max() > 1e-6
+
+
+def test_the_simulators_mask_takes_the_student_s_place(run, seen, tmp_path):
+    """As if cached; of each environment its own, in whatever order they are asked."""
+    env = DrivingEnv("JayWalk", size=SIZE, frame_skip=2)
+    infos = [env.reset(seed=seed)[1] for seed in (3, 4, 5)]
+    env.close()
+    policy, agent = CounterfactualPolicy(run[0], VARIANTS["true_mask"]), run[1]
+    policy.start([3, 4, 5])
+    for slots in ([0, 1, 2], [2, 0]):
+        mask = torch.from_numpy(np.stack([true_mask(infos[slot], GRID) for slot in slots]))
+        with torch.inference_mode():
+            inputs = agent.backbone.inputs(stacked(torch.from_numpy(seen[slots])), 2)
+            features = agent.backbone(*inputs, mask, torch.ones(len(mask), dtype=torch.bool))
+            expected = torch.tanh(agent.policy(features)[0]).numpy()
+        found = policy.act(slots, seen[slots], [infos[slot] for slot in slots])
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_shuffling_goes_by_the_episodes_seed_and_not_by_its_company(run, seen):

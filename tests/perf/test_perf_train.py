@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_the_plain_form_has_the_gradients_and_losses_of_the_shared_one(whole):
-    """On this stack and in single precision; every method in double precision is in test_methods.py."""
+    """On this stack and in single precision; every method in double precision is in tests/train/test_methods.py."""
     batch, agent = make_batches(TINY, whole, count=1)[0], make_agent(Agent, TINY, whole)
     (shared, losses), (plain, plain_losses) = (frozen_update(each, batch) for each in (agent, PlainTrainer(agent)))
     assert shared.keys() == plain.keys()

@@ -266,7 +266,7 @@ def test_a_torn_checkpoint_is_one_clear_error(whole, tmp_path, damage):
 
 def test_a_checkpoint_of_another_version_is_named(whole, tmp_path):
     torch.save({"checkpoint_version": 1}, tmp_path / "last.ckpt")
-    with pytest.raises(SemoreError, match=r"last\.ckpt has checkpoint version 1, this code reads 4.*--run NAME"):
+    with pytest.raises(SemoreError, match=r"last\.ckpt has checkpoint version 1, this code reads 4; .*--run NAME"):
         read_checkpoint(tmp_path / "last.ckpt", {})
 
 

@@ -34,7 +34,9 @@ def frozen_update(agent: Agent | PlainTrainer, batch: Batch) -> tuple[dict[str, 
 
     def record(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
-            found.update((names[id(p)], p.grad.clone()) for p in _parts_of(agent, group) if p.grad is not None)
+            for part in _parts_of(agent, group):
+                if part.grad is not None and part.grad.any():  # what a loss does not reach has zeros, or nothing
+                    found[names[id(part)]] = part.grad.clone()
 
     for optimizer in agent.optimizers:
         optimizer.register_step_pre_hook(record)

@@ -74,7 +74,7 @@ def make_batch(count: int = 6, seed: int = 0) -> Batch:
 
 
 def gradients(agent: Learner, batch: Batch, weights: LossWeights = QUIET, seed: int = 7) -> dict[str, Tensor]:
-    """The gradient each parameter of the critic side (of cloning: the encoder) had when `update` stepped its optimiser."""
+    """The gradient each parameter of the critic side (of cloning: the encoder) had when its optimiser stepped."""
     found: dict[str, Tensor] = {}
     optimizer, names = agent.optimizers[0], {id(value): name for name, value in agent.named_parameters()}
 

@@ -15,6 +15,7 @@ class Flat:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parts = list(parameters)
         self.values = nn.Parameter(torch.empty(0), self.parts[0].requires_grad)
+        self._gradients: list[Tensor] = []
         self.tie()
 
     def tie(self) -> None:
@@ -23,12 +24,22 @@ class Flat:
         first, count = self.parts[0], sum(part.numel() for part in self.parts)
         self.values.data = torch.empty(count, dtype=first.dtype, device=first.device)
         self.values.grad = torch.zeros_like(self.values) if self.values.requires_grad else None
-        offset = 0
+        self._gradients, offset = [], 0
         for part in self.parts:
             place = (part.shape, part.stride(), offset)
             part.data = self.values.data.as_strided(*place).copy_(part.data)
-            part.grad = None if self.values.grad is None else self.values.grad.as_strided(*place)
+            if self.values.grad is not None:
+                part.grad = self.values.grad.as_strided(*place)
+                self._gradients.append(part.grad)
             offset += part.numel()
+
+    def gather(self) -> None:
+        """Take up gradients that somebody has put in the place of the views: who sets gradients to None, as
+        nn.Module.zero_grad does, makes autograd do so."""
+        for part, view in zip(self.parts, self._gradients, strict=True):
+            if part.grad is not view:
+                view.zero_() if part.grad is None else view.copy_(part.grad)
+                part.grad = view
 
     def clip(self, largest: float) -> None:
         """Scale the gradient down to a norm of `largest` where it is larger."""

@@ -94,6 +94,7 @@ class Learner(PolicyNetwork):
     @staticmethod
     def descend(optimizer: torch.optim.Optimizer, side: Flat, clip: float = math.inf) -> None:
         """Clip to a common norm, step, and clear the gradients."""
+        side.gather()
         if math.isfinite(clip):
             side.clip(clip)
         optimizer.step()

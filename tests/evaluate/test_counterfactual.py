@@ -37,8 +37,8 @@ from semore.evaluate.sweep.points import Point, settings_of
 from semore.train.actor import Learner
 from semore.train.agent import Agent
 from semore.train.checkpoint import export_policy
-from semore.train.encoder import stacked
 from semore.train.online import policy_view
+from semore.train.pictures import stacked
 from semore.train.settings import TrainSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")

@@ -26,6 +26,7 @@ help:
 	@echo "make counterfactual                    does the knowledge matter: other masks, no attention, one stream"
 	@echo "make doctor                            what is there of all that Semore can use, and how to get the rest"
 	@echo "make test | test-slow | test-carla     the tests; lint, bench, docs, docs-serve, format, setup, clean"
+	@echo "make bench QUICK=1                     speeds and their ratios in 3 minutes; without QUICK in 15"
 	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay METHOD=semore|sac|deepmdp|drq|curl|…"
 	@echo "           RUN= RUNS= ROLLOUTS= KNOWLEDGE= WEATHER= SEEDS=\"1 2 3\" DESCRIBER= SEGMENTER= JUDGE= SAMPLE= FRAMES="
 	@echo "           BUDGET=minutes SCHEDULER=none|local|tcp://… WORKERS= SIM=embedded|carla CARLA_HOST= CARLA_PORT="
@@ -75,7 +76,7 @@ format: setup
 	@.venv/bin/ruff check --fix .
 
 bench: .venv/.carla .venv/.bench
-	@for part in collect annotate replay train carla; do .venv/bin/python -m perf.$$part || exit 1; done
+	@for part in collect annotate replay train carla; do .venv/bin/python -m perf.$$part $(if $(QUICK),--quick) || exit 1; done
 
 # The documentation's site, in build/site; a broken link or anchor ends it.
 docs: .venv/.docs

@@ -17,7 +17,6 @@ from semore.collect.simulator import Control, Simulator, Snapshot
 from semore.collect.simulators import make_simulator
 from semore.datasets.actions import finite
 from semore.datasets.errors import SemoreError
-from semore.datasets.resize import shrink
 from semore.datasets.reward import IMPULSE_WEIGHT, driving_reward
 from semore.datasets.rollouts.schema import DT, MAX_EPISODE_STEPS, RECORDING_SIZE, SEED_SPLITS
 
@@ -171,6 +170,9 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": 1 / (DT * frame_skip)}  # a picture per decision
         self.simulator = make_simulator(simulator, camera) if isinstance(simulator, str) else simulator
+        from semore.collect.observation import observe  # with numba
+
+        self._observe = observe
         self.observation_space = gymnasium.spaces.Box(0, 255, (3 * stack, size, size), np.uint8)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.listener: Callable[[SimStep], None] | None = None
@@ -241,7 +243,7 @@ class DrivingEnv(gymnasium.Env[NDArray[np.uint8], NDArray[np.float32]]):
         return reward
 
     def _frame(self) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(shrink(self.snapshot.images.rgb.transpose(2, 0, 1), self._size))
+        return self._observe(self.snapshot.images.rgb, self._size)
 
     def _observation(self) -> NDArray[np.uint8]:
         return np.concatenate(self._frames)

@@ -4,8 +4,8 @@
     python -m perf.carla --host HOST --port 2000  against a running server; nobody else may use it meanwhile
     python -m perf.carla --rounds 1 --seconds 0.5 a look
 
-The last line is JSON: `server` (`unreal`, or the loopback's renderer) and, for each of the camera sets below, medians
-over the rounds, each round measuring every set.
+The last line is JSON: `server` (`unreal`, or the loopback's renderer) and, for each of the camera sets below, median,
+least and most over the rounds, each round measuring every set.
 
     empty   no camera: tick, states of all actors, lane, walkers' orders
     colour  the colour camera
@@ -18,24 +18,23 @@ over the rounds, each round measuring every set.
     camera_ms        waiting for the cameras' pictures of that tick
     own_ms           all else a step takes, decoding included where pictures are decoded; the target is at most 2. On a
                      busy machine most of it is waiting for a processor when driver and client take turns
+    own_share        own_ms over all that a step takes
     cpu_ms           processor time of driver and client together, the client library's own threads included
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing import active_children
 from statistics import median
 from typing import Final
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
+from perf.clock import Figure, Spread, ending, opening, parser
 from semore.collect.carla.client import CarlaSimulator
 from semore.collect.carla.loopback.running import running
 from semore.collect.carla.messages import CAMERAS
@@ -77,6 +76,7 @@ def run(simulator: CarlaSimulator, name: str, seed: int, seconds: float) -> Rate
         worked += _processor_time() - work
     tick, camera, own, decode = (1e3 * median(column) for column in zip(*rows, strict=True))
     rates = {"ticks_per_s": len(rows) / driving, "tick_ms": tick, "camera_ms": camera, "own_ms": own + decode}
+    rates["own_share"] = rates["own_ms"] / (tick + camera + rates["own_ms"])
     rates["cpu_ms"] = 1e3 * worked / len(rows)
     return rates | ({"decode_ms": decode} if drawn else {})
 
@@ -104,37 +104,32 @@ def measure(host: str, port: int, chosen: argparse.Namespace) -> dict[str, list[
     return found
 
 
-def report(found: dict[str, Rates], server: str) -> Table:
-    table = Table(
-        "cameras", "ticks/s", "tick ms", "camera ms", "own ms", "cpu ms", f"own ≤ {TARGET:.0f} ms", title=server
-    )
+def figures(found: dict[str, dict[str, Spread]]) -> Iterator[Figure]:
+    """The figures beside their targets (design.md §5)."""
     for name, rates in found.items():
-        cells = [f"{rates[key]:.2f}" for key in ("tick_ms", "camera_ms", "own_ms", "cpu_ms")]
-        met = "yes" if rates["own_ms"] <= TARGET else "NO"
-        table.add_row(name, f"{rates['ticks_per_s']:.0f}", *cells, met)
-    return table
+        yield f"{name}: ticks per second", rates["ticks_per_s"], ".0f", ""
+        for key in ("tick_ms", "camera_ms", "own_ms", "cpu_ms"):
+            yield f"{name}: {key.replace('_', ', ')}", rates[key], ".2f", f"≤ {TARGET:.0f}" if key == "own_ms" else ""
+        yield f"{name}: own share of a step", rates["own_share"], ".1%", ""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m perf.carla", description="Ticks per second of a CARLA server.")
-    parser.add_argument("--host", default="127.0.0.1", help="machine of a running server")
-    parser.add_argument("--port", type=int, default=0, help="its RPC port; 0: start a loopback server for the occasion")
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures, px")
-    parser.add_argument("--scenario", default="HighBeam", choices=list(SCENARIOS))
-    parser.add_argument("--timeout", type=float, default=20.0, help="seconds the server may take to answer")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds whose median counts")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement in a round")
-    chosen = parser.parse_args()
-    print(f"load of this machine before we begin: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    options = parser("perf.carla", "Ticks per second of a CARLA server.", rounds=5)
+    options.add_argument("--host", default="127.0.0.1", help="machine of a running server")
+    options.add_argument("--port", type=int, default=0, help="its RPC port; 0: start a loopback server for it")
+    options.add_argument("--size", type=int, default=128, help="side of the pictures, px")
+    options.add_argument("--scenario", default="HighBeam", choices=list(SCENARIOS))
+    options.add_argument("--timeout", type=float, default=20.0, help="seconds the server may take to answer")
+    options.add_argument("--seconds", type=float, help="length of each measurement in a round")
+    chosen = opening(options, 5, quick={"seconds": 0.5}, full={"seconds": 1.5})
     with ExitStack() as stack:
         port = chosen.port or stack.enter_context(running()).port
         host = chosen.host if chosen.port else "127.0.0.1"
         server = CarlaSimulator(host, port, chosen.size, chosen.timeout).renderer_version
         rows = measure(host, port, chosen)
-    middle = {name: {key: median(row[key] for row in found) for key in found[0]} for name, found in rows.items()}
-    Console(width=120).print(report(middle, f"server: {server}, {chosen.scenario}, {chosen.size}² pictures"))
-    rounded = {name: {key: round(value, 3) for key, value in rates.items()} for name, rates in middle.items()}
-    print(json.dumps({"server": server, "size": chosen.size, "scenario": chosen.scenario, **rounded}))
+    found = {name: {key: Spread.of(row[key] for row in each) for key in each[0]} for name, each in rows.items()}
+    title = f"server: {server}, {chosen.scenario}, {chosen.size}² pictures"
+    ending(title, figures(found), {"server": server, "size": chosen.size, "scenario": chosen.scenario, **found})
 
 
 if __name__ == "__main__":

@@ -1,40 +1,34 @@
 """How fast pictures are drawn, driven and recorded: `python -m perf.collect` (or `make bench`).
 
-Prints a table with the targets of the design, and as its very last line one JSON object: for every size and for day
-(JayWalk, hard_high_light) and night (HighBeam, midnight), frames per second as medians over interleaved rounds, so that
-whatever else the machine does falls on all alike:
+Prints a table with the targets of design.md §5, and as its very last line one JSON object: for every size and for day
+(JayWalk, hard_high_light) and night (HighBeam, midnight), frames per second and their ratios, each as median, least and
+most over interleaved rounds, so that whatever else the machine does falls on all alike:
 
-    prototype_fps           a prototype ray-caster (--prototype), with as many road users; null without one
-    raw_render_fps          drawing the states of a recorded episode again, no physics
-    env_fps                 DrivingEnv under a constant action
-    env_with_recording_fps  the same through the recorder: digests, compression and writing on a second thread
-    two_workers_fps         two processes recording at once, both rates added
+    prototype              a prototype ray-caster (--prototype), with as many road users; missing without one
+    raw_render             drawing the states of a recorded episode again, no physics
+    env                    DrivingEnv under a constant action
+    env_with_recording     the same through the recorder: digests, compression and writing on a second thread
+    two_workers            two processes recording at once, both rates added
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
-import math
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import count, product
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from perf.clock import Body, Figure, Round, Spread, ending, opening, parser, rate, spread, take_turns
 from semore.collect.env import WARM_UP_STEPS, DrivingEnv
 from semore.collect.policies import Constant, PerSlot
 from semore.collect.recorder import record_into
@@ -49,16 +43,22 @@ ACTION: Final = (0.0, 0.1)
 MUJOCO_FPS: Final = 142.0
 """The most that MuJoCo's software renderer reached at 128² on the design's machine; not installed here."""
 
-Rates = dict[str, float | None]
+RATIOS: Final = {
+    "raw_over_prototype": ("prototype", "raw_render", "≥ 1"),
+    "recording_over_raw": ("raw_render", "env_with_recording", "≥ 0.8"),
+    "two_workers_over_one": ("env_with_recording", "two_workers", "≥ 1.7"),
+}
+"""Name → whose seconds over whose, and the target."""
+
 Case = tuple[int, str]
 
 
 def timed(body: Callable[[], int], seconds: float) -> float:
-    """Calls `body`, which says how many frames it made, for at least `seconds`; frames per second."""
+    """Calls `body`, which says how many frames it made, for at least `seconds`; seconds a frame."""
     frames, start = 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < seconds or frames == 0:
         frames += body()
-    return frames / passed
+    return passed / frames
 
 
 def make_env(case: Case) -> DrivingEnv:
@@ -131,7 +131,7 @@ def record_episode(writer: EpisodeWriter, env: DrivingEnv, seeds: Iterator[int])
 
 
 def recording_worker(pipe: Connection) -> None:
-    """Answers (case, seconds) with the rate of recording, in steps per second, until the pipe is closed.
+    """Answers (case, seconds) with the seconds a recorded step takes, until the pipe is closed.
 
     Steady state: an episode's writing is under way when the clock starts, and one is when it stops."""
     envs: dict[Case, DrivingEnv] = {}
@@ -147,8 +147,8 @@ def recording_worker(pipe: Connection) -> None:
                     episode()
                     pipe.send(None)
                     pipe.recv()  # the other one is ready too
-                    rate = timed(episode, seconds)
-            pipe.send(rate)
+                    each = timed(episode, seconds)
+            pipe.send(each)
 
 
 @contextmanager
@@ -168,83 +168,59 @@ def recorders(number: int) -> Iterator[list[Connection]]:
 
 
 def recording(pipes: Sequence[Connection], case: Case, seconds: float) -> float:
-    """Steps per second of these processes together, recording at once."""
+    """Seconds a step of these processes together, recording at once."""
     for pipe in pipes:
         pipe.send((case, seconds))
     for pipe in pipes:
         pipe.recv()
     for pipe in pipes:
         pipe.send(None)
-    return float(sum(pipe.recv() for pipe in pipes))
+    return 1.0 / sum(1.0 / float(pipe.recv()) for pipe in pipes)
 
 
-def measure(case: Case, rounds: int, seconds: float, pipes: Sequence[Connection], rival: Path | None) -> list[Rates]:
-    """One row of rates per round, every kind measured in each."""
+def measure(case: Case, rounds: int, seconds: float, pipes: Sequence[Connection], rival: Path | None) -> list[Round]:
+    """Rounds in which every kind is measured."""
     drive = Drive(case)
     shots = drive.states(1000)
-    old, new = prototype(rival, case, shots[0]) if rival else None, redraw(shots)
-    for warm_up in (old or new, new, drive):
+    frames: dict[str, Callable[[], int]] = {"raw_render": redraw(shots), "env": drive}
+    if rival:
+        frames = {"prototype": prototype(rival, case, shots[0]), **frames}
+    for warm_up in frames.values():
         timed(warm_up, 0.2)
-    found: list[Rates] = []
-    for number in range(rounds):
-        rates: Rates = {
-            "prototype_fps": None if old is None else timed(old, seconds),
-            "raw_render_fps": timed(new, seconds),
-            "env_fps": timed(drive, seconds),
-            "env_with_recording_fps": recording(pipes[:1], case, seconds),
-            "two_workers_fps": recording(pipes[:2], case, seconds),
-        }
-        found.append(rates)
-        told = ", ".join(f"{name.removesuffix('_fps')} {rate:.0f}" for name, rate in rates.items() if rate is not None)
-        print(f"{case[0]}² {case[1]}, round {number + 1} of {rounds}: {told}", flush=True)
-    return found
+    bodies: dict[str, Body] = {name: partial(timed, body, seconds) for name, body in frames.items()}
+    bodies["env_with_recording"] = partial(recording, pipes[:1], case, seconds)
+    bodies["two_workers"] = partial(recording, pipes[:2], case, seconds)
+    return take_turns(bodies, rounds, told=f"{case[0]}² {case[1]}")
 
 
-def middle(values: Iterable[float | None]) -> float | None:
-    """The median of what is known."""
-    known = [value for value in values if value is not None]
-    return round(median(known), 3) if known else None
+def results(laps: Sequence[Round]) -> dict[str, Spread]:
+    """Frames per second of each kind, and the ratios."""
+    found = {f"{name}_fps": rate(laps, name) for name in laps[0]}
+    return found | {name: spread(laps, *pair) for name, (*pair, _) in RATIOS.items() if pair[0] in laps[0]}
 
 
-def ratio(rows: Sequence[Rates], over: str, under: str) -> float | None:
-    """Median of the rounds' own ratios: a slow moment slows both."""
-    pairs = ((row[over], row[under]) for row in rows)
-    return middle(above / below for above, below in pairs if above is not None and below is not None)
-
-
-def report(found: dict[Case, list[Rates]]) -> Table:
-    """Rates, and how they stand against design.md §5; its targets are for 128²."""
-    kinds = list(next(iter(found.values()))[0])
-    against = ["raw / prototype ≥ 1", "recording / raw ≥ 0.8", "two / one ≥ 1.7", "env / MuJoCo ≥ 5"]
-    table = Table("", *(kind.replace("_", " ") for kind in kinds), *against, title="medians")
-    for (size, sky), rows in found.items():
-        ratios = [
-            ratio(rows, "raw_render_fps", "prototype_fps"),
-            ratio(rows, "env_with_recording_fps", "raw_render_fps"),
-            ratio(rows, "two_workers_fps", "env_with_recording_fps"),
-            (middle(row["env_fps"] for row in rows) or math.nan) / MUJOCO_FPS,
-        ]
-        cells = [f"{middle(row[kind] for row in rows) or math.nan:.0f}" for kind in kinds]
-        table.add_row(f"{size}² {sky}", *cells, *(f"{value or math.nan:.2f}" for value in ratios))
-    return table
+def figures(found: dict[Case, dict[str, Spread]]) -> Iterator[Figure]:
+    """How they stand against design.md §5; its targets are for 128²."""
+    for (size, sky), values in found.items():
+        for name, value in values.items():
+            target = RATIOS[name][2] if name in RATIOS else ""
+            yield f"{size}² {sky}: {name.replace('_', ' ')}", value, ".0f" if name.endswith("fps") else ".2f", target
+        yield f"{size}² {sky}: env / MuJoCo", values["env_fps"].median / MUJOCO_FPS, ".1f", "≥ 5"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m perf.collect", description="Speeds of drawing and recording.")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds whose median counts")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each measurement in a round")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[84, 128], help="picture sizes, px")
-    parser.add_argument("--prototype", type=Path, help="a file with `scene`, `bufs` and `draw` to compare drawing with")
-    chosen = parser.parse_args()
-    print(f"load of this machine before we begin: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    options = parser("perf.collect", "Speeds of drawing and recording.", rounds=5)
+    options.add_argument("--seconds", type=float, help="length of each measurement in a round")
+    options.add_argument("--sizes", type=int, nargs="+", help="picture sizes, px")
+    options.add_argument("--prototype", type=Path, help="a file with `scene`, `bufs`, `draw` to compare with")
+    chosen = opening(options, 5, quick={"seconds": 0.5, "sizes": [128]}, full={"seconds": 1.2, "sizes": [84, 128]})
     with recorders(2) as pipes:
         cases = product(chosen.sizes, SKIES)
-        found = {case: measure(case, chosen.rounds, chosen.seconds, pipes, chosen.prototype) for case in cases}
-    Console(width=200).print(report(found))
-    result: dict[str, dict[str, Rates]] = {}
-    for (size, sky), rows in found.items():
-        result.setdefault(str(size), {})[sky] = {kind: middle([row[kind] for row in rows]) for kind in rows[0]}
-    print(json.dumps(result))
+        found = {case: results(measure(case, chosen.rounds, chosen.seconds, pipes, chosen.prototype)) for case in cases}
+    told: dict[str, dict[str, dict[str, Spread]]] = {}
+    for (size, sky), values in found.items():
+        told.setdefault(str(size), {})[sky] = values
+    ending("drawing, driving, recording", figures(found), told)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,14 @@ and as its very last line one JSON object, all measured in turns in one run:
     replay_batches_per_s        SelectiveReplay.sample: draw, indices, gather, masks to float
     index_select_batches_per_s  torch.index_select of the same tensors and bytes into preallocated buffers
     torchrl_batches_per_s       TorchRL's LazyMemmapStorage with SliceSampler, the same tensors; null without it
-    replay_over_index_select, replay_over_torchrl   medians of each round's own ratios
-    share_of_update             of a batch in perf.train's fp32 update with attention and fusion off
+    replay_over_index_select, replay_over_torchrl   each round's own ratios: median, least and most
+    share_of_update             of a batch in perf.train's fp32 update with attention and fusion off, likewise
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import cycle
@@ -24,10 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from perf.clock import Body, disturbed, ratio, seconds, take_turns
+from perf.clock import Body, Figure, Spread, disturbed, ending, opening, parser, seconds, spread, take_turns
 from perf.train_stack import Stack, make_agent, make_batches, plain_loop
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.rehearsal.fake import fake_producers
@@ -116,20 +111,22 @@ def measure(size: int, batch: int, frames: int, rounds: int, calls: int) -> dict
         }
         if rival is not None:
             bodies["torchrl"] = repeated(rival, max(calls // 10, 1))
-        laps = take_turns(bodies, rounds)
-    updates = take_turns({"update": update}, rounds, units=2)
-    rate = {name: calls / seconds(laps, name) for name in ("replay", "index_select")}
-    found: dict[str, Any] = {f"{name}_batches_per_s": round(value, 1) for name, value in rate.items()}
-    found["torchrl_batches_per_s"] = None
-    found["replay_over_index_select"] = round(ratio(laps, "index_select", "replay"), 3)
-    found["replay_over_torchrl"] = None
-    if rival is not None:
-        fewer = max(calls // 10, 1) / calls
-        found["torchrl_batches_per_s"] = round(fewer * calls / seconds(laps, "torchrl"), 1)
-        found["replay_over_torchrl"] = round(ratio(laps, "torchrl", "replay") / fewer, 1)
-    update_s = seconds(updates, "update")
-    found["update_ms"] = round(1e3 * update_s, 1)
-    found["share_of_update"] = round(1 / rate["replay"] / update_s, 5)
+        bodies["update"] = repeated(update, 1)
+        laps = take_turns(bodies, rounds, told=f"{size}²")
+    work = {"replay": calls, "index_select": calls, "torchrl": max(calls // 10, 1), "update": 2}
+    found: dict[str, Any] = {
+        f"{name}_batches_per_s": round(work[name] / seconds(laps, name), 1) if name in bodies else None
+        for name in ("replay", "index_select", "torchrl")
+    }
+
+    def times(over: str, under: str) -> Spread | None:
+        """How many times as long a piece of `over` takes."""
+        return spread(laps, over, under).times(work[under] / work[over]) if over in bodies else None
+
+    found["replay_over_index_select"] = times("index_select", "replay")
+    found["replay_over_torchrl"] = times("torchrl", "replay")
+    found["update_ms"] = round(1e3 * seconds(laps, "update") / work["update"], 1)
+    found["share_of_update"] = times("replay", "update")
     found["disturbed_laps"] = round(disturbed(laps), 2)
     return found
 
@@ -144,35 +141,27 @@ def repeated(body: Callable[[], object], times: int) -> Callable[[], None]:
     return run
 
 
-def report(found: dict[str, Any]) -> Table:
+def figures(found: dict[str, Any]) -> Iterator[Figure]:
     """The figures beside their targets (design.md §5)."""
-    table = Table("", "found", "target", title="a batch of windows with masks")
     for name in ("replay", "index_select", "torchrl"):
-        rate = found[f"{name}_batches_per_s"]
-        table.add_row(f"{name}, batches/s", "–" if rate is None else f"{rate:,.0f}", "")
-    over = found["replay_over_torchrl"]
-    table.add_row("replay / index_select", f"{found['replay_over_index_select']:.2f}", "≥ 0.8")
-    table.add_row("replay / TorchRL", "–" if over is None else f"{over:.1f}", "≥ 10")
-    table.add_row("share of an update", f"{found['share_of_update']:.2%}", "≤ 1%")
-    return table
+        yield f"{name}, batches/s", found[f"{name}_batches_per_s"], ",.0f", ""
+    yield "replay / index_select", found["replay_over_index_select"], ".2f", "≥ 0.8"
+    yield "replay / TorchRL", found["replay_over_torchrl"], ".1f", "≥ 10"
+    yield "share of an update", found["share_of_update"], ".2%", "≤ 1%"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m perf.replay", description="What a batch costs.")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds whose median counts")
-    parser.add_argument("--calls", type=int, default=1000, help="batches a round")
-    parser.add_argument("--size", type=int, default=84, help="picture side, px")
-    parser.add_argument("--batch", type=int, default=128, help="windows of a batch")
-    parser.add_argument("--frames", type=int, default=20_000, help="frames of the pool")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    chosen = parser.parse_args()
+    options = parser("perf.replay", "What a batch costs.", rounds=5)
+    options.add_argument("--calls", type=int, help="batches a round")
+    options.add_argument("--frames", type=int, help="frames of the pool")
+    options.add_argument("--size", type=int, default=84, help="picture side, px")
+    options.add_argument("--batch", type=int, default=128, help="windows of a batch")
+    options.add_argument("--threads", type=int, default=2, help="CPU threads")
+    full = {"calls": 500, "frames": 20_000}
+    chosen = opening(options, 5, quick={"calls": 200, "frames": 5_000}, full=full)
     torch.set_num_threads(chosen.threads)
-    load = os.getloadavg()[0]
-    print(f"load of this machine before we begin: {load:.1f} on {os.cpu_count()} cores", flush=True)
     found = measure(chosen.size, chosen.batch, chosen.frames, chosen.rounds, chosen.calls)
-    found["load_before"] = round(load, 2)
-    Console(width=90).print(report(found))
-    print(json.dumps(found))
+    ending("a batch of windows with masks", figures(found), found)
 
 
 if __name__ == "__main__":

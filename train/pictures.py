@@ -6,6 +6,7 @@ conversion, division, differences, concatenation and the change of layout take a
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semore.collect.embedded.jit import kernel
+from semore.collect.kernels import kernels
+
+kernel = kernels("pictures", Path(__file__).parent, [Path(__file__)])
 
 
 @cache

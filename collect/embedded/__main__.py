@@ -1,5 +1,5 @@
-"""Compile the kernels of the embedded world and of digests into numba's on-disk cache, so that the first recording
-starts at once."""
+"""Compile the kernels of the embedded world, of views and of digests into numba's cache on disk, so that the first
+recording starts at once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def main() -> None:
 
     from semore.collect.digest_lanes import digests, whole
     from semore.collect.embedded.world import EmbeddedSimulator  # with numba
+    from semore.collect.observation import observe
 
     simulator = EmbeddedSimulator(RECORDING_SIZE)
     for scenario in SCENARIOS.values():
@@ -31,6 +32,8 @@ def main() -> None:
             assert simulator.step(Control(throttle=1.0)).images.rgb.any()
     simulator.close()
     assert digests(whole(np.zeros(1, np.uint8))).any()
+    for size in (RECORDING_SIZE, RECORDING_SIZE // 2):
+        observe(np.zeros((RECORDING_SIZE, RECORDING_SIZE, 3), np.uint8), size)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ["prototype_fps", "raw_render_fps", "env_fps", "env_with_recording_fps", "two_workers_fps"]
+KINDS = ["raw_render_fps", "env_fps", "env_with_recording_fps", "two_workers_fps"]
+RATIOS = ["recording_over_raw", "two_workers_over_one"]
 
 
 @pytest.mark.slow
@@ -20,12 +21,13 @@ def test_collect_prints_rates_as_its_last_line():
     assert done.returncode == 0, done.stderr
     *told, last = done.stdout.splitlines()
     assert "24² night, round 2 of 2" in done.stdout
-    assert any("recording / raw" in line for line in told)
+    assert any("recording over raw" in line for line in told)
     rates = json.loads(last)
     assert list(rates) == ["16", "24"]
     for skies in rates.values():
         assert list(skies) == ["day", "night"]
         for row in skies.values():
-            assert list(row) == KINDS
-            assert all(rate > 0 for kind, rate in row.items() if kind != "prototype_fps")
-            assert row["prototype_fps"] is None or row["prototype_fps"] > 0
+            assert list(row) == KINDS + RATIOS
+            for spread in row.values():
+                assert list(spread) == ["median", "least", "most"]
+                assert 0 < spread["least"] <= spread["median"] <= spread["most"]

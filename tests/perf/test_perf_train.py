@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from perf import train as bench
-from perf.clock import Lap, disturbed, ratio, seconds
 from perf.plain_update import PlainTrainer
 from perf.train_convolutions import flops
 from perf.train_gradients import frozen_update
@@ -68,19 +67,6 @@ def test_the_drqv2_style_rival_learns_a_batch():
         optimizer.param_groups[0]["lr"] = 3e-3
     first, *_, last = [float(rival.update(batch)["critic"]) for _ in range(60)]
     assert last < 0.5 * first
-
-
-def test_only_quiet_laps_count_where_there_are_any():
-    rounds = [
-        {"a": Lap(1.0, 0.0), "b": Lap(2.0, 0.05)},
-        {"a": Lap(9.0, 0.9), "b": Lap(3.0, 0.0)},
-        {"a": Lap(8.0, 0.5), "b": Lap(9.0, 0.2)},
-    ]
-    assert seconds(rounds, "a") == 1.0
-    assert seconds(rounds, "b") == 2.5
-    assert ratio(rounds, "b", "a") == 2.0
-    assert ratio(rounds[2:], "b", "a") == 9.0 / 8.0
-    assert disturbed(rounds) == 0.5
 
 
 def test_the_benchmark_tells_what_it_promises():

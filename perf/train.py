@@ -15,40 +15,41 @@ design.md §5, and as its very last line one JSON object. Milliseconds of an upd
     inside_convolutions  the part of fp32 that is spent in them
     convolutions_at_peak what they would take at convolution_peak_gflops, the best rate of any convolution in the round
 
+The laptop preset's own networks at 64², batch 32, are `laptop` (Semore) and `laptop_sac`, and their plain forms.
 `lightning_overhead_ms` is what of a step through Lightning is not Agent.update: the difference of two runs would drown
-in their noise. `ratios` are medians of the rounds' own; `per_flop` is our FLOPs per second over DrQ-v2's, `gflop` those
-of an update; `gradients` is what perf.train_gradients compares; `disturbed_laps` is the share of laps in which others
-took more than a tenth of the machine, left out where quiet ones exist.
+in their noise. `ratios` are the rounds' own, median and spread; `per_flop` is our FLOPs per second over DrQ-v2's,
+`gflop` those of an update; `gradients` is what perf.train_gradients compares; `disturbed_laps` is the share of laps in
+which others took more than a tenth of the machine, left out where quiet ones exist.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from perf.clock import Body, disturbed, lap, ratio, seconds, take_turns
+from perf.clock import Body, Figure, disturbed, ending, lap, opening, parser, seconds, spread, take_turns
 from perf.plain_update import PlainTrainer
 from perf.train_convolutions import convolution_seconds, flops, peak
 from perf.train_gradients import compare_gradients
 from perf.train_lightning import TimedAgent, through_lightning
 from perf.train_rivals import drqv2, sb3_sac
-from perf.train_stack import Stack, make_agent, make_batches, plain_loop
+from perf.train_stack import Stack, laptop_agent, make_agent, make_batches, plain_loop, random_batches
 from semore.train.agent import Agent
+from semore.train.memory import keep_freed_memory
 
+ROUNDS: Final = 4
 UPDATES: Final = 2
 """Updates a lap: one without and one with an actor step."""
 RATIOS: Final = {
     "unshared_over_shared": ("unshared", "fp32"),
     "unshared_over_shared_whole": ("unshared_whole", "plain_loop"),
+    "laptop_plain_over_shared": ("laptop_plain", "laptop"),
+    "laptop_sac_plain_over_shared": ("laptop_sac_plain", "laptop_sac"),
     "unshared_over_bf16": ("unshared", "bf16"),
     "sb3_over_dual": ("sb3_sac_same_stack", "fp32"),
     "sb3_over_dual_whole": ("sb3_sac_same_stack", "plain_loop"),
@@ -58,7 +59,6 @@ RATIOS: Final = {
     "convolutions_of_peak": ("convolutions_at_peak", "inside_convolutions"),
     "convolutions_of_update": ("inside_convolutions", "fp32"),
 }
-Row = tuple[str, float | None, str, str]
 
 
 def measure(stack: Stack, rounds: int) -> dict[str, Any]:
@@ -85,58 +85,70 @@ def measure(stack: Stack, rounds: int) -> dict[str, Any]:
         "single": plain_loop(make_agent(Agent, stack, streams="single", changes={"auxiliaries": ()}), plain),
         **({"sb3_sac_same_stack": rival} if rival else {}),
         "bf16": plain_loop(make_agent(Agent, stack, precision="bf16"), plain),
+        **laptop_bodies(),
     }
     # Emulated bf16 takes longer than all others together: it has its turn in the last round only.
     seldom = () if bf16_in_hardware() else ("bf16",)
-    laps = take_turns({name: body for name, body in bodies.items() if name not in seldom}, rounds, UPDATES)
+    for body in bodies.values() if rounds > 1 else ():  # the first call of all fetches memory and makes kernels
+        body()
+    overheads.clear()
+    often = {name: body for name, body in bodies.items() if name not in seldom}
+    laps = take_turns(often, rounds, UPDATES, told=f"{stack.size}², batch {stack.batch}")
     laps[-1].update({name: lap(bodies[name], UPDATES) for name in seldom})
     found: dict[str, Any] = {name: round(1e3 * seconds(laps, name), 2) for name in bodies}
     found.setdefault("sb3_sac_same_stack", None)
-    found["ratios"] = {n: round(ratio(laps, *pair), 3) if pair[0] in bodies else None for n, pair in RATIOS.items()}
-    found["per_flop"] = round(ratio(laps, "drqv2_style", "fp32") * ours.total / theirs.total, 3)
+    found["ratios"] = {name: spread(laps, *pair) if pair[0] in bodies else None for name, pair in RATIOS.items()}
+    found["per_flop"] = spread(laps, "drqv2_style", "fp32").times(ours.total / theirs.total)
     found["gflop"] = {
         name: round(work.total / UPDATES / 1e9, 2) for name, work in (("fp32", ours), ("drqv2_style", theirs))
     }
     at_peak = seconds(laps, "convolutions_at_peak")
     found["convolution_peak_gflops"] = round(ours.convolutions / UPDATES / at_peak / 1e9, 1)
-    found["lightning_overhead_ms"] = round(1e3 * median(overheads), 3)
+    found["lightning_overhead_ms"] = round(1e3 * median(overheads or [0.0]), 3)
     found["gradients"] = compare_gradients(replace(stack, batch=min(stack.batch, 32)))
     found["disturbed_laps"] = round(disturbed(laps), 2)
     return found
 
 
-def report(found: dict[str, Any]) -> Table:
+def laptop_bodies() -> dict[str, Body]:
+    """The laptop preset's own agents, shared and plain; as many updates a call as the others make."""
+    bodies: dict[str, Body] = {}
+    for name, method in (("laptop", "semore"), ("laptop_sac", "sac")):
+        agent, plain = laptop_agent(method), PlainTrainer(laptop_agent(method))
+        batches = random_batches(agent.settings.encoder.size, agent.backbone.grid, 32, UPDATES)
+        bodies |= {name: plain_loop(agent, batches), f"{name}_plain": plain_loop(plain, batches)}
+    return bodies
+
+
+def figures(found: dict[str, Any]) -> Iterator[Figure]:
     """The figures beside their targets (design.md §5)."""
-    table = Table("", "found", "target", title="an update, in fp32 unless said")
     ratios, gradients = found["ratios"], found["gradients"]
     updates = ("plain_loop", "lightning", "unshared_whole", "fp32", "unshared", "bf16", "single", "sb3_sac_same_stack")
-    rows: list[Row] = [(f"{name}, ms", found[name], ".0f", "") for name in (*updates, "drqv2_style")]
-    rows += [
-        ("unshared / shared", ratios["unshared_over_shared"], ".2f", "≥ 3"),
-        ("unshared / shared, whole method", ratios["unshared_over_shared_whole"], ".2f", "≥ 3"),
-        ("unshared fp32 / shared bf16", ratios["unshared_over_bf16"], ".2f", "≥ 3 with bf16 in hardware"),
-        ("SB3's single stream / our dual", ratios["sb3_over_dual"], ".2f", "≥ 2"),
-        ("SB3's single stream / our dual, whole method", ratios["sb3_over_dual_whole"], ".2f", ""),
-        ("SB3's single stream / our dual in bf16", ratios["sb3_over_dual_bf16"], ".2f", ""),
-        ("SB3's single stream / our single stream", ratios["sb3_over_single"], ".2f", ""),
-        ("fp32 / bf16", ratios["fp32_over_bf16"], ".2f", ""),
-        ("our FLOP/s / DrQ-v2's", found["per_flop"], ".2f", "level"),
-        ("best convolution, GFLOP/s", found["convolution_peak_gflops"], ".0f", ""),
-        ("our convolutions' share of it", ratios["convolutions_of_peak"], ".1%", "≥ 50%"),
-        ("their share of the update", ratios["convolutions_of_update"], ".1%", ""),
-        ("Lightning's overhead per step, ms", found["lightning_overhead_ms"], ".2f", "≤ 0.4"),
-        ("… over the update", found["lightning_overhead_ms"] / found["plain_loop"], ".2%", "≤ 2%"),
-    ]
+    for name in (*updates, "drqv2_style", "laptop", "laptop_sac"):
+        yield f"{name}, ms", found[name], ".0f", ""
+    yield "unshared / shared", ratios["unshared_over_shared"], ".2f", "≥ 3"
+    yield "unshared / shared, whole method", ratios["unshared_over_shared_whole"], ".2f", "≥ 3"
+    yield "the same of the laptop preset's network", ratios["laptop_plain_over_shared"], ".2f", ""
+    yield "the same of its SAC", ratios["laptop_sac_plain_over_shared"], ".2f", ""
+    yield "unshared fp32 / shared bf16", ratios["unshared_over_bf16"], ".2f", "≥ 3 with bf16 in hardware"
+    yield "SB3's single stream / our dual", ratios["sb3_over_dual"], ".2f", "≥ 1"
+    yield "SB3's single stream / our dual, whole method", ratios["sb3_over_dual_whole"], ".2f", ""
+    yield "SB3's single stream / our dual in bf16", ratios["sb3_over_dual_bf16"], ".2f", ""
+    yield "SB3's single stream / our single stream", ratios["sb3_over_single"], ".2f", ""
+    yield "fp32 / bf16", ratios["fp32_over_bf16"], ".2f", ""
+    yield "our FLOP/s / DrQ-v2's", found["per_flop"], ".2f", "level"
+    yield "best convolution, GFLOP/s", found["convolution_peak_gflops"], ".0f", ""
+    yield "our convolutions' share of it", ratios["convolutions_of_peak"], ".1%", "≥ 50%"
+    yield "their share of the update", ratios["convolutions_of_update"], ".1%", ""
+    yield "Lightning's overhead per step, ms", found["lightning_overhead_ms"], ".2f", "≤ 0.4"
+    yield "… over the update", found["lightning_overhead_ms"] / found["plain_loop"], ".2%", "≤ 2%"
     for name, comparison, form in (
         ("gradients: shared − unshared", "shared_unshared", ".1e"),
         ("gradients: bf16 and fp32, cosine", "bf16_cosine", ".4f"),
         ("losses: bf16 / fp32 − 1", "bf16_loss", ".4f"),
     ):
         end, sign = ("min", "≥") if "cosine" in comparison else ("max", "≤")
-        rows.append((name, gradients[f"{comparison}_{end}"], form, f"{sign} {gradients[f'{comparison}_bound']}"))
-    for name, value, form, target in rows:
-        table.add_row(name, "–" if value is None else format(value, form), target)
-    return table
+        yield name, gradients[f"{comparison}_{end}"], form, f"{sign} {gradients[f'{comparison}_bound']}"
 
 
 def bf16_in_hardware() -> bool:
@@ -146,23 +158,20 @@ def bf16_in_hardware() -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m perf.train", description="How fast an update is.")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds whose median counts")
-    parser.add_argument("--size", type=int, default=84, help="picture side, px")
-    parser.add_argument("--filters", type=int, default=32, help="filters of each convolution")
-    parser.add_argument("--batch", type=int, default=128, help="transitions of an update")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    chosen = parser.parse_args()
+    options = parser("perf.train", "How fast an update is.", rounds=ROUNDS)
+    options.add_argument("--size", type=int, default=84, help="picture side, px")
+    options.add_argument("--filters", type=int, default=32, help="filters of each convolution")
+    options.add_argument("--batch", type=int, help="transitions of an update; default 128, with --quick 32")
+    options.add_argument("--threads", type=int, default=2, help="CPU threads")
+    chosen = opening(options, ROUNDS, quick={"batch": 32}, full={"batch": 128})
+    keep_freed_memory()  # as training does
     torch.set_num_threads(chosen.threads)
-    load, hardware = os.getloadavg()[0], bf16_in_hardware()
-    print(f"load of this machine before we begin: {load:.1f} on {os.cpu_count()} cores", flush=True)
-    if not hardware:
+    if not (hardware := bf16_in_hardware()):
         print("this processor has no bf16: PyTorch emulates it, and its figures say nothing about one that has")
     found = measure(Stack(chosen.size, chosen.filters, chosen.batch), chosen.rounds)
-    found |= {"load_before": round(load, 2), "bf16_in_hardware": hardware}
-    found |= {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "threads": chosen.threads}
-    Console(width=110).print(report(found))
-    print(json.dumps(found))
+    found |= {"bf16_in_hardware": hardware, "threads": chosen.threads}
+    found |= {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
+    ending("an update, in fp32 unless said", figures(found), found)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from semore.datasets.frame_pool import Batch
+from semore.datasets.settings import load_settings
 from semore.train import encoder
 from semore.train.agent import Agent
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.attention import CrossAttention
 from semore.train.encoder import DualStream
 from semore.train.encoder_settings import EncoderSettings, Geometry
+from semore.train.settings import TrainSettings
 
 Kind = TypeVar("Kind", bound=Agent)
 
@@ -87,10 +89,20 @@ def make_agent(
     return agent
 
 
+def laptop_agent(method: str) -> Agent:
+    """The agent of the laptop preset and a method, always with the same weights."""
+    torch.manual_seed(0)
+    return Agent(load_settings(TrainSettings, "train", ["--preset", "laptop", "--method", method]).agent)
+
+
 def make_batches(stack: Stack, whole: bool, count: int = 2) -> list[Batch]:
+    """Random transitions for an agent on the stack."""
+    return random_batches(stack.size, stack.grid(whole), stack.batch, count)
+
+
+def random_batches(size: int, grid: int, batch: int, count: int) -> list[Batch]:
     """Random transitions with sparse masks."""
     generator = torch.Generator().manual_seed(0)
-    size, grid, batch = stack.size, stack.grid(whole), stack.batch
     return [
         Batch(
             torch.randint(0, 256, (batch, 4, 3, size, size), dtype=torch.uint8, generator=generator),

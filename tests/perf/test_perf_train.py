@@ -75,11 +75,11 @@ def test_the_benchmark_tells_what_it_promises():
         assert found[name] > 0, name
     assert found["sb3_sac_same_stack"] is None or found["sb3_sac_same_stack"] > 0
     assert found["convolution_peak_gflops"] > 0
-    assert 0 < found["ratios"]["convolutions_of_peak"] < 1
+    assert 0 < found["ratios"]["convolutions_of_peak"].median < 1
     assert found["lightning_overhead_ms"] > 0
     gradients = found["gradients"]
     assert gradients["same_parameters"]
     assert gradients["shared_unshared_max"] <= gradients["shared_unshared_bound"]
     assert gradients["bf16_cosine_min"] >= gradients["bf16_cosine_bound"]
     assert gradients["bf16_loss_max"] <= gradients["bf16_loss_bound"]
-    assert bench.report(found).row_count > 15
+    assert len(list(bench.figures(found))) > 15

@@ -126,7 +126,7 @@ def state_digest(weights: Mapping[str, Tensor]) -> str:
     return state.hexdigest()
 
 
-class _Acting(nn.Module):
+class Acting(nn.Module):
     """The part of an agent that acts, without critics, heads and targets: a third of its size. Shares its weights."""
 
     policy = Agent.policy
@@ -144,7 +144,7 @@ def export_policy(agent: Agent, path: Path, view: Mapping[str, Any]) -> None:
     size = agent.settings.encoder.size
     example = torch.zeros(2, 9, size, size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=4096)
-    acting = _Acting(agent.cpu()).eval()
+    acting = Acting(agent.cpu()).eval()
     with torch.no_grad():
         program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
     whole = io.BytesIO()  # torch's own writer ends the process when the disk is full

@@ -39,12 +39,12 @@ class RunTensorBoard(TensorBoardLogger):
 
 
 @contextmanager
-def open_loggers(settings: TrainSettings, done: int) -> Iterator[list[Logger]]:
-    """The loggers of a run that goes on after `done` updates; SemoreError when wandb is asked for and missing."""
+def open_loggers(settings: TrainSettings, metrics: MetricsFile, done: int) -> Iterator[list[Logger]]:
+    """The loggers of a run that goes on after `done` updates, `metrics` among them; SemoreError when wandb is asked for
+    and missing."""
     folder = settings.folder
     tensorboard = RunTensorBoard(folder, done)
     wandb = _wandb(settings) if settings.wandb else None
-    metrics = MetricsFile(folder / "metrics.csv", done)
     ended = 1
     try:
         yield [metrics, tensorboard, *([wandb] if wandb else [])]

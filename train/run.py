@@ -133,10 +133,12 @@ def _learn(
         if done:
             checkpoint.restore(parts)
             progress.say(f"resuming at update {done}")
-        metrics = MetricsFile(settings.folder / "metrics.csv", checkpoint.found["metrics"] if checkpoint.found else 0)
-        parts["metrics"] = Part(metrics.size, lambda _: None)
-        with open_loggers(settings, metrics, done) as loggers:
-            fit(module, range(done, schedule.updates), agent.log_alpha.device, loggers, course)
+        with open_loggers(settings, done) as others:
+            metrics = MetricsFile(
+                settings.folder / "metrics.csv", checkpoint.found["metrics"] if checkpoint.found else 0
+            )
+            parts["metrics"] = Part(metrics.size, lambda _: None)  # it was cut back to that when it was opened
+            fit(module, range(done, schedule.updates), agent.log_alpha.device, [metrics, *others], course)
     return validation
 
 

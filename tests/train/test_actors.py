@@ -108,7 +108,7 @@ def test_episodes_are_dealt_out_in_order_with_their_frames():
     ("update", "others"),
     [
         pytest.param(23, True, id="with a refresh out, and others annotating"),
-        pytest.param(18, False, id="with a validation out"),
+        pytest.param(18, False, id="with a validation out", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_ends_while_something_is_out_goes_on_to_the_same_weights(
@@ -160,28 +160,33 @@ class Death:
         self.killed.append(process)
 
 
-def test_a_killed_actor_is_replaced_and_the_weights_are_those_of_a_run_without_actors(
-    data, whole, tmp_path, monkeypatch
-):
-    settings = asked(data, tmp_path, **DELAYED, actors=1)
+def until_writing(settings: TrainSettings) -> Callable[[int], None]:
+    """Waits until a process is about to have a refreshed episode on disk."""
 
-    def writes(process: int) -> None:
-        """Until the process is about to have an episode on disk."""
+    def wait(process: int) -> None:
         deadline = time.monotonic() + 60
         while not list((settings.folder / "refresh.zarr").glob(f".tmp-{process}-*")):
             assert time.monotonic() < deadline
             time.sleep(0.001)
 
-    death = Death(monkeypatch, {1: lambda _: time.sleep(0.1), 3: writes})
+    return wait
+
+
+def test_a_killed_actor_is_replaced_and_the_weights_are_those_of_a_run_without_actors(
+    data, whole, tmp_path, monkeypatch
+):
+    settings = asked(data, tmp_path, **DELAYED, actors=1)
+    death = Death(monkeypatch, {2: until_writing(settings)})
     assert_same_run(settings, train(settings), whole)
-    assert len(death.killed) == 2
-    assert not any(map(pid_exists, death.killed))
+    (killed,) = death.killed
+    assert not pid_exists(killed)
     assert not list((settings.folder / "refresh.zarr").glob(".tmp-*"))
 
 
 @pytest.mark.slow
-def test_two_actors_and_a_changed_mind_give_the_same_weights(data, whole, tmp_path):
+def test_two_actors_that_die_and_a_changed_mind_give_the_same_weights(data, whole, tmp_path, monkeypatch):
     settings = asked(data, tmp_path, **DELAYED, actors=2)
+    death = Death(monkeypatch, {number: lambda _: time.sleep(0.1) for number in (1, 4, 5)})
     original = Agent.update
 
     def ending(self: Agent, *args: Any, **kwargs: Any) -> Any:
@@ -190,8 +195,17 @@ def test_two_actors_and_a_changed_mind_give_the_same_weights(data, whole, tmp_pa
         return original(self, *args, **kwargs)
 
     interrupted(settings, Agent, "update", ending)
+    assert len(death.killed) >= 2
     assert not [child for child in Process().children() if "spawn_main" in " ".join(child.cmdline())]
     assert_same_run(settings, train(replace(settings, actors=1)), whole)
+
+
+@pytest.mark.slow
+def test_a_job_over_which_actor_after_actor_dies_ends_the_run(data, tmp_path, monkeypatch):
+    settings = asked(data, tmp_path, **DELAYED, actors=1)
+    Death(monkeypatch, {number: until_writing(settings) for number in (1, 2, 3)})
+    with pytest.raises(SemoreError, match=r"3 actors died over the episodes with seeds 500000 … 500000 .*exit code -9"):
+        train(settings)
 
 
 def brief_of(settings: TrainSettings, folder: Path, knowledge: tuple[Path, str] | None = None) -> Brief:

@@ -134,7 +134,7 @@ class TrainSettings:
     seeds: tuple[int, ...] = ()
     """Train these seeds instead, several at once, each as a run of its own: <run>-seed<seed>."""
     parallel: int = 0
-    """With seeds: runs at once; 0: as many as there are GPUs, or cores for `threads` each."""
+    """With seeds: runs at once; 0: as many as there are GPUs, or cores for the `threads` and `actors` of each."""
     scheduler: str = "none"
     """none, local, tcp://... or a scheduler file: a Dask cluster that annotates refreshes and trains `seeds`."""
     reward: str = "published"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -156,8 +156,9 @@ class Death:
 
     def _kill(self, process: int, wait: Callable[[int], None]) -> None:
         wait(process)
-        os.kill(process, signal.SIGKILL)
-        self.killed.append(process)
+        with suppress(ProcessLookupError):  # the run has ended meanwhile, and its actors with it
+            os.kill(process, signal.SIGKILL)
+            self.killed.append(process)
 
 
 def until_writing(settings: TrainSettings) -> Callable[[int], None]:

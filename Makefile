@@ -76,7 +76,7 @@ format: setup
 	@.venv/bin/ruff check --fix .
 
 bench: .venv/.carla .venv/.bench
-	@for part in collect annotate replay train carla; do .venv/bin/python -m perf.$$part $(if $(QUICK),--quick) || exit 1; done
+	@for part in collect annotate replay train overlap carla; do .venv/bin/python -m perf.$$part $(if $(QUICK),--quick) || exit 1; done
 
 # The documentation's site, in build/site; a broken link or anchor ends it.
 docs: .venv/.docs

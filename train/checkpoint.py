@@ -134,7 +134,7 @@ def export_policy(agent: Learner, path: Path, view: Mapping[str, Any]) -> None:
     batch = torch.export.Dim("batch", min=1, max=4096)
     agent.cpu()
     # A third of an agent's size, and with weights of its own: a view would be written with all that it is a view of.
-    acting = copy.deepcopy(PolicyNetwork(agent.backbone, agent.actor_neck, agent.actor)).eval()
+    acting = copy.deepcopy(PolicyNetwork.of(agent)).eval()
     with torch.no_grad():
         program = torch.export.export(acting, (example,), dynamic_shapes=({0: batch},))
     whole = io.BytesIO()  # torch's own writer ends the process when the disk is full

@@ -95,10 +95,13 @@ class Logging(AfterUpdate):
         replay: SelectiveReplay,
         schedule: ScheduleSettings,
         losses: Means,
+        waited: Callable[[], float],
         progress: Meter,
     ) -> None:
+        """`waited()` are the seconds for which learning has stood still for driving."""
         super().__init__(agent)
         self._replay, self._schedule, self._losses, self._progress = replay, schedule, losses, progress
+        self._waited = waited
         self._speed = Speed()
         self._said: set[str] = set()
 
@@ -109,7 +112,7 @@ class Logging(AfterUpdate):
         share = self.agent.student_share(self._schedule.weights(update))
         entry = {f"loss/{name}": value for name, value in self._losses.drain().items()}
         entry |= self._replay.composition(update, share)
-        entry |= self._speed.since_last(update, entry["replay/offered"])
+        entry |= self._speed.since_last(update, entry["replay/offered"], self._waited())
         signs = self._signs()
         self._complain(entry | signs, update)
         yield Entry(update, entry | signs)
@@ -141,8 +144,8 @@ class Drawing(AfterUpdate):
 
 
 class Saving(AfterUpdate):
-    """Every so often a checkpoint, also after each refresh and validation. After the update at which `stop` is asked
-    for there is one, and no other update."""
+    """Every so often a checkpoint, also when a refresh or validation begins and when it counts. After the update at
+    which `stop` is asked for there is one, and no other update."""
 
     def __init__(self, agent: Learner, schedule: ScheduleSettings, stop: Stop, save: Callable[[], None]) -> None:
         super().__init__(agent)
@@ -154,8 +157,7 @@ class Saving(AfterUpdate):
     def after(self, update: int) -> Iterable[Entry]:
         schedule = self._schedule
         stops = self._stop.asked  # a signal that comes from here on is for after the next update
-        eventful = schedule.refreshes(update) or schedule.validates(update)
-        if stops or eventful or update % schedule.save_every == 0:
+        if stops or schedule.eventful(update) or update % schedule.save_every == 0:
             self._save()
         if stops:
             self._stop.check(update, saved=True)

@@ -69,7 +69,7 @@ def _all(runs: list[TrainSettings], parallel: int, scheduler: str, task: Task, t
     import torch  # many settings are refused before it is needed
 
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
-    at_once = parallel or gpus or max(cores() // max(run.threads for run in runs), 1)
+    at_once = parallel or gpus or max(cores() // max(run.threads + run.actors for run in runs), 1)
     if scheduler != "none":
         yield from _on_cluster(runs, scheduler, task, at_once, gpus)
         return

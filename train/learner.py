@@ -24,6 +24,11 @@ class PolicyNetwork(nn.Module):
         super().__init__()
         self.backbone, self.actor_neck, self.actor = backbone, actor_neck, actor
 
+    @classmethod
+    def of(cls, agent: PolicyNetwork) -> PolicyNetwork:
+        """What acts of an agent, without critics, heads and targets: a third of its size. Shares its weights."""
+        return PolicyNetwork(agent.backbone, agent.actor_neck, agent.actor)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

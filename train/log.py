@@ -15,20 +15,26 @@ from psutil import Process
 from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
 
-from semore.datasets.atomic_io import write_text
+from semore.datasets.atomic_io import write_bytes
 from semore.datasets.disk_space import room_for
-from semore.train.metrics import HEADER, read_metrics
+from semore.train.metrics import HEADER
 
 
 class MetricsFile(Logger):
     """A Lightning logger appending to `metrics.csv`; each entry is on disk when `log_metrics` returns."""
 
-    def __init__(self, path: Path, keep_until: int) -> None:
-        """Keep the rows of updates ≤ `keep_until`, drop later ones: they belong to work that will be done again."""
+    def __init__(self, path: Path, keep: int) -> None:
+        """Keep the first `keep` bytes, the `size` at the checkpoint from which the run goes on (0: none), and drop the
+        rest: it belongs to work that will be done again. Not by the rows' updates: what is driven for an update may
+        be logged long after it."""
         super().__init__()
         self._path = path
-        rows = [row for row in read_metrics(path) if row[0] <= keep_until] if path.exists() else []
-        write_text(path, HEADER + "".join(f"{update},{name},{value!r}\n" for update, name, value in rows))
+        kept = path.read_bytes()[:keep] if path.exists() else b""
+        write_bytes(path, kept[: kept.rfind(b"\n") + 1] or HEADER.encode())
+
+    def size(self) -> int:
+        """Bytes that there are."""
+        return self._path.stat().st_size
 
     @property
     def name(self) -> str:
@@ -74,15 +80,16 @@ class Means:
 
 
 class Speed:
-    """Updates and decisions per second between two log entries, and memory."""
+    """Updates and decisions per second between two log entries, what was waited for, and memory."""
 
     def __init__(self) -> None:
-        self._last: tuple[float, int, float] | None = None
+        self._last: tuple[float, int, float, float] | None = None
 
-    def since_last(self, updates: int, decisions: float) -> dict[str, float]:
-        """Rates since the last call (none at the first), resident memory and, on a GPU, its peak, in GiB."""
+    def since_last(self, updates: int, decisions: float, waited: float) -> dict[str, float]:
+        """Rates since the last call, and of this time the seconds for which learning stood still for driving (none of
+        these at the first call); resident memory and, on a GPU, its peak, in GiB. Arguments count from the start."""
         now, before = time.monotonic(), self._last
-        self._last = now, updates, decisions
+        self._last = now, updates, decisions, waited
         entry = {"speed/memory_gib": Process().memory_info().rss / 2**30}
         if torch.cuda.is_available():
             entry["speed/gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -90,4 +97,5 @@ class Speed:
             seconds = max(now - before[0], 1e-9)
             entry["speed/updates_per_s"] = (updates - before[1]) / seconds
             entry["speed/decisions_per_s"] = (decisions - before[2]) / seconds
+            entry["speed/waited_s"] = waited - before[3]
         return entry

@@ -17,7 +17,6 @@ from semore.datasets.atomic_io import write_text
 from semore.datasets.disk_space import room_for
 from semore.datasets.errors import SemoreError
 from semore.datasets.settings import as_dict
-from semore.train.log import MetricsFile
 from semore.train.settings import TrainSettings
 
 
@@ -40,14 +39,14 @@ class RunTensorBoard(TensorBoardLogger):
 
 @contextmanager
 def open_loggers(settings: TrainSettings, done: int) -> Iterator[list[Logger]]:
-    """The loggers of a run that goes on after `done` updates; SemoreError when wandb is asked for and missing."""
+    """The loggers, beside metrics.csv, of a run that goes on after `done` updates; SemoreError when wandb is asked for
+    and missing."""
     folder = settings.folder
     tensorboard = RunTensorBoard(folder, done)
     wandb = _wandb(settings) if settings.wandb else None
-    metrics = MetricsFile(folder / "metrics.csv", done)
     ended = 1
     try:
-        yield [metrics, tensorboard, *([wandb] if wandb else [])]
+        yield [tensorboard, *([wandb] if wandb else [])]
         ended = 0
     finally:
         if wandb is not None:  # else the next run of this process would be logged into this one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from semore.collect.carla.settings import CarlaSettings
@@ -60,25 +60,29 @@ class World:
 class EnvPool:
     """The environments of a run, made when they are first needed; refresh and validation take turns with them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, shares: int) -> None:
+        """Servers are dealt out to so many shares, each at least one, whether or not others drive at the same time."""
         self._world = world
+        self._room = replace(world.carla, servers=max(world.carla.servers // shares, 1))
         self._envs: list[DrivingEnv] = []
+        self._identity: dict[str, str] = {}
 
     def envs(self, count: int) -> list[DrivingEnv]:
         """`count` environments, or fewer where the world has no room for so many."""
-        count = at_once(self._world.simulator, count, self._world.carla)
+        count = at_once(self._world.simulator, count, self._room)
         while len(self._envs) < count:
             self._envs.append(self._world.env())
         return self._envs[:count]
 
     def identity(self) -> dict[str, str]:
         """Name and versions of the world they drive in."""
-        return simulator_identity(self.envs(1)[0].simulator)
+        self._identity = self._identity or simulator_identity(self.envs(1)[0].simulator)
+        return self._identity
 
     def close(self) -> None:
-        """Give servers back."""
-        for env in self._envs:
-            env.close()
+        """Give servers back; others are taken when environments are needed again."""
+        while self._envs:
+            self._envs.pop().close()
 
 
 def policy_view(settings: TrainSettings) -> dict[str, Any]:

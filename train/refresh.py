@@ -1,23 +1,25 @@
-"""Online refresh: every so often the current policy drives, and what it drove is annotated and grows the pool."""
+"""Online refresh: every so often the current policy drives; what it drove is annotated, and grows the pool in time."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from semore.annotate.episodes import EpisodeAnnotator, chosen_rows
+from semore.annotate.episodes import chosen_rows
+from semore.collect.recorder import episode_name
 from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.knowledge.records import Digests
 from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.rollouts.store import Episode, Rollouts
-from semore.train.actor import Actor
+from semore.train.actor import Job, in_shares, snapshot
 from semore.train.course import AfterUpdate, Entry
+from semore.train.crew import Crew
+from semore.train.errands import Errands
 from semore.train.learner import Learner
 from semore.train.pins import records_used
 from semore.train.replay import SelectiveReplay
@@ -32,34 +34,43 @@ Rows = NDArray[np.int64]
 class Refreshed:
     """The episodes that the run's policies have driven so far, and which of their rows count as annotated."""
 
-    def __init__(self, path: Path, schedule: ScheduleSettings, annotates: bool) -> None:
+    def __init__(self, path: Path, scenario: str, schedule: ScheduleSettings, annotates: bool) -> None:
         """`annotates` is whether anything reads their knowledge: plain rivals have no frame annotated."""
-        self._schedule, self._annotates = schedule, annotates
+        self._scenario, self._schedule, self._annotates = scenario, schedule, annotates
         self.rollouts = Rollouts(path)
         self.rollouts.create()
         self.rollouts.sweep()
         self.names: list[str] = []
-        """Of the episodes, in the order in which they were driven."""
+        """Of the episodes that count, in the order in which they were driven."""
 
-    def restore(self, names: Sequence[str]) -> Iterator[tuple[Episode, Rows]]:
-        """Keep the named episodes and delete later ones: their part of the run is done again."""
-        for name in set(self.rollouts.names()) - set(names):
+    def restore(self, state: Mapping[str, Any]) -> Iterator[tuple[Episode, Rows]]:
+        """Keep the episodes that counted at a checkpoint, the state of a Refresh, and of those that were being driven
+        then what there is: the same weights are driving them. Later ones are deleted: their part of the run is done
+        again."""
+        self.names = list(state["recorded"])
+        driving = [self.named(job["seeds"]) for errand in state["pending"] for job in errand["jobs"]]
+        for name in set(self.rollouts.names()) - set(self.names).union(*driving):
             shutil.rmtree(self.rollouts.path / name)
-        self.names = list(names)
         size = self._schedule.refresh_episodes
-        for first in range(0, len(names), size):
-            yield from self.read(names[first : first + size])
+        for first in range(0, len(self.names), size):
+            yield from self.read(self.names[first : first + size])
 
     def read(self, names: Sequence[str]) -> list[tuple[Episode, Rows]]:
         """The episodes of one refresh."""
-        episodes = [self.rollouts.episode(name) for name in names]
-        if not self._annotates:
-            return [(episode, np.empty(0, np.int64)) for episode in episodes]
-        return list(zip(episodes, chosen_rows(episodes, self._schedule.refresh_frames), strict=True))
+        found: list[tuple[Episode, Rows]] = []
+        for share, frames in in_shares(names, self._schedule.refresh_frames, self._schedule.shares):
+            episodes = [self.rollouts.episode(name) for name in share]
+            rows = chosen_rows(episodes, frames) if self._annotates else [np.empty(0, np.int64) for _ in episodes]
+            found += zip(episodes, rows, strict=True)
+        return found
+
+    def named(self, seeds: Sequence[int]) -> list[str]:
+        """The names of episodes."""
+        return [episode_name(self._scenario, seed) for seed in seeds]
 
 
 class Refresh(AfterUpdate):
-    """Drive, annotate, grow the pool."""
+    """Have the policy drive, and grow the pool with what has been driven and annotated."""
 
     def __init__(
         self,
@@ -68,36 +79,46 @@ class Refresh(AfterUpdate):
         knowledge: KnowledgeSet,
         driven: Refreshed,
         schedule: ScheduleSettings,
-        actor: Actor,
-        annotate: EpisodeAnnotator,
+        crew: Crew,
         keep: Callable[[Sequence[Digests]], None],
     ) -> None:
         """`keep` takes the digests of cache records that the run has come to rest on."""
         super().__init__(agent)
         self._replay, self._knowledge, self._driven, self._schedule = replay, knowledge, driven, schedule
-        self._actor, self._annotate, self._keep = actor, annotate, keep
+        self._errands, self._keep = Errands(crew, schedule), keep
+        self._sent = 0
 
     def after(self, update: int) -> Iterable[Entry]:
-        if not self._schedule.refreshes(update):
-            return
-        count, first = self._schedule.refresh_episodes, REFRESH_SEEDS + len(self._driven.names)
-        seeds, spread = range(first, first + count), self._schedule.refresh_spread
-        names = self._actor.record(self.agent, spread, seeds, self._driven.rollouts)
-        self._driven.names += names
-        grown = self._driven.read(names)
-        episodes, rows = [episode for episode, _ in grown], [own for _, own in grown]
-        # A segmenter that loads its weights draws random numbers, and whether it has to depends on what is cached.
-        with torch.random.fork_rng(devices=()):
-            self._annotate(episodes, rows)
-        self._knowledge.cache.refresh()
-        for episode, own in grown:
-            self._replay.add(episode, self._knowledge, own, update)
-        self._keep([records_used(episode, self._knowledge, own) for episode, own in grown])
-        yield Entry(update, {
-            "refresh/reward": float(np.mean([episode.attributes["total_reward"] for episode in episodes])),
-            "refresh/steps": float(np.mean([episode.steps for episode in episodes])),
-            "refresh/annotated": float(sum(map(len, rows))),
-        })  # fmt: skip
+        schedule = self._schedule
+        if schedule.refreshes(update):
+            first = REFRESH_SEEDS + self._sent
+            seeds, weights = range(first, first + schedule.refresh_episodes), snapshot(self.agent)
+            shares = in_shares(seeds, schedule.refresh_frames, schedule.shares)
+            jobs = [Job(weights, tuple(share), records=True, frames=frames) for share, frames in shares]
+            self._errands.send(update, jobs, {})
+            self._sent += len(seeds)
+        for errand, _ in self._errands.home(update):
+            names = self._driven.named([seed for job in errand.jobs for seed in job.seeds])
+            yield Entry(errand.update, self._grow(names, errand.update))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recorded": self._driven.names}
+        return {"recorded": self._driven.names, "pending": self._errands.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._errands.restore(state_dict["pending"])
+        pending = sum(len(job["seeds"]) for errand in state_dict["pending"] for job in errand["jobs"])
+        self._sent = len(state_dict["recorded"]) + pending
+
+    def _grow(self, names: Sequence[str], update: int) -> dict[str, float]:
+        """Take the episodes that the policy of that update has driven; returns means over them for the log."""
+        grown = self._driven.read(names)
+        self._driven.names += names
+        self._knowledge.cache.refresh()
+        for episode, rows in grown:
+            self._replay.add(episode, self._knowledge, rows, update)
+        self._keep([records_used(episode, self._knowledge, rows) for episode, rows in grown])
+        return {
+            "refresh/reward": float(np.mean([episode.attributes["total_reward"] for episode, _ in grown])),
+            "refresh/steps": float(np.mean([episode.steps for episode, _ in grown])),
+            "refresh/annotated": float(sum(len(rows) for _, rows in grown)),
+        }

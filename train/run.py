@@ -17,14 +17,17 @@ from semore.datasets.device import torch_device
 from semore.datasets.progress import meter
 from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.rollouts.store import Episode
-from semore.train.actor import Actor
+from semore.train.actor import Actor, Brief
 from semore.train.agent import make_agent
 from semore.train.checkpoint import Checkpoint, Part, export_policy, parts_of, weights_digest
 from semore.train.claim import check_world, claim
 from semore.train.course import Averaging, Drawing, Logging, Saving
+from semore.train.crew import Crew, LoneCrew, ProcessCrew
 from semore.train.learner import Learner
 from semore.train.lightning_trainer import fit
+from semore.train.log import MetricsFile
 from semore.train.loggers import open_loggers
+from semore.train.memory import keep_freed_memory
 from semore.train.metrics import LOG
 from semore.train.module import Semore
 from semore.train.online import EnvPool, World
@@ -46,7 +49,7 @@ def train(settings: TrainSettings) -> dict[str, Any]:
     folder, world = settings.folder, World.of(settings)
     rollouts = recorded(settings)
     episodes, fingerprint = list(rollouts.episodes()), rollouts.fingerprint()
-    with polite_end() as stop, closing(EnvPool(world)) as fleet:
+    with polite_end() as stop, closing(EnvPool(world, settings.schedule.shares)) as fleet:
         if not (folder / "summary.json").exists():
             check_world(episodes, settings.scenario, settings.weather, fleet.identity())
         with exclusive_lock(folder / ".lock", f"training of {folder}"), taken_back(folder / "settings.json", LOG):
@@ -63,6 +66,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Train what is left, export the best policy, write and return the summary."""
     folder, clock = settings.folder, Clock()
+    keep_freed_memory()
     torch.set_num_threads(settings.threads)
     _seed(settings.seed)
     agent = make_agent(settings.agent)
@@ -71,8 +75,8 @@ def _finish(
     agent.to(torch_device(settings.device))
     if settings.compile:
         agent.backbone.compile()
-    actor = Actor(world, fleet, settings.threads)
-    best = _learn(settings, agent, stock, actor, checkpoint, clock, stop)
+    with closing(_crew(settings, world, fleet, stock)) as crew:
+        best = _learn(settings, agent, stock, crew, checkpoint, clock, stop)
     last = weights_digest(agent)
     agent.load_state_dict(best.best_weights)
     quality = stock.held_out.quality(agent, stock.replay.pool, resamples=200)
@@ -97,19 +101,19 @@ def _learn(
     settings: TrainSettings,
     agent: Learner,
     stock: Stock,
-    actor: Actor,
+    crew: Crew,
     checkpoint: Checkpoint,
     clock: Clock,
     stop: Stop,
 ) -> Validation:
     """Do the updates that are left, and what comes between them; returns what validation has found."""
     schedule, replay, done = settings.schedule, stock.replay, checkpoint.updates
-    module, annotate = Semore(schedule, agent, replay), EpisodeAnnotator(stock.knowledge, settings.executor)
-    with meter(f"train {settings.folder.name}", schedule.updates, "updates", done) as progress, closing(annotate):
+    module = Semore(schedule, agent, replay)
+    with meter(f"train {settings.folder.name}", schedule.updates, "updates", done) as progress:
         averaging = Averaging(agent, schedule.averaging)
-        refresh = Refresh(agent, replay, stock.knowledge, stock.driven, schedule, actor, annotate, stock.pins.add)
+        refresh = Refresh(agent, replay, stock.knowledge, stock.driven, schedule, crew, stock.pins.add)
         validation = Validation(
-            averaging, replay.pool, stock.held_out, schedule, actor, checkpoint.save_best, progress.say
+            averaging, replay.pool, stock.held_out, schedule, crew, checkpoint.save_best, progress.say
         )
         parts = {
             **parts_of(agent),
@@ -124,7 +128,7 @@ def _learn(
         course = [
             averaging,
             refresh,
-            Logging(agent, replay, schedule, module.losses, progress),
+            Logging(agent, replay, schedule, module.losses, lambda: crew.waited, progress),
             validation,
             Drawing(agent, replay, schedule.picture_every, settings.folder / "pictures"),
             Saving(agent, schedule, stop, lambda: checkpoint.save(parts)),
@@ -132,9 +136,28 @@ def _learn(
         if done:
             checkpoint.restore(parts)
             progress.say(f"resuming at update {done}")
-        with open_loggers(settings, done) as loggers:
-            fit(module, range(done, schedule.updates), agent.device, loggers, course)
+        with open_loggers(settings, done) as others:
+            metrics = MetricsFile(
+                settings.folder / "metrics.csv", checkpoint.found["metrics"] if checkpoint.found else 0
+            )
+            parts["metrics"] = Part(metrics.size, lambda _: None)  # it was cut back to that when it was opened
+            fit(module, range(done, schedule.updates), agent.device, [metrics, *others], course)
     return validation
+
+
+def _crew(settings: TrainSettings, world: World, fleet: EnvPool, stock: Stock) -> Crew:
+    """Who drives: processes that have servers and knowledge of their own, or this one."""
+    cache, schedule = stock.knowledge.cache.root.resolve(), settings.schedule
+    brief = Brief(
+        world, settings.agent, schedule.refresh_spread, stock.driven.rollouts.path.resolve(),
+        (cache, stock.knowledge.name) if settings.uses_knowledge else None, settings.executor, schedule.shares,
+    )  # fmt: skip
+    if not settings.actors:
+        return LoneCrew(Actor(brief, settings.threads, fleet, stock.knowledge))
+    if settings.uses_knowledge:
+        EpisodeAnnotator(stock.knowledge, settings.executor)  # refused now rather than at the first refresh
+    fleet.close()  # it was needed to know the world by
+    return ProcessCrew(brief, settings.actors)
 
 
 class Clock:

@@ -25,7 +25,8 @@ from semore.train.encoder_settings import geometry
 
 IMITATED: Final = ("recorded", "advised")
 FREE_TO_CHANGE: Final = (
-    "preset", "data", "runs", "run", "threads", "device", "parallel", "scheduler", "compile", "wandb", "carla",
+    "preset", "data", "runs", "run", "threads", "actors", "device", "parallel", "scheduler", "compile", "wandb",
+    "carla",
 )  # fmt: skip
 """Settings that may differ when a run is resumed."""
 FORGOTTEN: Final = {"schedule.refresh_waits": True}
@@ -58,6 +59,12 @@ class ScheduleSettings:
     """How much of its σ the policy's noise has when it refreshes (1: SAC's own; 0: the mean acts)."""
     refresh_frames: int = 0
     """Frames annotated per refresh, those first at which most changes (0: all decisions)."""
+    delay: int = 0
+    """Updates after which what a refresh or a validation has driven counts: until then learning goes on, when there are
+    `actors`, and afterwards it waits for them (0: it counts at once)."""
+    shares: int = 1
+    """In how many shares the episodes of a refresh or a validation are driven, each in lockstep by itself: so many
+    actors can drive at once."""
     validate_every: int = 500
     """Updates between validations on validation seeds."""
     validate_episodes: int = 8
@@ -80,13 +87,17 @@ class ScheduleSettings:
         return LossWeights(self.cloning * left, offline, share)
 
     def refreshes(self, update: int) -> bool:
-        """Whether the policy drives anew after `update` updates."""
+        """Whether the policy drives anew after `update` updates; not when no update would see what it drives."""
         every = self.refresh_every
-        return bool(every) and self.offline_updates <= update < self.updates and update % every == 0
+        return bool(every) and self.offline_updates <= update < self.updates - self.delay and update % every == 0
 
     def validates(self, update: int) -> bool:
         """Whether validation seeds are driven after `update` updates; always at the end."""
         return update == self.updates or (bool(self.validate_every) and update % self.validate_every == 0)
+
+    def eventful(self, update: int) -> bool:
+        """Whether a refresh or a validation begins after `update` updates, or counts from then on."""
+        return any(self.refreshes(each) or self.validates(each) for each in {update, update - self.delay} if each > 0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,7 @@ class TrainSettings:
     seeds: tuple[int, ...] = ()
     """Train these seeds instead, several at once, each as a run of its own: <run>-seed<seed>."""
     parallel: int = 0
-    """With seeds: runs at once; 0: as many as there are GPUs, or cores for `threads` each."""
+    """With seeds: runs at once; 0: as many as there are GPUs, or cores for the `threads` and `actors` of each."""
     scheduler: str = "none"
     """none, local, tcp://... or a scheduler file: a Dask cluster that annotates refreshes and trains `seeds`."""
     reward: str = "published"
@@ -138,7 +149,10 @@ class TrainSettings:
     device: str = "auto"
     """auto, cpu or cuda."""
     threads: int = 2
-    """CPU threads."""
+    """CPU threads; driving takes one of them, whatever their number."""
+    actors: int = 0
+    """Processes that drive and annotate beside learning, on one thread each (0: it stands still meanwhile). With the
+    same `schedule` the weights are the same, however many there are."""
     compile: bool = False
     """Compile the encoder (torch.compile: minutes at the start, needs a C++ compiler)."""
     wandb: bool = False
@@ -211,9 +225,27 @@ class TrainSettings:
             raise SemoreError(f"schedule.averaging is {self.schedule.averaging}; it must be at least 0 and below 1")
         if self.schedule.refresh_spread < 0.0:
             raise SemoreError(f"schedule.refresh_spread is {self.schedule.refresh_spread}; it must be at least 0")
-        for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes"):
+        for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes", "shares"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")
+        self._validate_actors()
+
+    def _validate_actors(self) -> None:
+        schedule, servers = self.schedule, self.carla.servers
+        for name, value in (("schedule.delay", schedule.delay), ("actors", self.actors)):
+            if value < 0:
+                raise SemoreError(f"{name} is {value}; it must be at least 0")
+        if 0 < schedule.refresh_frames < schedule.shares:
+            raise SemoreError(
+                f"schedule.refresh_frames is {schedule.refresh_frames}, fewer than the {schedule.shares} shares that "
+                "they are dealt out to; lower --schedule.shares, or raise it (0: all decisions)"
+            )
+        each = max(servers // schedule.shares, 1)
+        if self.simulator == "carla" and self.actors * each > servers:
+            raise SemoreError(
+                f"{self.actors} actors would drive on {each} CARLA servers each, and there are {servers}; deal them "
+                f"out with --schedule.shares {self.actors}, or lower --actors, or raise --carla.servers"
+            )
 
 
 def started_with(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,10 +43,10 @@ def take_stock(settings: TrainSettings, episodes: Sequence[Episode], found: dict
     pins = Pins(folder / "knowledge_used.npy", goes_on=found is not None)
     cache = KnowledgeCache(Path(settings.data) / "knowledge", pins.records if found else None)
     knowledge = annotated(settings, cache, settings.knowledge)
-    driven = Refreshed(folder / REFRESH, settings.schedule, settings.uses_knowledge)
-    grown = driven.restore(found["refresh"]["recorded"] if found else [])
+    driven = Refreshed(folder / REFRESH, settings.scenario, settings.schedule, settings.uses_knowledge)
+    grown = list(driven.restore(found["refresh"] if found else {"recorded": [], "pending": []}))
     training = [(episode, None) for episode in episodes if episode.attributes["split"] == "train"]
-    replay = _empty(settings, len(training) + len(driven.names))
+    replay = _empty(settings, len(training) + len(grown))
     done = int(found["agent"]["updates"]) if found else 0
     for episode, visible in (*training, *grown):
         stop.check(done, saved=False)

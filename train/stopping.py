@@ -70,10 +70,19 @@ def polite_end(then: Callable[[], None] | None = None) -> Iterator[Stop]:
             signal.signal(number, signal.SIG_IGN if answered else handler)
 
 
+def pass_by() -> None:
+    """Have the signals that ask for an end, Ctrl-C too, pass this process by: whoever has started it is asked as well,
+    and ends it. They are not ignored, as its own children would then be born deaf."""
+    for number in (*ASKING, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*ASKING, signal.SIGINT))
+
+
 @contextmanager
-def held_back() -> Iterator[None]:
-    """Processes that are started meanwhile are born with the signals held back, until they are in a `polite_end`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+def held_back(*more: signal.Signals) -> Iterator[None]:
+    """Processes that are started meanwhile are born with the signals held back, and `more`, until they are in a
+    `polite_end` or let them `pass_by`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*ASKING, *more))
     try:
         yield
     finally:

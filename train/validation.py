@@ -11,9 +11,12 @@ from torch import Tensor
 
 from semore.datasets.frame_pool import FramePool
 from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.train.actor import Actor
+from semore.train.actor import Job, in_shares, snapshot
 from semore.train.course import AfterUpdate, Averaging, Entry, Say
+from semore.train.crew import Crew
+from semore.train.errands import Errands
 from semore.train.held_out import HeldOut
+from semore.train.learner import Learner
 from semore.train.settings import ScheduleSettings
 
 VALIDATION_SEEDS: Final = SEED_SPLITS["validation"].start + 1_000
@@ -31,43 +34,58 @@ class Validation(AfterUpdate):
         trained_on: FramePool,
         held_out: HeldOut,
         schedule: ScheduleSettings,
-        actor: Actor,
+        crew: Crew,
         save_best: Callable[[dict[str, Any]], None],
         say: Say,
     ) -> None:
         """`save_best` is given the agent's part of best.ckpt whenever there is a better one."""
         super().__init__(averaging.agent)
         self._averaging, self._trained_on, self._held_out, self._schedule = averaging, trained_on, held_out, schedule
-        self._actor, self._save_best, self._say = actor, save_best, say
+        self._errands, self._save_best, self._say = Errands(crew, schedule), save_best, say
         self.best_reward = float("-inf")
         self.best_update = 0
         self.best_weights: dict[str, Tensor] = {}
 
     def after(self, update: int) -> Iterable[Entry]:
-        if not self._schedule.validates(update):
-            return
-        agent, count = self._averaging.mean, self._schedule.validate_episodes
-        ends = self._actor.drive(agent, range(VALIDATION_SEEDS, VALIDATION_SEEDS + count))
-        means = {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in MEASURED}
-        reward = means["validation/reward"]
-        if reward > self.best_reward or not self.best_weights:
-            self.best_reward, self.best_update = reward, update
-            self.best_weights = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})
-            self._save_best({"weights": self.best_weights, "updates": update, "reward": reward})
-        # The interval takes seconds, and waits for the end.
-        quality, text = self._held_out.quality(agent, self._trained_on, resamples=0), ""
-        if quality is not None:
-            means |= {"health/student_auc": quality.student, "health/constant_auc": quality.constant}
-            text = f", student mask AUC {quality.student:.3f} (constant map {quality.constant:.3f})"
-        self._say(
-            f"update {update}: validation reward {reward:.1f}, distance {means['validation/distance']:.0f} m, "
-            f"crash intensity {means['validation/crash_intensity']:.0f} N·s{text}"
-        )
-        yield Entry(update, means)
+        schedule = self._schedule
+        if schedule.validates(update):
+            agent, seeds = self._averaging.mean, range(VALIDATION_SEEDS, VALIDATION_SEEDS + schedule.validate_episodes)
+            weights = snapshot(agent)
+            jobs = [Job(weights, tuple(share), records=False) for share, _ in in_shares(seeds, 0, schedule.shares)]
+            whole = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})
+            self._errands.send(update, jobs, {"weights": whole, "signs": self._signs(agent)})
+        for errand, ends in self._errands.home(update):
+            means = {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in MEASURED}
+            self._compare(errand.update, means["validation/reward"], errand.kept["weights"])
+            self._tell(errand.update, means | errand.kept["signs"])
+            yield Entry(errand.update, means | errand.kept["signs"])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_reward": self.best_reward, "best_update": self.best_update, "best_weights": self.best_weights}
+        best = {"best_reward": self.best_reward, "best_update": self.best_update, "best_weights": self.best_weights}
+        return {**best, "pending": self._errands.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_reward, self.best_update = state_dict["best_reward"], state_dict["best_update"]
         self.best_weights = state_dict["best_weights"]
+        self._errands.restore(state_dict["pending"])
+
+    def _compare(self, update: int, reward: float, weights: dict[str, Tensor]) -> None:
+        """Keep the agent of that update if it is the best one so far."""
+        if reward > self.best_reward or not self.best_weights:
+            self.best_reward, self.best_update, self.best_weights = reward, update, weights
+            self._save_best({"weights": weights, "updates": update, "reward": reward})
+
+    def _signs(self, agent: Learner) -> dict[str, float]:
+        """How well its student's mask finds what it should; the interval takes seconds, and waits for the run's end."""
+        quality = self._held_out.quality(agent, self._trained_on, resamples=0)
+        return {"health/student_auc": quality.student, "health/constant_auc": quality.constant} if quality else {}
+
+    def _tell(self, update: int, found: dict[str, float]) -> None:
+        text = (
+            f"update {update}: validation reward {found['validation/reward']:.1f}, distance "
+            f"{found['validation/distance']:.0f} m, crash intensity {found['validation/crash_intensity']:.0f} N·s"
+        )
+        if "health/student_auc" in found:
+            student, constant = found["health/student_auc"], found["health/constant_auc"]
+            text += f", student mask AUC {student:.3f} (constant map {constant:.3f})"
+        self._say(text)

@@ -31,3 +31,14 @@ def test_collect_prints_rates_as_its_last_line():
             for spread in row.values():
                 assert list(spread) == ["median", "least", "most"]
                 assert 0 < spread["least"] <= spread["median"] <= spread["most"]
+
+
+@pytest.mark.slow
+def test_overlap_does_the_same_work_in_turns_and_beside():
+    command = [sys.executable, "-m", "perf.overlap", "--quick", "--updates", "121"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["same_weights"]
+    assert found["overlapped_over_in_turns"] > 0
+    assert found["overlapped_decisions_per_s"] > 0

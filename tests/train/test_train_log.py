@@ -25,11 +25,13 @@ def test_what_is_logged_is_read_back_to_the_last_bit(tmp_path):
 def test_a_resumed_run_drops_what_it_will_do_again(tmp_path):
     path = tmp_path / "metrics.csv"
     first = MetricsFile(path, 0)
-    for update in (10, 20, 30):
+    for update in (10, 20):
         first.log_metrics({"a": update / 3, "b": 1.0}, update)
+    size = first.size()
+    first.log_metrics({"a": 10.0, "b": 1.0}, 30)
     whole = path.read_text()
     path.write_text(whole + "30,c")  # the line a kill cut short
-    MetricsFile(path, 20).log_metrics({"a": 10.0, "b": 1.0}, 30)
+    MetricsFile(path, size).log_metrics({"a": 10.0, "b": 1.0}, 30)
     assert path.read_text() == whole
     MetricsFile(path, 0)
     assert list(read_metrics(path)) == []
@@ -39,10 +41,11 @@ def test_speeds_are_counted_between_two_entries(monkeypatch):
     now = iter([100.0, 104.0, 104.0])
     monkeypatch.setattr(log.time, "monotonic", lambda: next(now))
     speed = Speed()
-    first = speed.since_last(50, 1000.0)
+    first = speed.since_last(50, 1000.0, 2.0)
     assert {name for name in first if "gpu" not in name} == {"speed/memory_gib"}
     assert 0.01 < first["speed/memory_gib"] < 1000
-    second = speed.since_last(90, 1020.0)
+    second = speed.since_last(90, 1020.0, 3.5)
     assert second["speed/updates_per_s"] == pytest.approx(10.0)
     assert second["speed/decisions_per_s"] == pytest.approx(5.0)
-    assert math.isfinite(speed.since_last(91, 1020.0)["speed/updates_per_s"])  # a clock that stood still
+    assert second["speed/waited_s"] == pytest.approx(1.5)
+    assert math.isfinite(speed.since_last(91, 1020.0, 3.5)["speed/updates_per_s"])  # a clock that stood still

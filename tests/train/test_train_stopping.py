@@ -86,7 +86,7 @@ def signalled(monkeypatch: pytest.MonkeyPatch, target: object, name: str, number
     ("sent", "target", "name", "call", "update"),
     [
         pytest.param(signal.SIGUSR1, Agent, "update", 17, 17, id="SIGUSR1 in an update"),
-        pytest.param(signal.SIGTERM, Actor, "record", 2, 20, id="SIGTERM in a refresh"),
+        pytest.param(signal.SIGTERM, Actor, "_refresh", 2, 20, id="SIGTERM in a refresh"),
     ],
 )
 def test_a_signalled_run_saves_and_resumes_to_the_same_weights(

@@ -5,18 +5,15 @@ learning and driving one after the other, on one thread and on two, and an actor
 On one thread and with an actor they do the same work to the last bit, which is checked. Prints a table, and as its very
 last line one JSON object:
 
-    in_turns_updates_per_s, in_turns_on_two_updates_per_s, overlapped_updates_per_s     medians; driving is in between
+    in_turns_updates_per_s, in_turns_on_two_updates_per_s, overlapped_updates_per_s     driving is in between
     …_decisions_per_s               decisions driven, recorded and annotated in the same time
-    overlapped_over_in_turns        updates per second, median of each round's own ratio; and _low, _high of the rounds
+    overlapped_over_in_turns        updates per second, each round's own ratio
     overlapped_over_in_turns_on_two the same, over what two cores give without actors
     overlapped_waited_share         of that time, in which learning stood still for the actor
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import shutil
 import tempfile
 import time
@@ -24,13 +21,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 from unittest.mock import patch
 
-from rich.console import Console
-from rich.table import Table
-
+from perf.clock import Figure, Spread, ending, opening, parser
 from semore.annotate.pipeline import annotate_rollouts
 from semore.annotate.registry import make_producers
 from semore.annotate.settings import ProducerSettings
@@ -128,46 +122,36 @@ def measure(forms: Sequence[str], rounds: int, updates: int) -> dict[str, Any]:
         raise SystemExit("the same seed gave other weights with an actor than without")
     found: dict[str, Any] = {}
     for form in forms:
-        found[f"{form}_updates_per_s"] = round(median(each[form].updates_per_s for each in turns), 2)
-        found[f"{form}_decisions_per_s"] = round(median(each[form].decisions_per_s for each in turns), 1)
+        found[f"{form}_updates_per_s"] = Spread.of(each[form].updates_per_s for each in turns)
+        found[f"{form}_decisions_per_s"] = Spread.of(each[form].decisions_per_s for each in turns)
     for form in (form for form in forms if form != "overlapped"):
-        ratios = [each["overlapped"].updates_per_s / each[form].updates_per_s for each in turns]
-        for name, value in (("", median(ratios)), ("_low", min(ratios)), ("_high", max(ratios))):
-            found[f"overlapped_over_{form}{name}"] = round(value, 2)
-    found["overlapped_waited_share"] = round(median(each["overlapped"].waited_share for each in turns), 2)
+        found[f"overlapped_over_{form}"] = Spread.of(
+            each["overlapped"].updates_per_s / each[form].updates_per_s for each in turns
+        )
+    found["overlapped_waited_share"] = Spread.of(each["overlapped"].waited_share for each in turns)
     found["same_weights"] = True
     return found
 
 
-def report(found: dict[str, Any]) -> Table:
+def figures(found: dict[str, Any]) -> Iterator[Figure]:
     """The figures."""
-    table = Table("", "updates/s", "decisions/s", title="learning and driving, 64², batch 32")
     names = dict(zip(FORMS, ("in turns", "in turns, two threads", "an actor beside"), strict=True))
     for form, name in names.items():
-        if f"{form}_updates_per_s" in found:
-            table.add_row(name, f"{found[f'{form}_updates_per_s']:.1f}", f"{found[f'{form}_decisions_per_s']:.1f}")
+        yield f"{name}, updates/s", found.get(f"{form}_updates_per_s"), ".1f", ""
+        yield f"{name}, decisions/s", found.get(f"{form}_decisions_per_s"), ".1f", ""
     for form, name in names.items():
-        over = f"overlapped_over_{form}"
-        if over in found:
-            spread = f"{found[f'{over}_low']:.2f} … {found[f'{over}_high']:.2f}"
-            table.add_row(f"an actor beside / {name}", f"{found[over]:.2f}", spread)
-    table.add_row("learning waits for the actor", f"{found['overlapped_waited_share']:.0%}", "")
-    return table
+        if form != "overlapped":
+            yield f"updates: an actor beside / {name}", found.get(f"overlapped_over_{form}"), ".2f", "≥ 1"
+    yield "learning waits for the actor", found["overlapped_waited_share"], ".0%", ""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m perf.overlap", description="Driving beside learning.")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds whose median counts")
-    parser.add_argument("--updates", type=int, default=WARM + 3 * EVERY + 1, help="updates of a run")
-    parser.add_argument("--quick", action="store_true", help="one round, without the second thread")
-    chosen = parser.parse_args()
-    load = os.getloadavg()[0]
-    print(f"load of this machine before we begin: {load:.1f} on {os.cpu_count()} cores", flush=True)
-    forms, rounds = (QUICK, 1) if chosen.quick else (tuple(FORMS), chosen.rounds)
-    found = measure(forms, rounds, chosen.updates)
-    found["load_before"] = round(load, 2)
-    Console(width=90).print(report(found))
-    print(json.dumps(found))
+    options = parser("perf.overlap", "Driving beside learning.", rounds=3)
+    options.add_argument("--updates", type=int, help="updates of a run")
+    chosen = opening(options, 3, quick={"updates": WARM + 2 * EVERY + 1}, full={"updates": WARM + 4 * EVERY + 1})
+    forms = QUICK if chosen.quick else tuple(FORMS)
+    found = measure(forms, 1 if chosen.quick else chosen.rounds, chosen.updates)
+    ending("learning and driving, 64², batch 32", figures(found), found)
 
 
 if __name__ == "__main__":

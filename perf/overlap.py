@@ -40,8 +40,8 @@ from semore.train.settings import TrainSettings
 
 EVERY: Final = 30
 """Updates from one refresh to the next, and from a refresh until it counts."""
-WARM: Final = 60
-"""Updates before the first refresh, while an actor starts: they are not timed."""
+WARM: Final = 150
+"""Updates before the first refresh, while an actor starts, which takes seconds: they are not timed."""
 FORMS: Final = {"in_turns": (1, 0), "in_turns_on_two": (2, 0), "overlapped": (1, 1)}
 """Threads and actors of each form."""
 QUICK: Final = ("in_turns", "overlapped")
@@ -146,9 +146,9 @@ def figures(found: dict[str, Any]) -> Iterator[Figure]:
 
 
 def main() -> None:
-    options = parser("perf.overlap", "Driving beside learning.", rounds=3)
+    options = parser("perf.overlap", "Driving beside learning.", rounds=2)
     options.add_argument("--updates", type=int, help="updates of a run")
-    chosen = opening(options, 3, quick={"updates": WARM + 2 * EVERY + 1}, full={"updates": WARM + 4 * EVERY + 1})
+    chosen = opening(options, 2, quick={"updates": WARM + 3 * EVERY + 1}, full={"updates": WARM + 5 * EVERY + 1})
     forms = QUICK if chosen.quick else tuple(FORMS)
     found = measure(forms, 1 if chosen.quick else chosen.rounds, chosen.updates)
     ending("learning and driving, 64², batch 32", figures(found), found)

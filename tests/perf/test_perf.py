@@ -35,7 +35,7 @@ def test_collect_prints_rates_as_its_last_line():
 
 @pytest.mark.slow
 def test_overlap_does_the_same_work_in_turns_and_beside():
-    command = [sys.executable, "-m", "perf.overlap", "--quick", "--updates", "121"]
+    command = [sys.executable, "-m", "perf.overlap", "--quick", "--updates", "211"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -22,6 +22,7 @@ help:
 	@echo "make view EPISODE=                     walk through a recorded episode in the browser"
 	@echo "make annotate SAMPLE=50                a pilot: rate, cost of the rest, failures, a contact sheet"
 	@echo "make audit                             the masks against the simulator's truth"
+	@echo "make test-gpu                          what only a GPU can test; semore train --help has its settings"
 	@echo "make sweep VARY=\"agent.lr=3e-4,1e-3\"   train for every value and seed, evaluate, draw"
 	@echo "make counterfactual                    does the knowledge matter: other masks, no attention, one stream"
 	@echo "make doctor                            what is there of all that Semore can use, and how to get the rest"
@@ -66,6 +67,10 @@ test-carla: .venv/.carla
 	@.venv/bin/python -c 'import carla.libcarla'
 	@.venv/bin/python -m pytest tests/collect/carla
 
+# What only a GPU can run; without one each test is skipped by name.
+test-gpu: setup
+	@.venv/bin/python -m pytest tests/gpu -rs
+
 lint: setup
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
@@ -76,7 +81,7 @@ format: setup
 	@.venv/bin/ruff check --fix .
 
 bench: .venv/.carla .venv/.bench
-	@for part in collect annotate replay train overlap carla; do .venv/bin/python -m perf.$$part $(if $(QUICK),--quick) || exit 1; done
+	@for part in collect annotate replay train overlap carla gpu; do .venv/bin/python -m perf.$$part $(if $(QUICK),--quick) || exit 1; done
 
 # The documentation's site, in build/site; a broken link or anchor ends it.
 docs: .venv/.docs

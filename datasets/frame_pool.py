@@ -24,6 +24,7 @@ from semore.datasets.rollouts.store import Episode
 
 UNJUDGED: Final = INVALID
 SHRINK_BATCH: Final = 128
+CPU: Final = torch.device("cpu")
 DRIVERS: Final = ("driver", "noisy_driver")
 """Behaviours worth imitating."""
 RANDOM: Final = ("random", "wander")
@@ -66,16 +67,17 @@ class FramePool:
     Decision i of an episode lies at the index of its frame; the next frame is at index + 1. `forget` drops the oldest
     episodes when a new one would not fit, and returns how far the indices have moved."""
 
-    def __init__(self, view: View, capacity: int) -> None:
+    def __init__(self, view: View, capacity: int, home: torch.device = CPU) -> None:
+        """`home` is where the frames lie, which are nearly all of it; the rest is in this machine's memory."""
         self.view, self.capacity = view, capacity
-        need = forecast_bytes(view, capacity)
+        need = forecast_bytes(view, capacity) - (frame_bytes(view, capacity) if home != CPU else 0)
         free = psutil.virtual_memory().available
         if need > 0.9 * free:
             raise SemoreError(
                 f"a pool of {capacity} frames at {view.size} pixels needs {need / 2**30:.1f} GiB, {free / 2**30:.1f} "
                 "are free; choose a smaller --replay.pool_frames or --agent.encoder.size"
             )
-        self.frames = torch.zeros(capacity, 3, view.size, view.size, dtype=torch.uint8)
+        self.frames = torch.zeros(capacity, 3, view.size, view.size, dtype=torch.uint8, device=home)
         self.masks = torch.zeros(capacity, view.grid, view.grid, dtype=torch.uint8)
         self.mask_valid = torch.zeros(capacity, dtype=torch.bool)
         self.start = torch.zeros(capacity, dtype=torch.int64)
@@ -105,7 +107,9 @@ class FramePool:
             dropped += self.episodes.pop(0)[1]
         if dropped:
             for store in self._stores():
-                store[: self.size - dropped] = store[dropped : self.size].clone()
+                for first in range(0, self.size - dropped, dropped):  # no part overlaps with where it goes
+                    moved = store[first + dropped : min(first + 2 * dropped, self.size)]
+                    store[first : first + len(moved)] = moved
             self.size -= dropped
             self.start[: self.size] -= dropped
             self.window[: self.size] -= dropped
@@ -174,13 +178,14 @@ class FramePool:
         return True
 
     def gather(self, index: Tensor, frames: Tensor | None = None) -> Batch:
-        """The transitions at the pool indices `index` (B,) int64; fresh tensors, but for the frames where a buffer
-        (4·B, 3, S, S) uint8 for them is given: fresh memory of that size costs more than filling it."""
+        """The transitions at the pool indices `index` (B,) int64, the frames where the pool's are; fresh tensors, but
+        for the frames where a buffer (4·B, 3, S, S) uint8 for them is given: fresh memory of that size costs more than
+        filling it."""
         window, outcome = self.window.index_select(0, index), self.outcome.index_select(0, index)
         pair = window[:, 2:].flatten()
         side, grid = self.view.size, self.view.grid
         return Batch(
-            torch.index_select(self.frames, 0, window.flatten(), out=frames).view(-1, 4, 3, side, side),
+            torch.index_select(self.frames, 0, self._at_home(window), out=frames).view(-1, 4, 3, side, side),
             self.masks.index_select(0, pair).view(-1, 2, grid, grid) / 255.0,
             self.mask_valid.index_select(0, pair).view(-1, 2),
             *outcome.split(COLUMNS, dim=1),
@@ -188,8 +193,12 @@ class FramePool:
 
     def observation(self, index: Tensor) -> Tensor:
         """Stacks (B,9,S,S) uint8, oldest first, whose newest frame is at `index`: what the environment would show."""
-        shown = self.window[index, :3].flatten()
+        shown = self._at_home(self.window[index, :3])
         return self.frames.index_select(0, shown).view(-1, 9, self.view.size, self.view.size)
+
+    def _at_home(self, index: Tensor) -> Tensor:
+        """Flat, where the frames are."""
+        return index.flatten().to(self.frames.device)
 
     def _rows(self, episode: Episode, action: NDArray[np.float32]) -> tuple[NDArray[np.int64], int]:
         """Rows of the decision frames and the last frame; SemoreError when actions change within a decision."""
@@ -227,4 +236,9 @@ def frames_of(episode: Episode, frame_skip: int) -> int:
 
 def forecast_bytes(view: View, capacity: int) -> int:
     """The memory in bytes that a pool of `capacity` frames takes."""
-    return capacity * (3 * view.size**2 + view.grid**2 + 2 + 5 * 8 + 4 * sum(COLUMNS))
+    return frame_bytes(view, capacity) + capacity * (view.grid**2 + 2 + 5 * 8 + 4 * sum(COLUMNS))
+
+
+def frame_bytes(view: View, capacity: int) -> int:
+    """What of it the frames themselves take."""
+    return capacity * 3 * view.size**2

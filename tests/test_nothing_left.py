@@ -44,7 +44,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
 
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of several seeds take seconds to have a process of their own; what they do there is the same."""
-    monkeypatch.setattr(seeds._Processes, "run", lambda self, task, settings, gpu: task(settings, gpu))
+    monkeypatch.setattr(seeds._Processes, "run", lambda self, task, settings, gpus: task(settings, None))
     for name in ("redirect_stdout", "redirect_stderr"):  # of the whole process, hence of other threads too
         monkeypatch.setattr(seeds, name, nullcontext)
 

@@ -74,7 +74,7 @@ class Agent(Learner):
         parts = {"q": losses.q_loss(self.q1(za), self.q2(za), y)}
         parts |= {name: auxiliary(step) for name, auxiliary in self.auxiliaries.items()}
         scale = {"q": 1.0, **s.auxiliary_weights}
-        if weights.cloning_shapes_encoder and weights.cloning > 0:
+        if weights.cloning_shapes_encoder and weights.clones:
             parts["cloning"] = losses.cloning_loss(self.policy(features)[0], batch.advice, batch.driver)
             scale["cloning"] = weights.cloning
         losses.weighted_sum(parts, scale).backward()
@@ -111,7 +111,7 @@ class Agent(Learner):
         q1, q2 = self.q1(za), self.q2(za)
         parts = {"actor": losses.actor_loss(self.log_alpha.exp().detach(), log_pi, q1, q2)}
         total = parts["actor"]
-        if weights.cloning > 0:
+        if weights.clones:
             parts["cloning"] = losses.cloning_loss(mean, batch.advice, batch.driver)
             # Q grows as it learns; in units of its own size it cannot drown the imitation (as in TD3+BC).
             scale = torch.minimum(q1, q2).detach().abs().mean().clamp_min(1.0)

@@ -90,6 +90,11 @@ class LossWeights:
     student_share: float = 0.5
     """Probability that the student's mask replaces a cached one (with encoder.mask student only)."""
 
+    @property
+    def clones(self) -> bool:
+        """Whether there is a behaviour-cloning term."""
+        return self.cloning > 0
+
 
 def check(settings: AgentSettings) -> None:
     """SemoreError naming the first setting, or pair of settings, that makes no sense."""

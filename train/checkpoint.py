@@ -74,7 +74,9 @@ def parts_of(agent: Learner) -> dict[str, Part]:
 
     def restore_optimizers(states: list[dict[str, Any]]) -> None:
         for optimizer, saved in zip(agent.optimizers, states, strict=True):
-            optimizer.load_state_dict(saved)
+            # Whether steps are recorded on a GPU is nothing that a run keeps: it may go on without one.
+            groups = [{**group, "capturable": False} for group in saved["param_groups"]]
+            optimizer.load_state_dict({**saved, "param_groups": groups})
 
     return {
         "agent": Part(state, restore),

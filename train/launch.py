@@ -1,4 +1,4 @@
-"""Many training seeds at once: processes of this machine, one per GPU, or of a Dask cluster's (design.md §7.12)."""
+"""Many training seeds at once: processes of this machine, on its GPUs, or of a Dask cluster's (design.md §7.12)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from multiprocessing import forkserver, get_context, parent_process
-from threading import Event, Thread
-from typing import Any, Final
+from threading import Event, Lock, Thread
+from typing import Any, Final, NamedTuple
 
 from semore.datasets.atomic_io import missing_folders, remove_empty
 from semore.datasets.cores import cores
@@ -32,9 +32,16 @@ PATIENCE: Final = 30.0
 """Seconds for a scheduler to answer."""
 Outcome = tuple[TrainSettings, dict[str, Any] | str]
 """A run's settings, and its summary or what went wrong."""
-Task = Callable[[TrainSettings, int | None], dict[str, Any] | str]
+Task = Callable[[TrainSettings, "Share | None"], dict[str, Any] | str]
 Then = Callable[[TrainSettings], None]
 """What a run's process does when the run is trained; it travels there as a pickle."""
+
+
+class Share(NamedTuple):
+    """Of a GPU, by its number: that of one of so many runs at once."""
+
+    gpu: int
+    runs: int
 
 
 def runs_of(settings: TrainSettings) -> list[TrainSettings]:
@@ -69,16 +76,14 @@ def _all(runs: list[TrainSettings], parallel: int, scheduler: str, task: Task, t
     import torch  # many settings are refused before it is needed
 
     gpus = torch.cuda.device_count() if any(run.device != "cpu" for run in runs) else 0
-    at_once = parallel or gpus or max(cores() // max(run.threads + run.actors for run in runs), 1)
+    per_core = max(cores() // max(run.threads + run.actors for run in runs), 1)
+    at_once = min(parallel or gpus or per_core, len(runs))
     if scheduler != "none":
         yield from _on_cluster(runs, scheduler, task, at_once, gpus)
         return
-    processes = _Processes(then)
+    processes, dealt = _Processes(then), _Gpus(gpus, at_once)
     with polite_end(processes.ask_to_end) as stop, ThreadPoolExecutor(at_once) as pool:
-        asked = {
-            pool.submit(processes.run, task, run, number % gpus if gpus else None): run
-            for number, run in enumerate(runs)
-        }
+        asked = {pool.submit(processes.run, task, run, dealt): run for run in runs}
         left = 0
         for future in as_completed(asked):
             outcome = _ending(future.result, future.exception())
@@ -102,7 +107,7 @@ def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task, at_once: 
     from semore.annotate.scheduling.dask_executor import LOST, local_options, scheduler_at
 
     local = scheduler == "local"
-    here = {"n_workers": min(at_once, len(runs)), "threads_per_worker": 1}
+    here = {"n_workers": at_once, "threads_per_worker": 1}
     try:
         with dask.config.set(local_options()):
             client = Client(timeout=PATIENCE, **(here if local else scheduler_at(scheduler)))
@@ -114,7 +119,7 @@ def _on_cluster(runs: list[TrainSettings], scheduler: str, task: Task, at_once: 
     with client:
         print(f"Dask: dashboard at {client.dashboard_link}")
         asked = {
-            client.submit(apart, task, run, number % gpus if gpus and local else None, pure=False): run
+            client.submit(apart, task, run, _share(number, gpus, at_once) if local else None, pure=False): run
             for number, run in enumerate(runs)
         }
         for future in as_finished(list(asked)):
@@ -143,17 +148,17 @@ class _Processes:
             with held_back():  # SLURM's signals reach that process as well, and it has no handlers
                 forkserver.ensure_running()
 
-    def run(self, task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+    def run(self, task: Task, settings: TrainSettings, gpus: _Gpus) -> dict[str, Any] | str:
         """Do the task in a process and wait for it; not when the end has been asked for."""
         if self._ending.is_set():
             return "not begun"
-        with ProcessPoolExecutor(1, mp_context=self._context) as pool:
+        with gpus.one() as share, ProcessPoolExecutor(1, mp_context=self._context) as pool:
             process = pool.submit(os.getpid).result()
             self._working.add(process)
             try:
                 if self._ending.is_set():
                     os.kill(process, signal.SIGUSR1)
-                return pool.submit(_while_asked, task, settings, gpu).result()
+                return pool.submit(_while_asked, task, settings, share).result()
             finally:
                 self._working.discard(process)
 
@@ -164,13 +169,40 @@ class _Processes:
             os.kill(process, signal.SIGUSR1)
 
 
+class _Gpus:
+    """Hands out the GPUs: to a run that begins the one on which fewest are under way."""
+
+    def __init__(self, count: int, at_once: int) -> None:
+        self._busy, self._at_once, self._lock = [0] * count, at_once, Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[Share | None]:
+        """While a run is under way; None where there are no GPUs."""
+        if not self._busy:
+            yield None
+            return
+        with self._lock:
+            gpu = self._busy.index(min(self._busy))
+            self._busy[gpu] += 1
+        try:
+            yield _share(gpu, len(self._busy), self._at_once)
+        finally:
+            with self._lock:
+                self._busy[gpu] -= 1
+
+
+def _share(number: int, gpus: int, at_once: int) -> Share | None:
+    """What run number `number` has when so many are dealt over the GPUs in turn."""
+    return Share(number % gpus, -(-at_once // gpus)) if gpus else None
+
+
 def _sockets_fit() -> bool:
     """Whether the fork server's socket, <temporary folder>/pymp-…/listener-…, has an address that the kernel takes.
     Without a fork server every run imports everything itself, which only takes its time."""
     return len(os.fsencode(tempfile.gettempdir())) + len("/pymp-12345678/listener-12345678") < SOCKET_ADDRESS
 
 
-def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+def _while_asked(task: Task, settings: TrainSettings, share: Share | None) -> dict[str, Any] | str:
     """Run the task, and end with the process that asked for it: were that killed, a training that nobody waits for
     would lock its folder against the same command's next start."""
     asked_by = parent_process()
@@ -181,7 +213,7 @@ def _while_asked(task: Task, settings: TrainSettings, gpu: int | None) -> dict[s
         os._exit(1)
 
     Thread(target=follow, daemon=True).start()
-    return task(settings, gpu)
+    return task(settings, share)
 
 
 def _name_of(gpu: int) -> str:
@@ -191,12 +223,15 @@ def _name_of(gpu: int) -> str:
     return visible[gpu] if visible else str(gpu)
 
 
-def _one(settings: TrainSettings, gpu: int | None, then: Then | None = None) -> dict[str, Any] | str:
+def _one(settings: TrainSettings, share: Share | None, then: Then | None = None) -> dict[str, Any] | str:
     """Train one run, and what is `then`; their output goes to <run>/train.log."""
+    from semore.train.gpu import share_memory
     from semore.train.run import train
 
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = _name_of(gpu)
+    if share is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = _name_of(share.gpu)
+        if settings.device != "cpu":
+            share_memory(share.runs)
     path, made = settings.folder / LOG, missing_folders(settings.folder)
     settings.folder.mkdir(parents=True, exist_ok=True)
     log = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115

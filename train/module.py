@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytorch_lightning as lightning
-import torch
 
-from semore.datasets.frame_pool import Batch
+from semore.train.batches import batches
+from semore.train.captured import Update
 from semore.train.learner import Learner
 from semore.train.log import Means
 from semore.train.replay import SelectiveReplay
@@ -15,25 +15,22 @@ from semore.train.settings import ScheduleSettings
 class Semore(lightning.LightningModule):
     """Agent, replay and schedule. Updates are manual; the data loader only counts them."""
 
-    def __init__(self, schedule: ScheduleSettings, agent: Learner, replay: SelectiveReplay) -> None:
+    def __init__(
+        self, schedule: ScheduleSettings, agent: Learner, replay: SelectiveReplay, update: Update | None = None
+    ) -> None:
+        """`update` is how the agent's is done (None: as it stands); the agent is where it will learn."""
         super().__init__()
         self.automatic_optimization = False
-        self.schedule, self.agent, self.replay = schedule, agent, replay
+        self.schedule, self.agent = schedule, agent
         side = agent.settings.encoder.size
-        self._frames = torch.empty(4 * schedule.batch, 3, side, side, dtype=torch.uint8)
+        self._draw, self._update = batches(replay, schedule.batch, side, agent.device), update or agent.update
         self.losses = Means()
 
     def training_step(self, update: int) -> None:
         """Sample, update, note the losses. Sampled here, not in the loader: the next batch may have what a refresh
         adds."""
         weights, watch = self.schedule.weights(update), (update + 1) % self.schedule.log_every == 0
-        self.losses.add(self.agent.update(self._batch(), weights, watch))
+        self.losses.add(self._update(self._draw(), weights, watch))
 
     def configure_optimizers(self) -> None:
         """None for Lightning: the agent owns its three optimisers and steps them in its update."""
-
-    def _batch(self) -> Batch:
-        # All batches in one buffer; but a copy to a GPU may still be under way when the next batch is drawn.
-        frames = self._frames if self.device.type == "cpu" else None
-        batch = self.replay.sample(self.schedule.batch, frames)
-        return Batch(*(part.to(self.device, non_blocking=True) for part in batch))

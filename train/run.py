@@ -19,10 +19,12 @@ from semore.datasets.rollouts.recorded import recorded
 from semore.datasets.rollouts.store import Episode
 from semore.train.actor import Actor, Brief
 from semore.train.agent import make_agent
+from semore.train.captured import replayed
 from semore.train.checkpoint import Checkpoint, Part, export_policy, parts_of, weights_digest
 from semore.train.claim import check_world, claim
 from semore.train.course import Averaging, Drawing, Logging, Saving
 from semore.train.crew import Crew, LoneCrew, ProcessCrew
+from semore.train.gpu import Randomness, repeatable
 from semore.train.learner import Learner
 from semore.train.lightning_trainer import fit
 from semore.train.log import MetricsFile
@@ -69,10 +71,13 @@ def _finish(
     keep_freed_memory()
     torch.set_num_threads(settings.threads)
     _seed(settings.seed)
+    device = torch_device(settings.device)
+    if device.type == "cuda":
+        repeatable()
     agent = make_agent(settings.agent)
     checkpoint = Checkpoint(folder, {"method": settings.method, "rollouts": fingerprint, **fleet.identity()})
     stock = take_stock(settings, episodes, checkpoint.found, stop)
-    agent.to(torch_device(settings.device))
+    agent.to(device)
     if settings.compile:
         agent.backbone.compile()
     with closing(_crew(settings, world, fleet, stock)) as crew:
@@ -108,9 +113,10 @@ def _learn(
 ) -> Validation:
     """Do the updates that are left, and what comes between them; returns what validation has found."""
     schedule, replay, done = settings.schedule, stock.replay, checkpoint.updates
-    module = Semore(schedule, agent, replay)
+    module = Semore(schedule, agent, replay, replayed(agent, settings.capture))
     with meter(f"train {settings.folder.name}", schedule.updates, "updates", done) as progress:
         averaging = Averaging(agent, schedule.averaging)
+        randomness = Randomness(agent.device, progress.say)
         refresh = Refresh(agent, replay, stock.knowledge, stock.driven, schedule, crew, stock.pins.add)
         validation = Validation(
             averaging, replay.pool, stock.held_out, schedule, crew, checkpoint.save_best, progress.say
@@ -123,7 +129,7 @@ def _learn(
             "validation": Part(validation.state_dict, validation.load_state_dict),
             "losses": Part(module.losses.state_dict, module.losses.load_state_dict),
             "seconds": Part(clock.seconds, clock.go_on),
-            "random": Part(torch.get_rng_state, torch.set_rng_state),  # the last: nothing after it may draw
+            "random": Part(randomness.state, randomness.restore),  # the last: nothing after it may draw
         }
         course = [
             averaging,

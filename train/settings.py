@@ -26,7 +26,7 @@ from semore.train.encoder_settings import geometry
 IMITATED: Final = ("recorded", "advised")
 FREE_TO_CHANGE: Final = (
     "preset", "data", "runs", "run", "threads", "actors", "device", "parallel", "scheduler", "compile", "wandb",
-    "carla",
+    "carla", "capture",
 )  # fmt: skip
 """Settings that may differ when a run is resumed."""
 FORGOTTEN: Final = {"schedule.refresh_waits": True}
@@ -155,6 +155,8 @@ class TrainSettings:
     same `schedule` the weights are the same, however many there are."""
     compile: bool = False
     """Compile the encoder (torch.compile: minutes at the start, needs a C++ compiler)."""
+    capture: bool = True
+    """On a GPU, record updates as CUDA graphs and replay them; nothing on a CPU."""
     wandb: bool = False
     """Log to Weights & Biases as well (pip install wandb)."""
     carla: CarlaSettings = field(default_factory=CarlaSettings)

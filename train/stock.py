@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from semore.annotate.annotate_hint import annotate_command, annotated
+from semore.datasets.device import torch_device
 from semore.datasets.errors import SemoreError
-from semore.datasets.frame_pool import FramePool, forecast_bytes, rows_of
+from semore.datasets.frame_pool import FramePool, forecast_bytes, frame_bytes, rows_of
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet
 from semore.datasets.rollouts.remedy import REFRESH
 from semore.datasets.rollouts.store import Episode
 from semore.train.dagger import expert_actions
+from semore.train.gpu import room_for_frames
 from semore.train.health import complaints
 from semore.train.held_out import HeldOut
 from semore.train.pins import Pins, records_used
@@ -59,9 +61,11 @@ def take_stock(settings: TrainSettings, episodes: Sequence[Episode], found: dict
 
 def _empty(settings: TrainSettings, episodes: int) -> SelectiveReplay:
     """The buffer before so many episodes are read into it."""
-    pool = FramePool(settings.view, settings.replay.pool_frames)
-    size = forecast_bytes(pool.view, pool.capacity) / 2**30
-    print(f"train: frame pool of {pool.capacity:,} frames, {size:.2f} GiB; reading {episodes} episodes")
+    view, capacity = settings.view, settings.replay.pool_frames
+    home = room_for_frames(torch_device(settings.device), frame_bytes(view, capacity))
+    pool, size = FramePool(view, capacity, home), forecast_bytes(view, capacity) / 2**30
+    where = "" if home.type == "cpu" else " on the GPU"
+    print(f"train: frame pool of {capacity:,} frames, {size:.2f} GiB{where}; reading {episodes} episodes")
     advise = partial(expert_actions, frame_skip=settings.frame_skip) if settings.asks_driver else None
     return SelectiveReplay(pool, settings.replay, settings.seed, advise)
 

@@ -9,7 +9,7 @@ import socket
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -41,13 +41,13 @@ def no_export(agent: Any, path: Path, view: Any) -> None:
     path.touch()
 
 
-def short_one(settings: TrainSettings, gpu: int | None) -> dict[str, Any] | str:
+def short_one(settings: TrainSettings, share: seeds.Share | None) -> dict[str, Any] | str:
     """In the run's own process: episodes end early, and a certain seed dies as from want of memory."""
     shorten(pytest.MonkeyPatch())
     run_module.export_policy = no_export
     if settings.seed == KILLED:
         os.kill(os.getpid(), signal.SIGKILL)
-    return seeds._one(settings, gpu)
+    return seeds._one(settings, share)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_the_fork_server_is_asked_where_the_kernel_takes_its_socket_s_address(tm
         shutil.rmtree(folder)
 
 
-def process_number(_: TrainSettings, __: int | None) -> dict[str, Any]:
+def process_number(_: TrainSettings, __: seeds.Share | None) -> dict[str, Any]:
     return {"process": os.getpid()}
 
 
@@ -157,7 +157,7 @@ def process_number(_: TrainSettings, __: int | None) -> dict[str, Any]:
 def test_runs_begin_under_a_long_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 92)))
     (tmp_path / ("x" * 92)).mkdir()
-    assert seeds._Processes(None).run(process_number, TINY, None)["process"] != os.getpid()
+    assert seeds._Processes(None).run(process_number, TINY, seeds._Gpus(0, 1))["process"] != os.getpid()
 
 
 def test_seeds_without_sense_are_refused_before_any_process_starts(data, tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ def test_a_run_gets_one_of_the_gpus_that_the_user_lets_us_see(data, tmp_path, mo
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(run_module, "train", lambda _: {"seen": os.environ.get("CUDA_VISIBLE_DEVICES")})
-    assert seeds._one(run, gpu) == {"seen": name}
+    assert seeds._one(run, seeds.Share(gpu, 1)) == {"seen": name}
 
 
 def test_runs_are_dealt_over_gpus_or_the_cores_that_are_ours(data, tmp_path, monkeypatch):
@@ -188,19 +188,55 @@ def test_runs_are_dealt_over_gpus_or_the_cores_that_are_ours(data, tmp_path, mon
             super().__init__(workers)
 
     monkeypatch.setattr(seeds, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(seeds._Processes, "run", lambda self, task, run, gpu: {"gpu": gpu})
+    monkeypatch.setattr(seeds._Processes, "run", noted_run)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3, 9)))  # six, of however many there are
     settings = asked(data, tmp_path, seeds=(1, 2, 3), threads=2, device="auto")
 
-    def gpus() -> list[int | None]:
-        told = {run.seed: outcome for run, outcome in train_seeds(settings)}
-        return [told[seed]["gpu"] for seed in settings.seeds]
+    def shares(parallel: int = 0) -> list[tuple[int, int] | None]:
+        told = {run.seed: outcome for run, outcome in train_seeds(replace(settings, parallel=parallel))}
+        return [told[seed]["share"] for seed in settings.seeds]
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert gpus() == [0, 1, 0]
+    assert [share.runs for share in shares()] == [1, 1, 1]
+    assert [share.runs for share in shares(parallel=3)] == [2, 2, 2]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert gpus() == [None, None, None]
-    assert at_once == [2, 3]
+    assert shares() == [None, None, None]
+    assert at_once == [2, 3, 3]
+
+
+def noted_run(self: seeds._Processes, task: seeds.Task, run: TrainSettings, gpus: seeds._Gpus) -> dict[str, Any]:
+    with gpus.one() as share:
+        return {"share": share}
+
+
+def test_runs_that_begin_get_the_gpu_on_which_fewest_are_under_way():
+    """Four at once on two GPUs; then the two of one of them end before the others."""
+    gpus = seeds._Gpus(2, 4)
+    with gpus.one() as first, gpus.one() as second:
+        assert (first, second) == ((0, 2), (1, 2))
+        with gpus.one() as third, gpus.one() as fourth:
+            assert (third.gpu, fourth.gpu) == (0, 1)
+        with gpus.one() as fifth:
+            assert fifth.gpu == 0
+    ended = ExitStack()
+    gone, left = ended.enter_context(gpus.one()), ExitStack()
+    stays = left.enter_context(gpus.one())
+    ended.close()
+    with gpus.one() as again:
+        assert (gone.gpu, stays.gpu, again.gpu) == (0, 1, 0)
+    left.close()
+
+
+def test_runs_that_share_a_gpu_keep_to_their_part_of_its_memory(data, tmp_path, monkeypatch):
+    (run,) = runs_of(asked(data, tmp_path, seeds=(5,), device="auto"))
+    parts = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(run_module, "train", lambda _: {})
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", parts.append)
+    seeds._one(run, seeds.Share(0, 1))
+    seeds._one(run, seeds.Share(0, 3))
+    seeds._one(replace(run, device="cpu"), seeds.Share(0, 3))
+    assert parts == [pytest.approx(0.3)]
 
 
 @pytest.mark.slow

@@ -196,6 +196,20 @@ def test_a_run_that_ends_between_its_best_and_its_last_checkpoint(data, whole, t
     assert_same_run(settings, train(settings), whole)
 
 
+def test_a_checkpoint_of_a_gpu_goes_on_here_and_says_so(data, whole, tmp_path, capsys):
+    """A checkpoint of this CPU, with what a GPU's has more: its random state, and an Adam that counts on the GPU."""
+    settings = asked(data, tmp_path, **HARD)
+    interrupted(settings, *at_call(Checkpoint, "save", 3))
+    state = read_checkpoint(settings.folder / "last.ckpt", {})
+    state["random"]["cuda"] = [torch.zeros(16, dtype=torch.uint8)]
+    for optimizer in state["optimizers"]:
+        for group in optimizer["param_groups"]:
+            group["capturable"] = True
+    checkpoint.save_checkpoint(settings.folder / "last.ckpt", state)
+    assert_same_run(settings, train(settings), whole)
+    assert "the checkpoint was written on a GPU and this is a CPU" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_run_killed_after_its_last_update_only_writes_what_is_missing(data, whole, tmp_path, monkeypatch):
     settings = asked(data, tmp_path, **HARD)

@@ -113,8 +113,9 @@ def _record_parallel(
         count = worker_count(settings.simulator, settings.workers, settings.carla)
         for _ in range(min(count, len(todo))):
             ours, theirs = context.Pipe()
-            processes.append(context.Process(target=_work, args=(rollouts, settings, theirs)))
-            processes[-1].start()
+            process = context.Process(target=_work, args=(rollouts, settings, theirs))
+            process.start()
+            processes.append(process)
             theirs.close()  # so that the worker's death is the end of the file here
             owed[ours] = 1
         while owed:

@@ -129,6 +129,7 @@ def test_no_preset_says_what_a_method_says():
         ({"transition_latent": "semantic"}, {}, r"agent\.transition_latent 'semantic'; choose one of motion, fused"),
         ({"shifts": 3}, {}, r"agent\.shifts 3; choose one of 0, 1, 2"),
         ({"shifts": -1}, {}, r"agent\.shifts -1"),
+        ({"auxiliaries": ("reward", "reward")}, {}, r"agent\.auxiliaries \['reward', 'reward'\] names one twice"),
         ({"shifts": 1}, {}, r"agent\.shifts .*agent\.encoder\.streams single and agent\.auxiliaries without semantic"),
         ({"shifts": 1, "semantic_weight": 0.0}, {}, r"agent\.shifts .*streams single"),
         ({"shifts": 1, "auxiliaries": ()}, {}, r"agent\.shifts .*streams single"),

@@ -109,6 +109,8 @@ def check(settings: AgentSettings) -> None:
     ):
         if value not in choices:
             raise SemoreError(f"unknown agent.{name} {value!r}; choose one of {', '.join(map(str, choices))}")
+    if len(set(settings.auxiliaries)) < len(settings.auxiliaries):
+        raise SemoreError(f"agent.auxiliaries {list(settings.auxiliaries)} names one twice")
     for name, low, high in (
         *((f"{auxiliary}_weight", 0.0, math.inf) for auxiliary in AUXILIARIES),
         *((rate, 0.0, 1.0) for rate in ("gamma", "tau", "encoder_tau")),

@@ -10,7 +10,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.provenance import environment
 from semore.datasets.rollouts.store import Episode
 from semore.datasets.settings import as_dict
-from semore.train.settings import TrainSettings, hyperparameters, started_with
+from semore.train.settings import TrainSettings, hyperparameters, started_with, what_counts
 
 
 def claim(settings: TrainSettings, fingerprint: str) -> None:
@@ -24,7 +24,10 @@ def claim(settings: TrainSettings, fingerprint: str) -> None:
     if not (begun and path.exists()):
         write_json(path, {"settings": as_dict(settings), "identity": wanted, "environment": environment()})
         return
-    found = started_with(read_json(path)["identity"])
+    before = read_json(path)
+    found, wanted = what_counts(started_with(before["identity"])), what_counts(wanted)
+    if (threads := before["settings"].get("threads", settings.threads)) != settings.threads:
+        print(f"train: begun with --threads {threads}; with {settings.threads} sums are rounded otherwise from here on")
     if digest_json(found) != digest_json(wanted):
         changed = ", ".join(
             f"{key} {found.get(key)!r} → {wanted.get(key)!r}"

@@ -115,6 +115,7 @@ class ProcessCrew:
                 code = actor.bury()
                 if self._closing:
                     raise SemoreError("the run has ended") from None
+                print(f"train: an actor has died (exit code {code}); another takes its place", flush=True)
         raise SemoreError(
             f"{DEATHS} actors died over the episodes with seeds {job.seeds[0]} … {job.seeds[-1]} (the last one with "
             f"exit code {code}; −9: killed, or out of memory); the same command goes on, with --actors 0 in one process"

@@ -20,7 +20,7 @@ from semore.datasets.presets import flat
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.settings import as_dict
 from semore.train.admission import ADMISSIONS, ReplaySettings
-from semore.train.agent_settings import AgentSettings, LossWeights, check
+from semore.train.agent_settings import AUXILIARIES, AgentSettings, LossWeights, check
 from semore.train.encoder_settings import geometry
 
 IMITATED: Final = ("recorded", "advised")
@@ -29,6 +29,7 @@ FREE_TO_CHANGE: Final = (
     "carla", "capture",
 )  # fmt: skip
 """Settings that may differ when a run is resumed."""
+LISTED: Final = "agent.auxiliaries"
 FORGOTTEN: Final = {"schedule.refresh_waits": True}
 """Settings of earlier versions by dotted name, and their defaults."""
 
@@ -225,6 +226,11 @@ class TrainSettings:
         check(self.agent)
         if not 0.0 <= self.schedule.averaging < 1.0:
             raise SemoreError(f"schedule.averaging is {self.schedule.averaging}; it must be at least 0 and below 1")
+        if self.schedule.refresh_every and self.schedule.delay >= self.schedule.updates:
+            raise SemoreError(
+                f"schedule.delay is {self.schedule.delay}, and there are {self.schedule.updates} updates: nothing "
+                "that is driven would count; lower it, or choose --schedule.refresh_every 0"
+            )
         if self.schedule.refresh_spread < 0.0:
             raise SemoreError(f"schedule.refresh_spread is {self.schedule.refresh_spread}; it must be at least 0")
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes", "shares"):
@@ -252,9 +258,20 @@ class TrainSettings:
 
 def started_with(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The hyperparameters in the `identity` that a run was started with, perhaps by an earlier version: what that did
-    not know is at its default, and what this one has forgotten is left out where it was at its default."""
+    not know is at its default, and what this one has forgotten is left out where it was at its default. Before methods
+    listed their auxiliaries, all were listed, and a weight of 0 left one out."""
     known = {name: value for name, value in identity.items() if (name, value) not in FORGOTTEN.items()}
-    return hyperparameters(TrainSettings()) | known
+    return hyperparameters(TrainSettings()) | {LISTED: list(AUXILIARIES)} | known
+
+
+def what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without weights that mean nothing, in whatever order auxiliaries are listed."""
+    weights = {name: parameters[f"agent.{name}_weight"] for name in AUXILIARIES if name in parameters[LISTED]}
+    rest = {
+        name: parameters[name] for name in parameters if name not in {f"agent.{each}_weight" for each in AUXILIARIES}
+    }
+    learnt = {f"agent.{name}_weight": weight for name, weight in weights.items() if weight}
+    return rest | learnt | {LISTED: [name for name in weights if weights[name]]}
 
 
 def hyperparameters(settings: TrainSettings) -> dict[str, Any]:

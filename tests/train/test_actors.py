@@ -327,6 +327,7 @@ def test_a_group_that_is_signalled_ends_in_order(data, whole, tmp_path, learner,
     ("changes", "word"),
     [
         ({"actors": -1}, "actors is -1"),
+        ({"schedule": replace(TINY.schedule, delay=TINY.schedule.updates)}, "nothing that is driven would count"),
         ({"schedule": replace(TINY.schedule, delay=-1)}, "schedule.delay is -1"),
         ({"schedule": replace(TINY.schedule, shares=0)}, "schedule.shares is 0"),
         ({"schedule": replace(TINY.schedule, shares=3, refresh_frames=2)}, "fewer than the 3 shares"),

@@ -93,8 +93,8 @@ def copy_compiled(target: Path) -> None:
 
 def surroundings(project: Path) -> dict[str, str]:
     """The environment for commands of a copy: its own sources stand before those that .venv has installed, both for
-    `.venv/bin/semore` and for `.venv/bin/python -m study`; nothing is known of the make that runs the tests, nor of what
-    an earlier run has exported into the user's own folders."""
+    `.venv/bin/semore` and for `.venv/bin/python -m study`; nothing is known of the make that runs the tests, nor of
+    what an earlier run has exported into the user's own folders."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SEMORE_"))}
     own = {"PYTHONPATH": f"{project / 'src'}:{project}", "MINARI_DATASETS_PATH": str(project / "minari")}
     return kept | own | {"COLUMNS": "120"}

@@ -46,9 +46,9 @@ def fsync(handle: int) -> None:
             raise
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def fsync_path(path: Path) -> None:
+    """Make what is written in a file, or what is renamed inside a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         fsync(handle)
     finally:
@@ -73,7 +73,7 @@ def atomic_file(path: Path, size: int | None = None) -> Iterator[Path]:
             with open(temporary, "rb") as handle:
                 fsync(handle.fileno())
             os.replace(temporary, path)
-            fsync_folder(path.parent)
+            fsync_path(path.parent)
         finally:
             written = temporary.stat().st_size if temporary.exists() else 0
             temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from semore.datasets.atomic_io import fsync_folder, write_json
+from semore.datasets.atomic_io import fsync_path, write_json
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.annotations import read_annotations
 from semore.datasets.knowledge.cache import KnowledgeSet
@@ -77,7 +77,7 @@ def export_lerobot(episodes: Sequence[Episode], target: Path, knowledge: Knowled
                 progress.advance()
         writer.close(tasks)
         os.rename(temporary, target)
-        fsync_folder(target.parent)
+        fsync_path(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

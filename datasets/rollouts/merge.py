@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from semore.datasets.atomic_io import digest16, fsync_folder
+from semore.datasets.atomic_io import digest16, fsync_path
 from semore.datasets.command_line import MANY
 from semore.datasets.errors import SemoreError
 from semore.datasets.hints import command
@@ -113,7 +113,7 @@ def gather(target: Path, episodes: list[Episode], copy: bool = False) -> int:
             temporary = target / f".tmp-{os.getpid()}-{episode.name}"
             shutil.copytree(episode.path, temporary, copy_function=shutil.copy2 if copy else link_or_copy)
             os.rename(temporary, target / episode.name)
-        fsync_folder(target)
+        fsync_path(target)
     return len(wanted)
 
 

@@ -20,7 +20,7 @@ from semore.datasets.atomic_io import (
     digest16,
     digest_json,
     exclusive_lock,
-    fsync_folder,
+    fsync_path,
     sweep_temporary,
     write_json,
 )
@@ -230,7 +230,7 @@ class Rollouts:
             own = {"schema_version": SCHEMA_VERSION, "steps": steps, "checksum": checksum(arrays), "complete": True}
             write_group(temporary, arrays, {**attributes, **own}, CHUNK_FRAMES)
             os.rename(temporary, self.path / name)
-            fsync_folder(self.path)
+            fsync_path(self.path)
         except BaseException as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:

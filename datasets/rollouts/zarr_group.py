@@ -6,7 +6,6 @@ files are made first and then synced side by side, which share their turns."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -17,7 +16,7 @@ import numpy as np
 from numcodecs import zstd
 from numpy.typing import NDArray
 
-from semore.datasets.atomic_io import fsync
+from semore.datasets.atomic_io import fsync_path
 
 LEVEL: Final = 1
 """Of zstd."""
@@ -43,7 +42,7 @@ def write_group(
             path.parent.mkdir(parents=True, exist_ok=True)
             files.append(_write(path, zstd.compress(chunk, LEVEL)))
     with ThreadPoolExecutor(SYNCING, "episode-sync") as pool:
-        for _ in pool.map(_sync, files):
+        for _ in pool.map(fsync_path, files):
             pass
 
 
@@ -60,14 +59,6 @@ def _chunks(rows: NDArray[Any], shape: tuple[int, ...]) -> Iterator[tuple[tuple[
 def _write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

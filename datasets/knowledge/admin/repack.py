@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semore.datasets.atomic_io import fsync_folder
+from semore.datasets.atomic_io import fsync_path
 from semore.datasets.knowledge.level import COMMIT_RECORDS, Level, joined
 from semore.datasets.knowledge.records import Identity
 from semore.datasets.knowledge.shards import Batch, producer_json, read_batch, write_shard
@@ -80,4 +80,4 @@ def _remove(level: Level, shards: list[str], replacement: str, done: Repacked) -
             continue
         (level.folder / shard).unlink(missing_ok=True)
         done.removed += 1
-    fsync_folder(level.folder)
+    fsync_path(level.folder)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 
+from perf import train_stack
 from perf.clock import Body
 from perf.train_stack import Stack
 from perf.train_stack import make_agent as make_stack_agent
@@ -62,20 +63,7 @@ def _of_stack(stack: Stack, dual: bool) -> Callable[[str], Learner]:
 
 def random_batches(case: Case, device: torch.device, count: int = 4) -> list[Batch]:
     """Random transitions with sparse masks, on the device."""
-    generator, batch = torch.Generator().manual_seed(0), case.batch
-    made = [
-        Batch(
-            torch.randint(0, 256, (batch, 4, 3, case.size, case.size), dtype=torch.uint8, generator=generator),
-            (torch.rand(batch, 2, case.grid, case.grid, generator=generator) > 0.9).float(),
-            torch.rand(batch, 2, generator=generator) > 0.1,
-            2.0 * torch.rand(batch, 2, generator=generator) - 1.0,
-            torch.randn(batch, 1, generator=generator),
-            (torch.rand(batch, 1, generator=generator) > 0.01).float(),
-            torch.ones(batch, 1),
-            2.0 * torch.rand(batch, 2, generator=generator) - 1.0,
-        )
-        for _ in range(count)
-    ]
+    made = train_stack.random_batches(case.size, case.grid, case.batch, count)
     return [Batch(*(part.to(device) for part in each)) for each in made]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class Agent(Learner):
         self.critic_side = Flat(parameters(backbone, neck, q1, q2, self.auxiliaries))
         self.actor_side, self.alpha_side = Flat(parameters(actor_neck, self.actor)), Flat([self.log_alpha])
         self.target_side = Flat(parameters(*self.target.values()))
+        self._encoder_size = sum(part.numel() for part in parameters(backbone, neck))
         self.flats = (self.critic_side, self.actor_side, self.alpha_side, self.target_side)
         self.critic_optimizer = torch.optim.Adam([self.critic_side.values], settings.lr, fused=True)
         self.actor_optimizer = torch.optim.Adam([self.actor_side.values], settings.lr, fused=True)
@@ -68,9 +70,7 @@ class Agent(Learner):
         features = self.backbone(*self.backbone.inputs(seen, 2), batch.mask[:, 0], cached[:, 0])
         now = self.neck(features)
         za = torch.cat([now.fused, batch.action], 1)
-        with torch.no_grad():
-            successor = self.neck(following)
-        step = Step(batch, features, now, successor, za, self._target_of_frames)
+        step = Step(batch, features, now, partial(self._latents, following), za, self._target_of_frames)
         parts = {"q": losses.q_loss(self.q1(za), self.q2(za), y)}
         parts |= {name: auxiliary(step) for name, auxiliary in self.auxiliaries.items()}
         scale = {"q": 1.0, **s.auxiliary_weights}
@@ -125,6 +125,11 @@ class Agent(Learner):
         self.descend(self.alpha_optimizer, self.alpha_side)
         return parts | norms | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
 
+    @torch.no_grad()
+    def _latents(self, features: Features) -> Latents:
+        latents: Latents = self.neck(features)
+        return latents
+
     def _target_latents(self, *inputs: Tensor) -> Latents:
         latents: Latents = self.target["neck"](self.target["backbone"](*inputs))
         return latents
@@ -137,7 +142,7 @@ class Agent(Learner):
     def _move_targets(self) -> None:
         """The targets lie in the order of what they follow: encoder and neck, then critics."""
         target, online = self.target_side.values, self.critic_side.values
-        encoder = sum(part.numel() for part in parameters(self.backbone, self.neck))
+        encoder = self._encoder_size
         target[:encoder].lerp_(online[:encoder], self.settings.encoder_tau)
         target[encoder:].lerp_(online[encoder : len(target)], self.settings.tau)
 

@@ -28,8 +28,8 @@ class Step(NamedTuple):
     """Of s, from the online encoder, with gradient."""
     now: Latents
     """Of s."""
-    following: Latents
-    """Of s', from the online encoder, without gradient."""
+    following: Callable[[], Latents]
+    """Of s', from the online encoder, without gradient; made only for who asks."""
     za: Tensor
     """(B, 2·latent + ACTIONS): z and action."""
     target: Callable[[Tensor], Latents]
@@ -49,7 +49,7 @@ class Transition(nn.Module):
         self.head = head(predicted + ACTIONS, settings.model_hidden, predicted)
 
     def forward(self, step: Step) -> Tensor:
-        now, following = ((each.fused if self._fused else each.motion) for each in (step.now, step.following))
+        now, following = ((each.fused if self._fused else each.motion) for each in (step.now, step.following()))
         return losses.transition_loss(self.head(torch.cat([now, step.batch.action], 1)), following)
 
 

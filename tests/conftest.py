@@ -29,3 +29,23 @@ def offline():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         yield
+
+
+@pytest.fixture
+def short_runs(monkeypatch):
+    """Training runs drive short episodes, and leave torch's threads as they were."""
+    import torch
+    from tiny_run import shorten
+
+    threads = torch.get_num_threads()
+    shorten(monkeypatch)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_export(monkeypatch):
+    """An empty policy file instead of the export, which takes longer than the rest of a tiny run."""
+    from semore.train import run
+
+    monkeypatch.setattr(run, "export_policy", lambda agent, path, view: path.touch())

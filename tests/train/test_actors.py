@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 import torch
 from psutil import Process, pid_exists
-from tiny_run import TINY, Crash, asked, assert_same_run, interrupted, know, make_data, metrics, run_whole, shorten
+from tiny_run import TINY, Crash, asked, assert_same_run, interrupted, know, make_data, metrics, run_whole
 
 from semore.annotate.settings import ExecutorSettings
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.store import Rollouts
 from semore.train import actor as actor_module
-from semore.train import run as run_module
 from semore.train.actor import Actor, Brief, Job, in_shares, snapshot
 from semore.train.actor_process import ActorProcess
 from semore.train.agent import Agent
@@ -36,22 +35,16 @@ from semore.train.online import World
 from semore.train.run import train
 from semore.train.settings import TrainSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("short_runs", "no_export"),
+]
 
 DELAYED: dict[str, Any] = {
     # Refreshes after updates 10 and 20 count after 16 and 26; that of 30 is under way when 24 … 36 are saved.
     "schedule": replace(TINY.schedule, refresh_episodes=2, refresh_frames=9, delay=6, shares=2, save_every=12),
     "replay": replace(TINY.replay, pool_frames=140, filter_steps=400),
 }
-
-
-@pytest.fixture(autouse=True)
-def _short_episodes(monkeypatch):
-    threads = torch.get_num_threads()
-    shorten(monkeypatch)
-    monkeypatch.setattr(run_module, "export_policy", lambda agent, path, view: path.touch())
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +250,8 @@ CHILD = """
 import sys
 sys.path[:0] = {tests!r}
 from test_actors import *
+from tiny_run import shorten
+from semore.train import run as run_module
 shorten(pytest.MonkeyPatch())
 run_module.export_policy = lambda agent, path, view: path.touch()
 from semore.datasets.run_command import run_command

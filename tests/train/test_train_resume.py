@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import TINY, Crash, asked, assert_same_run, crash, interrupted, know, make_data, run_whole, shorten
+from tiny_run import TINY, Crash, asked, assert_same_run, crash, interrupted, know, make_data, run_whole
 
 from semore.annotate.episodes import EpisodeAnnotator
 from semore.annotate.interfaces import Producers
@@ -28,7 +28,10 @@ from semore.train.replay import SelectiveReplay
 from semore.train.run import train
 from semore.train.settings import TrainSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("short_runs", "no_export"),
+]
 
 HARD: dict[str, Any] = {
     # The pool evicts, the filter is at work all along, and of a refresh only some frames are annotated.
@@ -43,13 +46,8 @@ def load_and_draw(producers: Producers) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _short_episodes(monkeypatch):
-    threads = torch.get_num_threads()
-    shorten(monkeypatch)
-    monkeypatch.setattr(run_module, "export_policy", lambda agent, path, view: path.touch())
+def _loading_draws(monkeypatch):
     monkeypatch.setattr(Producers, "load", load_and_draw)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +91,8 @@ import os, signal, sys
 sys.path[:0] = {tests!r}
 from pathlib import Path
 from semore.train.validation import Validation
-from test_train_resume import HARD, Producers, asked, load_and_draw, pytest, shorten, train
+from test_train_resume import HARD, Producers, asked, load_and_draw, pytest, train
+from tiny_run import shorten
 shorten(pytest.MonkeyPatch())
 Producers.load, validate = load_and_draw, Validation.after
 

@@ -24,7 +24,6 @@ from tiny_run import (
     interrupted,
     make_data,
     run_whole,
-    shorten,
 )  # fmt: skip
 
 from semore.annotate.registry import PRIVILEGED, make_producers
@@ -34,7 +33,6 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import DRIVERS, RANDOM
 from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, ensure_set
 from semore.datasets.rollouts.store import Rollouts
-from semore.train import run as run_module
 from semore.train.admission import ReplaySettings
 from semore.train.agent import Agent
 from semore.train.checkpoint import read_checkpoint, weights_digest
@@ -46,21 +44,10 @@ from semore.train.run import train
 from semore.train.run_io import run_settings, untrained_policy
 from semore.train.settings import ScheduleSettings, TrainSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def _short_episodes(monkeypatch):
-    threads = torch.get_num_threads()
-    shorten(monkeypatch)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def _no_export(monkeypatch):
-    """An empty policy file instead of the export, which takes longer than the rest of these runs."""
-    monkeypatch.setattr(run_module, "export_policy", lambda agent, path, view: path.touch())
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("short_runs"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +135,7 @@ def plain_mean(weights: list[dict[str, torch.Tensor]], keep: float) -> dict[str,
     return mean
 
 
-@pytest.mark.usefixtures("_no_export")
+@pytest.mark.usefixtures("no_export")
 @pytest.mark.parametrize("keep", [0.0, 0.9])
 def test_what_is_validated_and_exported_is_the_running_mean_of_the_weights(data, tmp_path, monkeypatch, keep):
     after: list[dict[str, torch.Tensor]] = []
@@ -174,7 +161,7 @@ def test_what_is_validated_and_exported_is_the_running_mean_of_the_weights(data,
 COMPLAINTS = ("constant student mask", "dead stream", "dead gate", "exploding Q", "starved buffer", "zigzag steering")
 
 
-@pytest.mark.usefixtures("_no_export")
+@pytest.mark.usefixtures("no_export")
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(data, whole, tmp_path, capfd):
     again = asked(data, tmp_path)
     torch.manual_seed(12345)  # whatever went on before in this process

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
-from tiny_run import asked, assert_same_run, make_data, run_whole, shorten
+from tiny_run import asked, assert_same_run, make_data, run_whole
 
 from semore.datasets.errors import Stopped
 from semore.datasets.run_command import run_command
-from semore.train import run as run_module
 from semore.train.actor import Actor
 from semore.train.agent import Agent
 from semore.train.checkpoint import read_checkpoint
@@ -25,7 +23,10 @@ from semore.train.replay import SelectiveReplay
 from semore.train.run import train
 from semore.train.settings import TrainSettings
 
-pytestmark = pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("short_runs", "no_export"),
+]
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = [str(ROOT / "tests" / "train"), str(ROOT / "tests")]
@@ -33,15 +34,6 @@ SECOND_TASK = {
     "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "4", "SLURM_PROCID": "1", "SLURM_LOCALID": "1",
     "SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NODELIST": "here",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _short_episodes(monkeypatch):
-    threads = torch.get_num_threads()
-    shorten(monkeypatch)
-    monkeypatch.setattr(run_module, "export_policy", lambda agent, path, view: path.touch())
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +168,8 @@ CHILD = """
 import os, signal, sys
 sys.path[:0] = {tests!r}
 from test_train_stopping import *
+from tiny_run import shorten
+from semore.train import run as run_module
 shorten(pytest.MonkeyPatch())
 update = Agent.update
 

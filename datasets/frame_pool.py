@@ -19,6 +19,7 @@ from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.knowledge.records import INVALID
 from semore.datasets.mask_variants import frame_generators, replaced
 from semore.datasets.resize import GREY, shrink
+from semore.datasets.returns import n_step_returns
 from semore.datasets.reward import driving_reward
 from semore.datasets.rollouts.store import Episode
 
@@ -31,21 +32,26 @@ RANDOM: Final = ("random", "wander")
 """Behaviours that count as the method's initial random steps (method.md §4)."""
 
 
-COLUMNS: Final = (2, 1, 1, 1, 2)
-"""Widths of action, reward, not_done, driver and advice."""
-NOTHING_DONE: Final = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+COLUMNS: Final = (2, 1, 1, 1, 1, 1, 2)
+"""Widths of action, reward, not_done, returns, discount, driver and advice."""
+NOTHING_DONE: Final = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 """FramePool.outcome of a frame on which nobody decided."""
+NEWEST: Final = {4: [2, 3], 7: [2, 3, 6]}
+"""Of a window's frames those that s, the next one and s' are newest in; where two are one, once."""
 
 
 class Batch(NamedTuple):
-    """B transitions. frames holds the window f1, f2, f3 = s and f4 = the next newest frame, oldest first."""
+    """B transitions. frames holds the window f1, f2, f3 = s and f4 = the next newest frame, oldest first; with returns
+    of several decisions, F = 7, also the three that end in s'. The newest frame of s' is the last one in any case."""
 
-    frames: Tensor  # (B, 4, 3, S, S) uint8
-    mask: Tensor  # (B, 2, g, g) float32 in [0, 1]: H_ka of s and of s'
-    mask_valid: Tensor  # (B, 2) bool: whether there is knowledge of that frame
+    frames: Tensor  # (B, F, 3, S, S) uint8, F = 4 or 7
+    mask: Tensor  # (B, M, g, g) float32 in [0, 1]: H_ka of s, of the next frame, and where it is another one of s'
+    mask_valid: Tensor  # (B, M) bool: whether there is knowledge of that frame
     action: Tensor  # (B, 2) float32
     reward: Tensor  # (B, 1) float32
     not_done: Tensor  # (B, 1) float32: 0 after a terminal step, 1 after a time-out (bootstraps through)
+    returns: Tensor  # (B, 1) float32: Σ γ^k·reward from s up to s'
+    discount: Tensor  # (B, 1) float32: what the value of s' counts, γ^m after m decisions; 0 after a terminal one
     driver: Tensor  # (B, 1) float32: weight of imitating `advice`; 0 where it is no rule-based driver's
     advice: Tensor  # (B, 2) float32: the action to imitate; the one that was taken, unless advice was given
 
@@ -81,11 +87,13 @@ class FramePool:
         self.masks = torch.zeros(capacity, view.grid, view.grid, dtype=torch.uint8)
         self.mask_valid = torch.zeros(capacity, dtype=torch.bool)
         self.start = torch.zeros(capacity, dtype=torch.int64)
-        self.window = torch.zeros(capacity, 4, dtype=torch.int64)
+        self.window = torch.zeros(capacity, view.window, dtype=torch.int64)
         """Pool indices of the frames of a transition, oldest first; an episode's first frame repeats."""
         self.outcome = torch.zeros(capacity, sum(COLUMNS))
-        """What a decision did, in one piece so that a batch is gathered in one go; the next five are its columns."""
-        self.action, self.reward, self.not_done, self.driver, self.advice = self.outcome.split(COLUMNS, dim=1)
+        """What a decision did, in one piece so that a batch is gathered in one go; the next seven are its columns."""
+        self.action, self.reward, self.not_done, self.returns, self.discount, self.driver, self.advice = (
+            self.outcome.split(COLUMNS, dim=1)
+        )
         self.verdict = torch.full((capacity,), UNJUDGED, dtype=torch.uint8)
         self.size = 0
         self.episodes: list[tuple[str, int]] = []
@@ -135,13 +143,21 @@ class FramePool:
         held = slice(self.size, self.size + len(rows))
         self.start[held] = self.size
         newest = torch.arange(held.start, held.stop)
-        self.window[held] = torch.stack([newest - 2, newest - 1, newest, newest + 1], 1).clamp_min(self.size)
+        places = [newest - 2, newest - 1, newest, newest + 1]
+        if self.view.window > len(places):
+            last = (newest + self.view.n_step).clamp_max(held.stop - 1)
+            places += [last - 2, last - 1, last]
+        self.window[held] = torch.stack(places, 1).clamp_min(self.size)
         self.outcome[held] = NOTHING_DONE
         acts = slice(self.size, self.size + decisions)
         ends = np.add.reduceat(arrays["terminated"], rows[:-1]) > 0
         self.action[acts] = torch.from_numpy(arrays["action"][rows[:-1]])
         self.reward[acts, 0] = torch.from_numpy(self._rewards(arrays, rows))
         self.not_done[acts, 0] = 1.0 - torch.from_numpy(ends.astype(np.float32))
+        returns, discount = n_step_returns(
+            self.reward[acts, 0].numpy(), self.not_done[acts, 0].numpy(), self.view.n_step, self.view.discount
+        )
+        self.returns[acts, 0], self.discount[acts, 0] = torch.from_numpy(returns), torch.from_numpy(discount)
         policy = str(episode.attributes["policy"])
         if advice is None:
             self.advice[acts], self.driver[acts] = self.action[acts], float(policy in DRIVERS)
@@ -179,15 +195,15 @@ class FramePool:
 
     def gather(self, index: Tensor, frames: Tensor | None = None) -> Batch:
         """The transitions at the pool indices `index` (B,) int64, the frames where the pool's are; fresh tensors, but
-        for the frames where a buffer (4·B, 3, S, S) uint8 for them is given: fresh memory of that size costs more than
+        for the frames where a buffer (F·B, 3, S, S) uint8 for them is given: fresh memory of that size costs more than
         filling it."""
         window, outcome = self.window.index_select(0, index), self.outcome.index_select(0, index)
-        pair = window[:, 2:].flatten()
-        side, grid = self.view.size, self.view.grid
+        shown = window[:, NEWEST[self.view.window]]
+        known, side, grid = shown.flatten(), self.view.size, self.view.grid
         return Batch(
-            torch.index_select(self.frames, 0, self._at_home(window), out=frames).view(-1, 4, 3, side, side),
-            self.masks.index_select(0, pair).view(-1, 2, grid, grid) / 255.0,
-            self.mask_valid.index_select(0, pair).view(-1, 2),
+            torch.index_select(self.frames, 0, self._at_home(window), out=frames).view(len(index), -1, 3, side, side),
+            self.masks.index_select(0, known).view(*shown.shape, grid, grid) / 255.0,
+            self.mask_valid.index_select(0, known).view(shown.shape),
             *outcome.split(COLUMNS, dim=1),
         )
 
@@ -236,7 +252,7 @@ def frames_of(episode: Episode, frame_skip: int) -> int:
 
 def forecast_bytes(view: View, capacity: int) -> int:
     """The memory in bytes that a pool of `capacity` frames takes."""
-    return frame_bytes(view, capacity) + capacity * (view.grid**2 + 2 + 5 * 8 + 4 * sum(COLUMNS))
+    return frame_bytes(view, capacity) + capacity * (view.grid**2 + 2 + 8 * (1 + view.window) + 4 * sum(COLUMNS))
 
 
 def frame_bytes(view: View, capacity: int) -> int:

@@ -5,7 +5,7 @@ Passes of an update, in order; "+" marks those with a backward pass, and each is
 
     1   online(s')    a' ~ π(s')                         no gradient
     2   target(s')    Q'(s', a'), hence y                no gradient
-    3   online(s')    z', which the transition predicts  no gradient, with transition
+    3   online(next)  z, which the transition predicts   no gradient, with transition; next is s' but with n steps
     4 + online(s)     L_Q
     5 + online(s)     L_trans                            with transition
     6 + online(s)     L_rew                              with reward
@@ -135,14 +135,15 @@ class PlainTrainer:
         copies, target = max(s.shifts, 1), self.net.target
         seen, following = ([plain_shift(batch.frames) for _ in range(s.shifts)] or [batch.frames] for _ in range(2))
         share = weights.student_share if s.encoder.mask == "student" else 0.0
-        coin = torch.rand(copies * count, 2, dtype=batch.mask.dtype).chunk(copies)
+        coin = torch.rand(copies * count, batch.mask.shape[1], dtype=batch.mask.dtype).chunk(copies)
         use = [batch.mask_valid & (part >= share) for part in coin]
 
         def now(k: int) -> Maps:
             return self.encode(net.backbone, seen[k], 2, batch.mask[:, 0], use[k][:, 0])
 
-        def then(k: int, encoder: nn.Module) -> Maps:
-            return self.encode(encoder, following[k], 3, batch.mask[:, 1], use[k][:, 1])
+        def then(k: int, encoder: nn.Module, newest: int = batch.frames.shape[1] - 1) -> Maps:
+            which = 1 if newest == 3 else 2
+            return self.encode(encoder, following[k], newest, batch.mask[:, which], use[k][:, which])
 
         noise = torch.randn(copies * count, 2, dtype=batch.mask.dtype).chunk(copies)
         y, successors = torch.zeros_like(batch.reward), []
@@ -151,9 +152,9 @@ class PlainTrainer:
                 action, log_pi = self.draw(then(k, net.backbone), noise[k])
                 q1, q2 = self.critics(target, self.latents(target.neck, then(k, target.backbone))[0], action)
                 value = torch.where(q1 < q2, q1, q2) - net.log_alpha.exp() * log_pi
-                y += torch.where(batch.not_done > 0, batch.reward + s.gamma * value, batch.reward) / copies
+                y += (batch.returns + batch.discount * value) / copies
                 if "transition" in s.auxiliaries:
-                    successors.append(self.latents(net.neck, then(k, net.backbone))[1])
+                    successors.append(self.latents(net.neck, then(k, net.backbone, 3))[1])
 
         def q_term(k: int) -> Tensor:
             q1, q2 = self.critics(net, self.latents(net.neck, now(k))[0], batch.action)

@@ -103,19 +103,19 @@ def make_batches(stack: Stack, whole: bool, count: int = 2) -> list[Batch]:
 def random_batches(size: int, grid: int, batch: int, count: int) -> list[Batch]:
     """Random transitions with sparse masks."""
     generator = torch.Generator().manual_seed(0)
-    return [
-        Batch(
-            torch.randint(0, 256, (batch, 4, 3, size, size), dtype=torch.uint8, generator=generator),
-            (torch.rand(batch, 2, grid, grid, generator=generator) > 0.9).float(),
-            torch.rand(batch, 2, generator=generator) > 0.1,
-            2.0 * torch.rand(batch, 2, generator=generator) - 1.0,
-            torch.randn(batch, 1, generator=generator),
-            (torch.rand(batch, 1, generator=generator) > 0.01).float(),
-            torch.ones(batch, 1),
-            2.0 * torch.rand(batch, 2, generator=generator) - 1.0,
-        )
-        for _ in range(count)
-    ]
+    return [_random_batch(size, grid, batch, generator) for _ in range(count)]
+
+
+def _random_batch(size: int, grid: int, batch: int, generator: torch.Generator) -> Batch:
+    frames = torch.randint(0, 256, (batch, 4, 3, size, size), dtype=torch.uint8, generator=generator)
+    mask = (torch.rand(batch, 2, grid, grid, generator=generator) > 0.9).float()
+    valid = torch.rand(batch, 2, generator=generator) > 0.1
+    action = 2.0 * torch.rand(batch, 2, generator=generator) - 1.0
+    reward = torch.randn(batch, 1, generator=generator)
+    not_done = (torch.rand(batch, 1, generator=generator) > 0.01).float()
+    advice = 2.0 * torch.rand(batch, 2, generator=generator) - 1.0
+    weight = torch.ones(batch, 1)
+    return Batch(frames, mask, valid, action, reward, not_done, reward, 0.99 * not_done, weight, advice)
 
 
 def plain_loop(agent: Trained, batches: list[Batch]) -> Callable[[], None]:

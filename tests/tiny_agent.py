@@ -58,16 +58,24 @@ def make_agent(
     return agent
 
 
-def make_batch(count: int = 6, seed: int = 0) -> Batch:
+def make_batch(count: int = 6, seed: int = 0, n_step: int = 1) -> Batch:
+    """Random transitions; with several steps their returns are others than their rewards."""
     generator = torch.Generator().manual_seed(seed)
-    mask = (torch.rand(count, 2, GRID, GRID, generator=generator) > 0.9).float()
+    frames, known = (4, 2) if n_step == 1 else (7, 3)
+    mask = (torch.rand(count, known, GRID, GRID, generator=generator) > 0.9).float()
+    pictures = torch.randint(0, 256, (count, frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+    action = 2.0 * torch.rand(count, 2, generator=generator) - 1.0
+    reward = torch.randn(count, 1, generator=generator)
+    not_done = (torch.arange(count) % 3 != 0).float()[:, None]
     return Batch(
-        torch.randint(0, 256, (count, 4, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator),
+        pictures,
         mask,
-        torch.arange(2 * count).view(count, 2) % 5 != 0,
-        2.0 * torch.rand(count, 2, generator=generator) - 1.0,
-        torch.randn(count, 1, generator=generator),
-        (torch.arange(count) % 3 != 0).float()[:, None],
+        torch.arange(known * count).view(count, known) % 5 != 0,
+        action,
+        reward,
+        not_done,
+        reward * n_step,
+        TINY.gamma**n_step * not_done,
         torch.tensor([1.0, 0.0, 10.0]).repeat(count)[:count, None],
         2.0 * torch.rand(count, 2, generator=generator) - 1.0,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -60,17 +59,25 @@ class Agent(Learner):
         batch, seen, then = augmented(batch, s.shifts)
         cached = batch.mask_valid & (torch.rand_like(batch.mask[:, :, 0, 0]) >= self.student_share(weights))
 
-        # What comes after, from the online and the target encoder: z', a' ~ π(s'), and y. No gradient.
+        # What comes after, from the online and the target encoder: a' ~ π(s'), and y. No gradient.
         with torch.no_grad():
-            inputs = *self.backbone.inputs(then, 3), batch.mask[:, 1], cached[:, 1]
-            following = self.backbone(*inputs)
-            y = self._td_target(batch, following, self._target_latents(*inputs).fused, alpha)
+            inputs = *self.backbone.inputs(then, then.shape[1] - 1), batch.mask[:, -1], cached[:, -1]
+            after = self.backbone(*inputs)
+            y = self._td_target(batch, after, self._target_latents(*inputs).fused, alpha)
+
+        @torch.no_grad()
+        def following() -> Latents:
+            """Of the next state, which is s' unless returns are longer."""
+            far = batch.mask.shape[1] > 2
+            next_inputs = *self.backbone.inputs(then, 3), batch.mask[:, 1], cached[:, 1]
+            latents: Latents = self.neck(self.backbone(*next_inputs) if far else after)
+            return latents
 
         # L = L_Q + Σ λ·L_auxiliary (+ λ_bc·L_BC offline), one backward into the critic side.
         features = self.backbone(*self.backbone.inputs(seen, 2), batch.mask[:, 0], cached[:, 0])
         now = self.neck(features)
         za = torch.cat([now.fused, batch.action], 1)
-        step = Step(batch, features, now, partial(self._latents, following), za, self._target_of_frames)
+        step = Step(batch, features, now, following, za, self._target_of_frames)
         parts = {"q": losses.q_loss(self.q1(za), self.q2(za), y)}
         parts |= {name: auxiliary(step) for name, auxiliary in self.auxiliaries.items()}
         scale = {"q": 1.0, **s.auxiliary_weights}
@@ -91,12 +98,12 @@ class Agent(Learner):
         parts |= {"target_q": y.mean(), "target_q_max": y.abs().amax(), "alpha": alpha}
         return norms | {name: value.detach() for name, value in parts.items()}
 
-    def _td_target(self, batch: Batch, following: Features, target_z: Tensor, alpha: Tensor) -> Tensor:
+    def _td_target(self, batch: Batch, after: Features, target_z: Tensor, alpha: Tensor) -> Tensor:
         """y (B,1); with shifts its mean over the copies of a transition, as DrQ."""
-        action, log_pi = sample_action(*self.policy(following))
+        action, log_pi = sample_action(*self.policy(after))
         za = torch.cat([target_z, action], 1)
         q1, q2 = self.target["q1"](za), self.target["q2"](za)
-        y = losses.q_target(batch.reward, batch.not_done, self.settings.gamma, q1, q2, alpha, log_pi)
+        y = losses.q_target(batch.returns, batch.discount, q1, q2, alpha, log_pi)
         copies = self.settings.shifts
         return y.unflatten(0, (copies, -1)).mean(0).repeat(copies, 1) if copies > 1 else y
 
@@ -124,11 +131,6 @@ class Agent(Learner):
         alpha.backward()
         self.descend(self.alpha_optimizer, self.alpha_side)
         return parts | norms | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
-
-    @torch.no_grad()
-    def _latents(self, features: Features) -> Latents:
-        latents: Latents = self.neck(features)
-        return latents
 
     def _target_latents(self, *inputs: Tensor) -> Latents:
         latents: Latents = self.target["neck"](self.target["backbone"](*inputs))

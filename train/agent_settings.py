@@ -38,6 +38,8 @@ class AgentSettings:
     """Entropy H̄ that α is tuned towards."""
     gamma: float = 0.99
     """Discount per decision."""
+    n_step: int = 1
+    """Decisions whose rewards the critics' target sums before it bootstraps (datasets/returns.py)."""
     tau: float = 0.01
     """Soft-update rate of the target critics."""
     encoder_tau: float = 0.05
@@ -115,6 +117,7 @@ def check(settings: AgentSettings) -> None:
         *((f"{auxiliary}_weight", 0.0, math.inf) for auxiliary in AUXILIARIES),
         *((rate, 0.0, 1.0) for rate in ("gamma", "tau", "encoder_tau")),
         ("actor_every", 1, math.inf),
+        ("n_step", 1, math.inf),
         ("initial_alpha", 1e-12, math.inf),
     ):
         if not low <= getattr(settings, name) <= high:

@@ -88,7 +88,7 @@ class Staging:
 def batches(replay: SelectiveReplay, batch: int, side: int, device: torch.device) -> Callable[[], Batch]:
     """What draws a batch of frames of `side` pixels to the device at each call. It is good until the next: on a CPU all
     have one buffer."""
-    shape = torch.Size((4 * batch, 3, side, side))
+    shape = torch.Size((replay.pool.view.window * batch, 3, side, side))
     if device.type == "cpu":
         frames = torch.empty(shape, dtype=torch.uint8)
         return lambda: replay.sample(batch, frames)

@@ -12,11 +12,10 @@ from semore.datasets.errors import SemoreError
 from semore.train.agent_settings import MASK_LOSSES
 
 
-def q_target(
-    reward: Tensor, not_done: Tensor, gamma: float, q1: Tensor, q2: Tensor, alpha: Tensor, log_pi: Tensor
-) -> Tensor:
-    """y = r + γ·notdone·(min(Q1', Q2')(s', a') − α·log π(a'|s')), all (B,1)."""
-    return reward + gamma * not_done * (torch.minimum(q1, q2) - alpha * log_pi)
+def q_target(returns: Tensor, discount: Tensor, q1: Tensor, q2: Tensor, alpha: Tensor, log_pi: Tensor) -> Tensor:
+    """y = R + γ'·(min(Q1', Q2')(s', a') − α·log π(a'|s')), all (B,1). After one decision R is its reward and γ' the
+    discount, 0 where it ended the episode; over several they are those of datasets.returns."""
+    return returns + discount * (torch.minimum(q1, q2) - alpha * log_pi)
 
 
 def q_loss(q1: Tensor, q2: Tensor, target: Tensor) -> Tensor:

@@ -206,8 +206,11 @@ class TrainSettings:
     @property
     def view(self) -> View:
         """How the pool looks at the recordings."""
-        size = self.agent.encoder.size
-        return View(size, geometry(size).grid, self.frame_skip, self.reward, self.masks, self.seed, self.grey)
+        size, agent = self.agent.encoder.size, self.agent
+        return View(
+            size, geometry(size).grid, self.frame_skip, self.reward, self.masks, self.seed, self.grey, agent.n_step,
+            agent.gamma,
+        )  # fmt: skip
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""

@@ -159,6 +159,30 @@ def test_only_terminal_decisions_are_done(driven):
     assert endings == {"success": False, "off_road": True, "collisions": True}
 
 
+def test_with_longer_returns_a_window_ends_where_they_do(driven):
+    """s' is what was shown three decisions later, or last; the returns are sums of the rewards up to there."""
+    skip, driven = driven
+    pool = FramePool(View(SIZE, GRID, skip, "published", n_step=3, discount=0.9), 400)
+    for episode in driven.rollouts.episodes():
+        added = pool.add(episode, driven.knowledge)
+        index = torch.arange(added.first, added.first + added.count)
+        batch = pool.gather(index)
+        later = (index + 3).clamp_max(added.first + added.count)
+        assert torch.equal(batch.frames[:, :3].reshape(-1, 9, SIZE, SIZE), pool.observation(index))
+        assert torch.equal(batch.frames[:, 1:4].reshape(-1, 9, SIZE, SIZE), pool.observation(index + 1))
+        assert torch.equal(batch.frames[:, 4:].reshape(-1, 9, SIZE, SIZE), pool.observation(later))
+        assert torch.equal(batch.mask_valid[:, 2], pool.mask_valid[later])
+        assert torch.equal(batch.mask[:, 2], pool.masks[later] / 255.0)
+        rewards = pool.reward[index, 0].tolist()
+        expected = [sum(r * 0.9**k for k, r in enumerate(rewards[t : t + 3])) for t in range(len(rewards))]
+        assert batch.returns.flatten().tolist() == pytest.approx(expected, abs=1e-5)
+        terminal = episode.attributes["ending"] != "success"
+        factors = [
+            0.9 ** min(3, len(rewards) - t) * (not terminal or t + 3 < len(rewards)) for t in range(len(rewards))
+        ]
+        assert batch.discount.flatten().tolist() == pytest.approx(factors, abs=1e-6)
+
+
 def test_who_drove_and_what_counts_as_random(driven):
     skip, driven = driven
     pool, transitions = pooled(driven, skip)
@@ -324,7 +348,7 @@ def test_a_batch_has_the_documented_shapes(driven):
     real = torch.float32
     assert shapes == [
         ((2, 4, 3, SIZE, SIZE), torch.uint8), ((2, 2, GRID, GRID), real), ((2, 2), torch.bool), ((2, 2), real),
-        ((2, 1), real), ((2, 1), real), ((2, 1), real), ((2, 2), real),
+        *[((2, 1), real)] * 5, ((2, 2), real),
     ]  # fmt: skip
 
 
@@ -437,8 +461,8 @@ def test_an_episode_larger_than_the_pool_is_refused():
 def test_a_pool_takes_what_it_forecasts():
     pool = FramePool(View(20, 5, 1, "published"), 37)
     taken = sum(store.nbytes for store in pool._stores())
-    # 3·20² picture, 5² mask, 1 validity, 1 verdict, 8 start, 4·8 window, 4·(2 action + reward + not_done + driver)
-    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 1 + 8 + 32 + 28)
+    # 3·20² picture, 5² mask, 1 validity, 1 verdict, 8 start, 4·8 window, 4·9 of a decision's outcome
+    assert taken == forecast_bytes(pool.view, 37) == 37 * (1200 + 25 + 1 + 1 + 8 + 32 + 36)
 
 
 def test_a_pool_beyond_the_memory_is_refused_early(monkeypatch):

@@ -157,11 +157,11 @@ def test_with_share_one_the_cached_mask_serves_the_semantic_loss_only():
 
 def test_a_terminal_step_ends_the_return_and_a_time_out_does_not():
     batch = make_batch()
-    ended = batch._replace(not_done=torch.zeros(6, 1))
+    ended = batch._replace(discount=torch.zeros(6, 1))
     torch.manual_seed(0)
     assert float(make_agent().update(ended, QUIET)["target_q"]) == pytest.approx(float(batch.reward.mean()))
     # With γ = 1 and a constant target Q of 10, α ≈ 0: y = r + 10 wherever the episode goes on.
-    agent = make_agent(gamma=1.0, initial_alpha=1e-9)
+    agent, batch = make_agent(initial_alpha=1e-9), batch._replace(discount=batch.not_done)
     with torch.no_grad():
         for name in ("q1", "q2"):
             agent.target[name][-1].weight.zero_()

@@ -35,7 +35,7 @@ def test_the_sac_losses_equal_loops(seed, count):
     reward, q1, q2, log_pi, y = (randn(count, 1, seed=seed + index) for index in range(5))
     not_done = (rand(count, 1, seed=seed) > 0.4).double()
     alpha, gamma = 0.07, 0.9
-    target = losses.q_target(reward, not_done, gamma, q1, q2, torch.tensor(alpha), log_pi)
+    target = losses.q_target(reward, gamma * not_done, q1, q2, torch.tensor(alpha), log_pi)
     rows = [tuple(float(part) for part in row) for row in zip(reward, not_done, q1, q2, log_pi, y, target, strict=True)]
     for r, d, a, b, lp, _, found in rows:
         assert found == pytest.approx(r + (gamma * (min(a, b) - alpha * lp) if d else 0.0))

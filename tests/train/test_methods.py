@@ -58,7 +58,10 @@ CASES = [
     ("semore", {"mask": "cached"}, QUIET),
     ("semore", FEATURE_L1, QUIET),
     ("semore", {**NT_XENT, "attention": "joint"}, ONLINE),
+    ("semore", {"n_step": 3}, ONLINE),
     ("sac", {}, OFFLINE),
+    ("sac", {"n_step": 3}, QUIET),
+    ("drq", {"n_step": 3}, QUIET),
     ("drq", {"shifts": 1}, ONLINE),
     ("drq", {}, OFFLINE),
     ("curl", {"shifts": 2}, QUIET),
@@ -75,7 +78,7 @@ def test_a_whole_update_is_the_plain_one(method, changes, weights):
     agent = stirred(method_settings(method, clip=0.5, **changes))
     plain = PlainTrainer(agent)
     for update in range(3):
-        batch = make_batch(5, seed=update)
+        batch = make_batch(5, update, agent.settings.n_step)
         batch = batch._replace(
             **{name: part.double() for name, part in batch._asdict().items() if part.is_floating_point()}
         )

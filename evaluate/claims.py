@@ -14,7 +14,10 @@ TRAINING_SEEDS: Final = 5
 """Training seeds of each method, and"""
 TEST_SEEDS: Final = 50
 """paired test seeds that a verdict needs (design.md §7.4)."""
-DATA: Final = ("reward", "schedule.refresh_every", "schedule.refresh_episodes", "schedule.refresh_frames")
+DATA: Final = (
+    "reward", "schedule.refresh_every", "schedule.refresh_episodes", "schedule.refresh_decisions",
+    "schedule.refresh_frames",
+)  # fmt: skip
 """Settings that say, beside the recordings, what a run learns from and is measured by."""
 SIZE: Final = (
     "agent.encoder.size", "agent.encoder.channels", "agent.encoder.latent", "agent.hidden", "agent.model_hidden",

@@ -28,6 +28,9 @@ from semore.train.settings import ScheduleSettings
 REFRESH_SEEDS: Final = SEED_SPLITS["train"].start + 500_000
 """Refresh episodes start here, beyond what `collect` records."""
 
+NEWEST: Final = 8
+"""Episodes by whose mean length the next ones are reckoned."""
+
 Rows = NDArray[np.int64]
 
 
@@ -40,20 +43,22 @@ class Refreshed:
         self.rollouts = Rollouts(path)
         self.rollouts.create()
         self.rollouts.sweep()
-        self.names: list[str] = []
-        """Of the episodes that count, in the order in which they were driven."""
+        self.refreshes: list[list[str]] = []
+        """Names of the episodes of each refresh that counts, in the order in which they were driven."""
 
     def restore(self, state: Mapping[str, Any]) -> Iterator[tuple[Episode, Rows]]:
         """Keep the episodes that counted at a checkpoint, the state of a Refresh, and of those that were being driven
         then what there is: the same weights are driving them. Later ones are deleted: their part of the run is done
         again."""
-        self.names = list(state["recorded"])
+        names, each = list(state["recorded"]), self._schedule.refresh_episodes
+        sizes = state.get("sizes", [each] * (len(names) // each))  # an earlier version drove as many at each
+        ends = np.cumsum(sizes, dtype=np.int64).tolist()
+        self.refreshes = [names[end - size : end] for size, end in zip(sizes, ends, strict=True)]
         driving = [self.named(job["seeds"]) for errand in state["pending"] for job in errand["jobs"]]
-        for name in set(self.rollouts.names()) - set(self.names).union(*driving):
+        for name in set(self.rollouts.names()) - set(names).union(*driving):
             shutil.rmtree(self.rollouts.path / name)
-        size = self._schedule.refresh_episodes
-        for first in range(0, len(self.names), size):
-            yield from self.read(self.names[first : first + size])
+        for refresh in self.refreshes:
+            yield from self.read(refresh)
 
     def read(self, names: Sequence[str]) -> list[tuple[Episode, Rows]]:
         """The episodes of one refresh."""
@@ -92,7 +97,7 @@ class Refresh(AfterUpdate):
         schedule = self._schedule
         if schedule.refreshes(update):
             first = REFRESH_SEEDS + self._sent
-            seeds, weights = range(first, first + schedule.refresh_episodes), snapshot(self.agent)
+            seeds, weights = range(first, first + self._episodes()), snapshot(self.agent)
             shares = in_shares(seeds, schedule.refresh_frames, schedule.shares)
             jobs = [Job(weights, tuple(share), records=True, frames=frames) for share, frames in shares]
             self._errands.send(update, jobs, {})
@@ -102,17 +107,27 @@ class Refresh(AfterUpdate):
             yield Entry(errand.update, self._grow(names, errand.update))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recorded": self._driven.names, "pending": self._errands.state()}
+        refreshes = self._driven.refreshes
+        names, sizes = [name for refresh in refreshes for name in refresh], [len(refresh) for refresh in refreshes]
+        return {"recorded": names, "sizes": sizes, "pending": self._errands.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._errands.restore(state_dict["pending"])
         pending = sum(len(job["seeds"]) for errand in state_dict["pending"] for job in errand["jobs"])
         self._sent = len(state_dict["recorded"]) + pending
 
+    def _episodes(self) -> int:
+        """How many episodes to drive now."""
+        most, decisions = self._schedule.refresh_episodes, self._schedule.refresh_decisions
+        newest = [frames - 1 for _, frames in self._replay.pool.episodes[-NEWEST:]]
+        if not (decisions and newest):
+            return most
+        return min(max(round(decisions / max(float(np.mean(newest)), 1.0)), 1), most)
+
     def _grow(self, names: Sequence[str], update: int) -> dict[str, float]:
         """Take the episodes that the policy of that update has driven; returns means over them for the log."""
         grown = self._driven.read(names)
-        self._driven.names += names
+        self._driven.refreshes.append(list(names))
         self._knowledge.cache.refresh()
         for episode, rows in grown:
             self._replay.add(episode, self._knowledge, rows, update)

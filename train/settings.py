@@ -55,7 +55,11 @@ class ScheduleSettings:
     refresh_every: int = 250
     """Updates between online refreshes (0 switches them off)."""
     refresh_episodes: int = 4
-    """Episodes the current policy records per refresh."""
+    """Episodes the current policy records per refresh; with refresh_decisions the most of them."""
+    refresh_decisions: int = 0
+    """Decisions to record per refresh, in as many episodes as that takes when they are as long as the newest ones in
+    the pool (0: refresh_episodes, however short). Young policies leave the road at once: a fixed number of episodes
+    starves them."""
     refresh_spread: float = 1.0
     """How much of its σ the policy's noise has when it refreshes (1: SAC's own; 0: the mean acts)."""
     refresh_frames: int = 0
@@ -234,8 +238,9 @@ class TrainSettings:
                 f"schedule.delay is {self.schedule.delay}, and there are {self.schedule.updates} updates: nothing "
                 "that is driven would count; lower it, or choose --schedule.refresh_every 0"
             )
-        if self.schedule.refresh_spread < 0.0:
-            raise SemoreError(f"schedule.refresh_spread is {self.schedule.refresh_spread}; it must be at least 0")
+        for name in ("refresh_spread", "refresh_decisions"):
+            if getattr(self.schedule, name) < 0:
+                raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 0")
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes", "shares"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")

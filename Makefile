@@ -28,7 +28,7 @@ help:
 	@echo "make doctor                            what is there of all that Semore can use, and how to get the rest"
 	@echo "make test | test-slow | test-carla     the tests; lint, bench, docs, docs-serve, format, setup, clean"
 	@echo "make bench QUICK=1                     speeds and their ratios in 3 minutes; without QUICK in 15"
-	@echo "variables: PRESET=laptop|debug|paper SCENARIO=JayWalk|HighBeam|HighWay METHOD=semore|sac|deepmdp|drq|curl|…"
+	@echo "variables: PRESET=laptop|scratch|debug|paper SCENARIO=JayWalk|HighBeam|HighWay METHOD=semore|sac|deepmdp|drq|curl|…"
 	@echo "           RUN= RUNS= ROLLOUTS= KNOWLEDGE= WEATHER= SEEDS=\"1 2 3\" DESCRIBER= SEGMENTER= JUDGE= SAMPLE= FRAMES="
 	@echo "           BUDGET=minutes SCHEDULER=none|local|tcp://… WORKERS= SIM=embedded|carla CARLA_HOST= CARLA_PORT="
 	@echo "           CARLA=\"command that starts a server\" SERVERS= ARGS=\"--any.setting value\""

@@ -236,7 +236,7 @@ def test_preset_values_get_the_types_of_the_settings(tmp_path):
 
 
 def test_wrong_presets_are_named(tmp_path):
-    with pytest.raises(SemoreError, match="unknown preset 'huge'; choose one of debug, laptop, paper"):
+    with pytest.raises(SemoreError, match="unknown preset 'huge'; choose one of debug, laptop, paper, scratch"):
         car("--preset", "huge")
     path = tmp_path / "p.yaml"
     for content in ("other: {}", "car: 3", "- car", ""):

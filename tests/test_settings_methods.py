@@ -116,7 +116,7 @@ def test_a_mistake_in_a_method_s_file_names_it(monkeypatch, tmp_path):
 
 def test_no_preset_says_what_a_method_says():
     """Else the preset's value would mean nothing for some methods."""
-    for preset in ("debug", "laptop", "paper"):
+    for preset in ("debug", "laptop", "paper", "scratch"):
         told = {name for name, _ in flat(preset_section(preset, "train"))}
         assert not told & {f"agent.{name}" for name in SEMORE}
 

@@ -358,7 +358,7 @@ def command(monkeypatch, capsys, *words: str) -> str:
         ("--camera=7", "camera size 7 is too small"),
         ("--first_seed=999999", "seeds 999999..1000002 leave the training split"),
         ("--first_seed=-1", "seeds -1..2 leave"),
-        ("--preset=huge", "unknown preset 'huge'; choose one of debug, laptop, paper"),
+        ("--preset=huge", "unknown preset 'huge'; choose one of debug, laptop, paper, scratch"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_makes_no_folder(monkeypatch, capsys, tmp_path, word, named):

@@ -52,6 +52,8 @@ class Brief:
     executor: ExecutorSettings
     shares: int
     """In how many shares episodes are driven: CARLA's servers are dealt out to them."""
+    memory: float = 0.0
+    """Correlation of that noise from one decision to the next."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Actor:
             for name in there:
                 shutil.rmtree(path / name)
             about = {"policy": "trained", "action_repeat": world.frame_skip, "reward": world.reward}
-            policy = world.policy(self._network, self._brief.spread)
+            policy = world.policy(self._network, self._brief.spread, self._brief.memory)
             record(self._rollouts, self._fleet.envs(len(names)), policy, job.seeds, about, threads=self._threads)
         if self._annotate is not None:
             episodes = [self._rollouts.episode(name) for name in names]

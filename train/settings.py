@@ -59,6 +59,8 @@ class ScheduleSettings:
     """Episodes the current policy records per refresh."""
     refresh_spread: float = 1.0
     """How much of its σ the policy's noise has when it refreshes (1: SAC's own; 0: the mean acts)."""
+    refresh_noise_memory: float = 0.0
+    """Correlation of that noise from one decision to the next, in [0, 1); its σ stays (0: white noise, SAC's own)."""
     refresh_frames: int = 0
     """Frames annotated per refresh, those first at which most changes (0: all decisions)."""
     delay: int = 0
@@ -233,8 +235,9 @@ class TrainSettings:
                 raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
         geometry(self.agent.encoder.size)
         check(self.agent)
-        if not 0.0 <= self.schedule.averaging < 1.0:
-            raise SemoreError(f"schedule.averaging is {self.schedule.averaging}; it must be at least 0 and below 1")
+        for name in ("averaging", "refresh_noise_memory"):
+            if not 0.0 <= (share := getattr(self.schedule, name)) < 1.0:
+                raise SemoreError(f"schedule.{name} is {share}; it must be at least 0 and below 1")
         if self.schedule.refresh_every and self.schedule.delay >= self.schedule.updates:
             raise SemoreError(
                 f"schedule.delay is {self.schedule.delay}, and there are {self.schedule.updates} updates: nothing "

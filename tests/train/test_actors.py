@@ -233,6 +233,14 @@ def test_an_actor_s_answers_are_those_of_this_process_and_so_are_its_errors(data
     assert len(found[0]) == 2
 
 
+def test_only_refreshes_are_noisy_and_their_noise_has_the_memory_asked_for(data, tmp_path, monkeypatch):
+    policy, asked_for = World.policy, []
+    monkeypatch.setattr(World, "policy", lambda *args: (asked_for.append(args[2:]), policy(*args))[1])
+    schedule = replace(TINY.schedule, updates=13, refresh_spread=0.5, refresh_noise_memory=0.9, validate_every=0)
+    train(asked(data, tmp_path, schedule=schedule))
+    assert asked_for == [(0.5, 0.9), ()]
+
+
 def test_a_validation_tells_how_every_decision_steered(data, tmp_path, monkeypatch):
     settings, step, lost = asked(data, tmp_path), DrivingEnv.step, iter([False] * 9 + [True])
 

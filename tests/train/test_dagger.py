@@ -169,3 +169,9 @@ def test_the_driver_is_asked_only_where_it_is_imitated():
 def test_refreshes_cannot_have_less_than_no_noise():
     with pytest.raises(SemoreError, match=r"schedule\.refresh_spread is -1\.0; it must be at least 0"):
         TrainSettings(schedule=ScheduleSettings(refresh_spread=-1.0)).validate()
+
+
+@pytest.mark.parametrize("memory", [-0.1, 1.0])
+def test_noise_has_less_memory_than_would_keep_it_as_it_is(memory):
+    with pytest.raises(SemoreError, match=rf"refresh_noise_memory is {memory}; it must be at least 0 and below 1"):
+        TrainSettings(schedule=ScheduleSettings(refresh_noise_memory=memory)).validate()

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from semore.collect.camera import Sight, boxes
 from semore.datasets.rollouts.schema import ACTOR_COLUMN as ACTOR
 from semore.datasets.rollouts.schema import EGO_COLUMN as EGO
 from semore.datasets.rollouts.schema import KIND_INDEX, KINDS
@@ -21,7 +22,6 @@ FAST: Final = 25.0
 """The car's top speed in m/s."""
 
 _LENGTH, _WIDTH = KINDS[KIND_INDEX["sedan"]].length, KINDS[KIND_INDEX["sedan"]].width
-_WALKER: Final = KIND_INDEX["pedestrian"]
 _TICK: Final = 0.2  # s
 _HORIZON: Final = np.arange(1, 16) * _TICK  # s looked ahead
 _PACES: Final = (
@@ -53,12 +53,18 @@ class Expert:
 
     It weighs speeds and sides of its lane by where they lead within 3 s if all others go on as they move now, and takes
     the cheapest. `cruise` is its speed on a free road (m/s). With `noise` > 0 the cruising speed is drawn per episode,
-    and coloured noise of this scale is added to the action. With `careful` false it ignores all actors."""
+    and coloured noise of this scale is added to the action. With `careful` false it ignores all actors, with a `sight`
+    those whom a camera would not show: they might as well not be there."""
 
     def __init__(
-        self, generator: np.random.Generator, noise: float = 0.0, careful: bool = True, cruise: float = CRUISE
+        self,
+        generator: np.random.Generator,
+        noise: float = 0.0,
+        careful: bool = True,
+        cruise: float = CRUISE,
+        sight: Sight | None = None,
     ) -> None:
-        self._generator, self._careful = generator, careful
+        self._generator, self._careful, self._sight = generator, careful, sight
         self._scale = noise * generator.random() if noise else 0.0
         self._cruise = generator.uniform(8.0, 23.0) if noise else cruise
         self._noise = np.zeros(2)
@@ -75,7 +81,10 @@ class Expert:
         speed = math.hypot(ego[EGO["vx"]], ego[EGO["vy"]])
         target, side = self._cruise, 0.0
         if self._careful and len(info["actors"]):
-            others = _others(ego, info["actors"].astype(np.float64), dx, dy, offset, self._bend)
+            actors: Floats = info["actors"].astype(np.float64)
+            if self._sight is not None:
+                actors = actors[self._sight.seen(ego, actors)]
+            others = _others(ego, actors, dx, dy, offset, self._bend)
             target, side = _choose(self._cruise, speed, offset, float(ego[EGO["lane_width"]]), others)
         pedal = np.clip(0.8 * (target - speed), -1.0, 1.0)
         steer = np.clip(-0.10 * (offset - side) - (1.2 if speed < 12.0 else 1.0) * heading, -0.6, 0.6)
@@ -115,9 +124,7 @@ def _others(ego: Floats, actors: Floats, dx: float, dy: float, offset: float, be
     along, across = vx * dx + vy * dy, vy * dx - vx * dy
     turn = bend * ahead  # how far the lane's direction has turned there
     side, across = side - turn * ahead / 2 + offset, across - turn * along
-    lying = (actors[:, ACTOR["down"]] > 0) & (actors[:, ACTOR["kind"]] == _WALKER)
-    length = np.where(lying, actors[:, ACTOR["height"]], actors[:, ACTOR["length"]])
-    width = actors[:, ACTOR["width"]]
+    length, width, _ = boxes(actors)
     cos = np.abs(np.cos(actors[:, ACTOR["yaw"]] - math.atan2(dy, dx) - turn))
     sin = np.sqrt(1.0 - cos**2)
     extents = (length * cos + width * sin) / 2, (length * sin + width * cos) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tenso
 class NetworkPolicy:
     """A trained policy. Its mean acts, plus `spread` times its σ of noise from a generator per episode.
 
+    At every decision the noise is standard normal; that of consecutive decisions is correlated by `memory`, in [0, 1),
+    so that what it does to the car adds up instead of averaging out (an AR(1) process; Eberhard et al. 2023, "Pink
+    noise is all you need", on what such noise explores).
+
     `network` maps observations (B, 9, S, S) uint8 to means and log standard deviations (B, 2) before tanh, and to the
     student's mask (B, g, g) in [0, 1]. A policy whose view says `grey` was trained on grey pictures and is shown
     nothing else."""
@@ -28,15 +33,19 @@ class NetworkPolicy:
         network: Network,
         view: Mapping[str, Any],
         spread: float = 0.0,
+        memory: float = 0.0,
     ) -> None:
         self.view = view
         """What it must be shown: `size` (pixels), `stack`, `frame_skip`, `grey`; and where it comes from."""
         self._network, self._spread = _blindfolded(network) if view.get("grey") else network, spread
+        self._memory = memory
         self._generators: list[np.random.Generator] = []
+        self._noise: dict[int, NDArray[np.float64]] = {}
         self._mask: torch.Tensor | None = None
 
     def start(self, seeds: Sequence[int]) -> None:
         self._generators = [np.random.default_rng([seed, 0x5AC]) for seed in seeds]
+        self._noise = {}
 
     def act(
         self, slots: Sequence[int], observations: NDArray[np.uint8], infos: Sequence[Mapping[str, Any]]
@@ -44,9 +53,17 @@ class NetworkPolicy:
         with torch.inference_mode():
             mean, log_std, self._mask = self._network(torch.from_numpy(observations))
             if self._spread:
-                noise = np.stack([self._generators[slot].standard_normal(2) for slot in slots]).astype(np.float32)
+                noise = np.stack([self._next_noise(slot) for slot in slots]).astype(np.float32)
                 mean = mean + self._spread * log_std.exp() * torch.from_numpy(noise).to(mean.device)
             return torch.tanh(mean).float().cpu().numpy()
+
+    def _next_noise(self, slot: int) -> NDArray[np.float64]:
+        """An episode's noise at its next decision, (2,)."""
+        fresh = self._generators[slot].standard_normal(2)
+        if (before := self._noise.get(slot)) is not None:
+            fresh = self._memory * before + math.sqrt(1.0 - self._memory**2) * fresh
+        self._noise[slot] = fresh
+        return fresh
 
     @property
     def last_mask(self) -> NDArray[np.float32]:

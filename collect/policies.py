@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semore.collect.camera import Sight
 from semore.collect.expert import FAST, Expert
 from semore.datasets.actions import finite
 from semore.datasets.errors import SemoreError
@@ -135,12 +136,15 @@ def _policy_file(path: str | Path) -> Path:
     return file
 
 
+SHORT_SIGHT: Final = Sight(size=64, pixels=5.0)
+"""What `fast_short_sighted_driver` sees: a person within 20 m, a car within 16 m, and nobody beside the picture."""
 POLICIES: Final[dict[str, Callable[[], Policy]]] = {
     "driver": lambda: PerSlot(Expert),
     "noisy_driver": lambda: PerSlot(lambda generator: Expert(generator, noise=0.3)),
     "blind_driver": lambda: PerSlot(lambda generator: Expert(generator, careful=False)),
     "fast_driver": lambda: PerSlot(lambda generator: Expert(generator, cruise=FAST)),
     "fast_blind_driver": lambda: PerSlot(lambda generator: Expert(generator, careful=False, cruise=FAST)),
+    "fast_short_sighted_driver": lambda: PerSlot(lambda generator: Expert(generator, cruise=FAST, sight=SHORT_SIGHT)),
     "noisy_blind_driver": lambda: PerSlot(lambda generator: Expert(generator, noise=0.3, careful=False)),
     "random": lambda: PerSlot(Random),
     "wander": lambda: PerSlot(Wander),

@@ -20,7 +20,7 @@ from semore.datasets.rollouts.schema import SEED_SPLITS
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import load_settings
 from semore.evaluate.episodes import RunCourse, evaluate_courses, read_rows
-from semore.evaluate.policies import POLICIES
+from semore.evaluate.policies import ON_REQUEST, POLICIES
 from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.table import differences, failures, results
 
@@ -49,8 +49,8 @@ class EvaluateSettings:
     """Folder of all runs."""
     run: str = ""
     """Name of the run; default <scenario>-<preset>."""
-    policies: tuple[str, ...] = tuple(POLICIES)
-    """Rows of the table."""
+    policies: tuple[str, ...] = tuple(name for name in POLICIES if name not in ON_REQUEST)
+    """Rows of the table; besides these there is fast_short_sighted_driver."""
     episodes: int = 50
     """Test seeds, the same for every policy."""
     workers: int = 2

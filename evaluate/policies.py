@@ -52,6 +52,7 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
     "blind_driver": lambda _: make_policy("blind_driver"),
     "fast_driver": lambda _: make_policy("fast_driver"),
     "fast_blind_driver": lambda _: make_policy("fast_blind_driver"),
+    "fast_short_sighted_driver": lambda _: make_policy("fast_short_sighted_driver"),
     "untrained": untrained_policy,
     "trained_grey": lambda run: Grey(load_policy(run)),
     "trained_frozen": lambda run: Frozen(load_policy(run)),
@@ -59,5 +60,9 @@ POLICIES: Final[dict[str, Callable[[Path], Policy]]] = {
 """Every row of evaluation.csv by name; each is built from the run's folder."""
 EYELESS: Final = ("untrained", "trained_grey", "trained_frozen")
 """A run's own network without its training, or without its eyes."""
-UNTAUGHT: Final = ("random", "full_throttle", "driver", "blind_driver", "fast_driver", "fast_blind_driver")
+STANDARD: Final = ("random", "full_throttle", "driver", "blind_driver", "fast_driver", "fast_blind_driver")
+"""Those that are the same whatever the run, and are driven unless other rows are asked for."""
+ON_REQUEST: Final = ("fast_short_sighted_driver",)
+"""The same, driven only where they are asked for by name."""
+UNTAUGHT: Final = (*STANDARD, *ON_REQUEST)
 """Those that are the same whatever the run."""

@@ -24,7 +24,7 @@ from semore.evaluate.episodes import (
     evaluate_policies,
     read_rows,
 )
-from semore.evaluate.policies import UNTAUGHT
+from semore.evaluate.policies import STANDARD
 from semore.train.settings import TrainSettings
 
 BLINDFOLDED: Final = ("trained_grey", "trained_frozen")
@@ -103,7 +103,7 @@ class WorldCourse:
 
 
 def drive_world(runs: Sequence[TrainSettings], folder: Path, episodes: int, first: int, workers: int) -> list[Path]:
-    """Drive the rows of UNTAUGHT for every scenario and reward that the runs have, into <folder>/<reward>.csv; returns
+    """Drive the rows of STANDARD for every scenario and reward that the runs have, into <folder>/<reward>.csv; returns
     these files. What another process is driving is left to it."""
     start = SEED_SPLITS["test"].start + first
     written = []
@@ -112,7 +112,7 @@ def drive_world(runs: Sequence[TrainSettings], folder: Path, episodes: int, firs
         path = folder / f"{reward}.csv"
         try:
             with exclusive_lock(folder / f".{reward}.lock", f"driving of {path}"):
-                evaluate_courses([*courses.values()], UNTAUGHT, range(start, start + episodes), path, workers)
+                evaluate_courses([*courses.values()], STANDARD, range(start, start + episodes), path, workers)
         except SemoreError as error:
             if "already running" not in str(error):
                 raise

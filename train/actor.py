@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semore.annotate.episodes import EpisodeAnnotator, chosen_rows
 from semore.annotate.settings import ExecutorSettings
+from semore.collect.env import DrivingEnv
+from semore.collect.policies import Action, Info
 from semore.collect.recorder import episode_name, record
 from semore.collect.rollout import drive
 from semore.datasets.knowledge.cache import KnowledgeSet, open_set
@@ -29,7 +33,8 @@ TOGETHER: Final = 16
 T = TypeVar("T")
 
 Ends = list[Mapping[str, Any]]
-"""The metrics of each episode driven."""
+"""The metrics of each episode driven (collect.env.EpisodeMetrics), and `steers`, the steering at each of its decisions
+in [−1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Brief:
     executor: ExecutorSettings
     shares: int
     """In how many shares episodes are driven: CARLA's servers are dealt out to them."""
+    memory: float = 0.0
+    """Correlation of that noise from one decision to the next."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Actor:
             for name in there:
                 shutil.rmtree(path / name)
             about = {"policy": "trained", "action_repeat": world.frame_skip, "reward": world.reward}
-            policy = world.policy(self._network, self._brief.spread)
+            policy = world.policy(self._network, self._brief.spread, self._brief.memory)
             record(self._rollouts, self._fleet.envs(len(names)), policy, job.seeds, about, threads=self._threads)
         if self._annotate is not None:
             episodes = [self._rollouts.episode(name) for name in names]
@@ -112,7 +119,17 @@ class Actor:
 
     def _validate(self, job: Job) -> Ends:
         envs, policy = self._fleet.envs(min(len(job.seeds), TOGETHER)), self._brief.world.policy(self._network)
-        return [info["metrics"] for _, info in drive(envs, policy, job.seeds, threads=self._threads)]
+        steers: dict[int, list[float]] = {}
+
+        def begin(seed: int, env: DrivingEnv) -> None:
+            steers[seed] = []  # anew, too, when an episode was lost and is driven again
+
+        def watch(seed: int, observation: NDArray[np.uint8], action: Action | None, info: Info) -> None:
+            if action is not None:
+                steers[seed].append(float(action[0]))
+
+        ends = drive(envs, policy, job.seeds, begin, watch, self._threads)
+        return [{**info["metrics"], "steers": steers[seed]} for seed, info in ends]
 
 
 def snapshot(agent: Learner) -> dict[str, Tensor]:

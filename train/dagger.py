@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from semore.collect.camera import Sight
 from semore.collect.expert import FAST, Expert
 from semore.datasets.frame_pool import rows_of
 from semore.datasets.rollouts.store import Episode
@@ -17,13 +18,14 @@ _CHANGED: Final = 0.3
 """How much of the pedal's range [−1, 1] they must change, or of the wheel's."""
 
 
-def expert_actions(episode: Episode, frame_skip: int) -> NDArray[np.float32]:
+def expert_actions(episode: Episode, frame_skip: int, sight: Sight | None = None) -> NDArray[np.float32]:
     """(decisions, 3) float32: steer and pedal in [−1, 1] that the driver, without noise and at FAST, would have chosen
     at each decision of the episode, from the recorded state; and what imitating that weighs: CARE where the same
-    driver, ignoring everybody, would have done something else, 1 elsewhere."""
+    driver, ignoring everybody, would have done something else, 1 elsewhere. With a `sight`, whom that doesn't show
+    counts for neither."""
     generator = np.random.default_rng(0)  # drawn from only for noise
     # Reward is distance: the rule-based driver's usual speed would hold back whoever sees its own.
-    drivers = Expert(generator, cruise=FAST), Expert(generator, careful=False, cruise=FAST)
+    drivers = Expert(generator, cruise=FAST, sight=sight), Expert(generator, careful=False, cruise=FAST)
     arrays = episode.read("ego", "actors")
     infos = [{"ego": arrays["ego"][row], "actors": arrays["actors"][row]} for row in rows_of(episode, frame_skip)[:-1]]
     careful, blind = (np.stack([driver(info) for info in infos]) for driver in drivers)

@@ -52,9 +52,9 @@ class World:
             max_episode_steps=self.max_episode_steps,
         )  # fmt: skip
 
-    def policy(self, network: Network, spread: float = 0.0) -> NetworkPolicy:
-        """The network's mean as a policy, with `spread` times its σ of noise."""
-        return NetworkPolicy(network, self.view, spread)
+    def policy(self, network: Network, spread: float = 0.0, memory: float = 0.0) -> NetworkPolicy:
+        """The network's mean as a policy, with `spread` times its σ of noise, which has that `memory`."""
+        return NetworkPolicy(network, self.view, spread, memory)
 
 
 class EnvPool:

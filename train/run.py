@@ -157,6 +157,7 @@ def _crew(settings: TrainSettings, world: World, fleet: EnvPool, stock: Stock) -
     brief = Brief(
         world, settings.agent, schedule.refresh_spread, stock.driven.rollouts.path.resolve(),
         (cache, stock.knowledge.name) if settings.uses_knowledge else None, settings.executor, schedule.shares,
+        schedule.refresh_noise_memory,
     )  # fmt: skip
     if not settings.actors:
         return LoneCrew(Actor(brief, settings.threads, fleet, stock.knowledge))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from semore.annotate.settings import ExecutorSettings
+from semore.collect.camera import Sight
 from semore.collect.carla.settings import CarlaSettings
 from semore.collect.scenarios import scenario_and_weather
 from semore.collect.simulators import SIMULATORS
@@ -62,6 +63,8 @@ class ScheduleSettings:
     starves them."""
     refresh_spread: float = 1.0
     """How much of its σ the policy's noise has when it refreshes (1: SAC's own; 0: the mean acts)."""
+    refresh_noise_memory: float = 0.0
+    """Correlation of that noise from one decision to the next, in [0, 1); its σ stays (0: white noise, SAC's own)."""
     refresh_frames: int = 0
     """Frames annotated per refresh, those first at which most changes (0: all decisions)."""
     delay: int = 0
@@ -149,6 +152,9 @@ class TrainSettings:
     imitate: str = "advised"
     """What the cloning term aims at: recorded (what the rule-based driver did where it drove, noise and all), or
     advised (what it would do without noise, at every decision, whoever drove: as DAgger)."""
+    advice_pixels: float = 0.0
+    """With advised: that driver sees only who is in the camera's picture, and stands at least so many pixels tall at
+    the network's size (0: everybody). At 64² that is, for 4 to 7, a person within 25 to 14 m, a car within 20 to 11."""
     grey: bool = False
     """Show the network grey pictures only, in training and when it acts: what can be learnt without eyes."""
     device: str = "auto"
@@ -208,6 +214,11 @@ class TrainSettings:
         return imitates and self.imitate == "advised"
 
     @property
+    def sight(self) -> Sight | None:
+        """What the rule-based driver sees when it advises; None: everybody."""
+        return Sight(self.agent.encoder.size, self.advice_pixels) if self.advice_pixels else None
+
+    @property
     def view(self) -> View:
         """How the pool looks at the recordings."""
         size, agent = self.agent.encoder.size, self.agent
@@ -231,16 +242,20 @@ class TrainSettings:
                 raise SemoreError(f"unknown {name} {value!r}; choose one of {', '.join(choices)}")
         geometry(self.agent.encoder.size)
         check(self.agent)
-        if not 0.0 <= self.schedule.averaging < 1.0:
-            raise SemoreError(f"schedule.averaging is {self.schedule.averaging}; it must be at least 0 and below 1")
+        for name in ("averaging", "refresh_noise_memory"):
+            if not 0.0 <= (share := getattr(self.schedule, name)) < 1.0:
+                raise SemoreError(f"schedule.{name} is {share}; it must be at least 0 and below 1")
         if self.schedule.refresh_every and self.schedule.delay >= self.schedule.updates:
             raise SemoreError(
                 f"schedule.delay is {self.schedule.delay}, and there are {self.schedule.updates} updates: nothing "
                 "that is driven would count; lower it, or choose --schedule.refresh_every 0"
             )
-        for name in ("refresh_spread", "refresh_decisions"):
-            if getattr(self.schedule, name) < 0:
-                raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 0")
+        for name, number in (
+            ("schedule.refresh_spread", self.schedule.refresh_spread),
+            ("schedule.refresh_decisions", self.schedule.refresh_decisions), ("advice_pixels", self.advice_pixels),
+        ):  # fmt: skip
+            if number < 0:
+                raise SemoreError(f"{name} is {number}; it must be at least 0")
         for name in ("updates", "batch", "log_every", "save_every", "refresh_episodes", "validate_episodes", "shares"):
             if getattr(self.schedule, name) < 1:
                 raise SemoreError(f"schedule.{name} is {getattr(self.schedule, name)}; it must be at least 1")

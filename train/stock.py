@@ -66,7 +66,9 @@ def _empty(settings: TrainSettings, episodes: int) -> SelectiveReplay:
     pool, size = FramePool(view, capacity, home), forecast_bytes(view, capacity) / 2**30
     where = "" if home.type == "cpu" else " on the GPU"
     print(f"train: frame pool of {capacity:,} frames, {size:.2f} GiB{where}; reading {episodes} episodes")
-    advise = partial(expert_actions, frame_skip=settings.frame_skip) if settings.asks_driver else None
+    advise = None
+    if settings.asks_driver:
+        advise = partial(expert_actions, frame_skip=settings.frame_skip, sight=settings.sight)
     return SelectiveReplay(pool, settings.replay, settings.seed, advise)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semore.datasets.frame_pool import FramePool
 from semore.datasets.rollouts.schema import SEED_SPLITS
-from semore.train.actor import Job, in_shares, snapshot
+from semore.train.actor import Ends, Job, in_shares, snapshot
 from semore.train.course import AfterUpdate, Averaging, Entry, Say
 from semore.train.crew import Crew
 from semore.train.errands import Errands
@@ -55,10 +55,10 @@ class Validation(AfterUpdate):
             whole = copy.deepcopy({name: value.cpu() for name, value in agent.state_dict().items()})
             self._errands.send(update, jobs, {"weights": whole, "signs": self._signs(agent)})
         for errand, ends in self._errands.home(update):
-            means = {f"validation/{key}": float(np.mean([end[key] for end in ends])) for key in MEASURED}
-            self._compare(errand.update, means["validation/reward"], errand.kept["weights"])
-            self._tell(errand.update, means | errand.kept["signs"])
-            yield Entry(errand.update, means | errand.kept["signs"])
+            found = measured(ends)
+            self._compare(errand.update, found["validation/reward"], errand.kept["weights"])
+            self._tell(errand.update, found | errand.kept["signs"])
+            yield Entry(errand.update, found | errand.kept["signs"])
 
     def state_dict(self) -> dict[str, Any]:
         best = {"best_reward": self.best_reward, "best_update": self.best_update, "best_weights": self.best_weights}
@@ -89,3 +89,15 @@ class Validation(AfterUpdate):
             student, constant = found["health/student_auc"], found["health/constant_auc"]
             text += f", student mask AUC {student:.3f} (constant map {constant:.3f})"
         self._say(text)
+
+
+def measured(ends: Ends) -> dict[str, float]:
+    """What the log is told of the episodes of a validation: means of MEASURED, the standard deviation of the reward,
+    the share of episodes whose ending is `collisions`, and by how much the steering changes from one decision to the
+    next, a mean over all decisions of all episodes."""
+    found = {key: float(np.mean([end[key] for end in ends])) for key in MEASURED}
+    found["reward_std"] = float(np.std([end["reward"] for end in ends]))
+    found["collisions"] = float(np.mean([end["ending"] == "collisions" for end in ends]))
+    changes = np.concatenate([np.abs(np.diff(end["steers"])) for end in ends])
+    found["steer_change"] = float(changes.mean()) if len(changes) else 0.0
+    return {f"validation/{key}": value for key, value in found.items()}

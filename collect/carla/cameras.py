@@ -10,12 +10,12 @@ import carla
 import numpy as np
 from numpy.typing import NDArray
 
-from semore.collect.carla.pictures import FIELD_OF_VIEW
+from semore.collect.camera import AHEAD, FIELD_OF_VIEW, HEIGHT
 from semore.collect.carla.session import Session
 from semore.collect.simulator import EpisodeLost
 from semore.datasets.errors import SemoreError
 
-PLACE: Final = (1.0, 0.0, 1.5)
+PLACE: Final = (AHEAD, 0.0, HEIGHT)
 """Place of the cameras in m: ahead of the ego's origin, to its right, above it (method.md §2.3)."""
 POST_PROCESS: Final = {
     "enable_postprocess_effects": "true",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semore.collect.camera import TAN
 from semore.collect.carla.classes import ACTOR_CLASSES
 from semore.collect.carla.messages import CAMERAS
 from semore.collect.simulator import Ego, Images
@@ -17,8 +17,6 @@ from semore.datasets.rollouts.schema import ACTOR_COLUMN, KIND_INDEX, KINDS, Sem
 
 Floats = NDArray[np.float64]
 
-FIELD_OF_VIEW: Final = 60.0
-"""Horizontal field of view in degrees (method.md §2.3)."""
 FAR: Final = 1000.0
 """Range of the depth camera's 24 bits in m."""
 SKY_DEPTH: Final = 1e6
@@ -106,6 +104,6 @@ def outside(places: Floats, boxes: Floats) -> Floats:
 @cache
 def _rays(size: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """(size, size) each: how far right and down a pixel's ray goes for every metre ahead, and how long it then is."""
-    middle = (np.arange(size) + 0.5 - size / 2) / (size / 2) * math.tan(math.radians(FIELD_OF_VIEW / 2))
+    middle = (np.arange(size) + 0.5 - size / 2) / (size / 2) * TAN
     right, down = np.meshgrid(middle.astype(np.float32), middle.astype(np.float32))
     return right, down, np.sqrt(1.0 + right**2 + down**2)

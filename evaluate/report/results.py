@@ -17,6 +17,7 @@ BASELINES: Final = {
     "blind_driver": "the same driver, ignoring all actors",
     "fast_driver": "the imitated driver: the same at 25 m/s",
     "fast_blind_driver": "the same, ignoring all actors",
+    "fast_short_sighted_driver": "at 25 m/s, seeing what 64² pixels show",
     "full_throttle": "full throttle",
     "random": "random",
 }

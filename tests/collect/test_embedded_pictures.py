@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from semore.collect.camera import HEIGHT, TAN
 from semore.collect.embedded.maps.town import town
 from semore.collect.embedded.render.lens_effects import add_glare
 from semore.collect.embedded.render.ray_intersect import GROUND, SKY, Eye, cast_parts, make_rays
 from semore.collect.embedded.render.shapes import ELLIPSOID, PART_FIELDS, TUBE, WEDGE
 from semore.collect.embedded.render.sky import atmosphere
-from semore.collect.embedded.render.view import CAMERA_HEIGHT, CAMERA_TAN, draw
+from semore.collect.embedded.render.view import draw
 from semore.collect.scenarios import WEATHERS
 from semore.collect.simulator import Images
 from semore.datasets.errors import SemoreError
@@ -118,8 +119,8 @@ def test_depth_is_the_distance_along_the_ray() -> None:
     images, size = look(size=64), 64
     assert (images.depth[images.semantic == SemanticClass.SKY] == 1e6).all()
     v, u = np.nonzero(np.isin(images.semantic, (SemanticClass.ROAD, SemanticClass.LANE_MARKING)))
-    right, up = ((2 * u + 1) / size - 1) * CAMERA_TAN, -((2 * v + 1) / size - 1) * CAMERA_TAN
-    expected = CAMERA_HEIGHT / -up * np.sqrt(1 + right**2 + up**2)
+    right, up = ((2 * u + 1) / size - 1) * TAN, -((2 * v + 1) / size - 1) * TAN
+    expected = HEIGHT / -up * np.sqrt(1 + right**2 + up**2)
     np.testing.assert_allclose(images.depth[v, u], expected, rtol=1e-4)
 
 

@@ -211,7 +211,8 @@ def test_same_seed_same_actions_whoever_else_drives(name):
     assert np.array_equal(both, actions(name, [4, 9]))
     assert np.array_equal(both[:, 1:], actions(name, [9]))
     assert np.array_equal(both[:, ::-1], actions(name, [9, 4]))
-    if name not in ("driver", "blind_driver", "fast_driver", "fast_blind_driver", "full_throttle"):
+    alike = ("driver", "blind_driver", "fast_driver", "fast_blind_driver", "fast_short_sighted_driver", "full_throttle")
+    if name not in alike:
         assert not np.array_equal(both[:, 0], both[:, 1])
 
 
@@ -378,3 +379,58 @@ def test_noise_is_as_wide_as_asked_for():
     np.testing.assert_allclose(raw[0.0], 0.1, atol=1e-6)
     np.testing.assert_allclose(raw[0.2] - 0.1, 0.2 * (raw[1.0] - 0.1), atol=1e-5)
     assert np.abs(raw[1.0] - 0.1).min() > 0.01
+
+
+def unit_noise(seeds: list[int], decisions: int, memory: float) -> np.ndarray:
+    """(decisions, len(seeds), 2): the noise of a policy with mean 0 and σ 1/4, in units of that."""
+
+    def network(observation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        count = len(observation)
+        return torch.zeros(count, 2), torch.full((count, 2), math.log(0.25)), torch.zeros(count, 2, 2)
+
+    policy = NetworkPolicy(network, {}, 1.0, memory)
+    policy.start(seeds)
+    slots, shown = range(len(seeds)), np.repeat(NOTHING, len(seeds), 0)
+    acted = [policy.act(slots, shown, [{}] * len(seeds)) for _ in range(decisions)]
+    return 4.0 * np.arctanh(np.stack(acted).astype(np.float64))
+
+
+def test_noise_without_memory_is_the_draws_of_the_episode_s_generator(run_folder):
+    policy = load_policy(run_folder, sample=True)
+    policy.start([5])
+    acted = [policy.act([0], shown(0), [{}])[0] for _ in range(20)]
+    drawn = np.random.default_rng([5, 0x5AC]).standard_normal((20, 2)).astype(np.float32)
+    expected = torch.tanh(torch.tensor([0.25, -0.5]) + torch.tensor([-1.0, -1.0]).exp() * torch.from_numpy(drawn))
+    assert np.array_equal(acted, expected.numpy())
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
+def test_noise_has_the_memory_asked_for_and_is_as_wide_at_every_decision(memory):
+    noise = unit_noise(list(range(400)), 60, memory)
+    for column in range(2):
+        before, after = noise[:-1, :, column].ravel(), noise[1:, :, column].ravel()
+        assert np.corrcoef(before, after)[0, 1] == pytest.approx(memory, abs=0.02)
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.06
+    for decision in (0, 1, 5, 59):
+        assert noise[decision].std() == pytest.approx(1.0, abs=5 / math.sqrt(2 * 800))
+    assert noise.mean() == pytest.approx(0.0, abs=0.05)
+
+
+def test_noise_with_memory_is_the_same_whoever_is_driven_beside_the_episode(run_folder):
+    def drawn(seeds: list[int], ends: dict[int, int]) -> dict[int, list[np.ndarray]]:
+        """Actions by seed; an episode of `ends` is over after so many decisions."""
+        policy = load_policy(run_folder, sample=True)
+        policy = NetworkPolicy(policy._network, policy.view, 1.0, 0.9)
+        policy.start(seeds)
+        found: dict[int, list[np.ndarray]] = {seed: [] for seed in seeds}
+        for decision in range(12):
+            live = [slot for slot, seed in enumerate(seeds) if decision < ends.get(seed, 12)]
+            acted = policy.act(live, shown(*[0] * len(live)), [{}] * len(live))
+            for slot, action in zip(live, acted, strict=True):
+                found[seeds[slot]].append(action)
+        return found
+
+    alone = drawn([8], {})[8]
+    assert not np.array_equal(alone[0], alone[1])
+    for beside in (drawn([7, 8, 9], {}), drawn([7, 8, 9], {7: 3, 9: 5}), drawn([9, 8], {9: 1})):
+        assert np.array_equal(beside[8], alone)

@@ -15,12 +15,15 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from psutil import Process, pid_exists
 from tiny_run import TINY, Crash, asked, assert_same_run, interrupted, know, make_data, metrics, run_whole
 
 from semore.annotate.settings import ExecutorSettings
+from semore.collect.env import DrivingEnv
+from semore.collect.simulator import EpisodeLost
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.store import Rollouts
 from semore.train import actor as actor_module
@@ -34,6 +37,7 @@ from semore.train.metrics import read_metrics
 from semore.train.online import World
 from semore.train.run import train
 from semore.train.settings import TrainSettings
+from semore.train.validation import measured
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning"),
@@ -227,6 +231,50 @@ def test_an_actor_s_answers_are_those_of_this_process_and_so_are_its_errors(data
             assert crew.waited > 0
     assert found[0] == found[1]
     assert len(found[0]) == 2
+
+
+def test_only_refreshes_are_noisy_and_their_noise_has_the_memory_asked_for(data, tmp_path, monkeypatch):
+    policy, asked_for = World.policy, []
+    monkeypatch.setattr(World, "policy", lambda *args: (asked_for.append(args[2:]), policy(*args))[1])
+    schedule = replace(TINY.schedule, updates=13, refresh_spread=0.5, refresh_noise_memory=0.9, validate_every=0)
+    train(asked(data, tmp_path, schedule=schedule))
+    assert asked_for == [(0.5, 0.9), ()]
+
+
+def test_a_validation_tells_how_every_decision_steered(data, tmp_path, monkeypatch):
+    settings, step, lost = asked(data, tmp_path), DrivingEnv.step, iter([False] * 9 + [True])
+
+    def losing(env: DrivingEnv, action: Any) -> Any:
+        if next(lost, False):
+            raise EpisodeLost("on purpose")
+        return step(env, action)
+
+    job = Job(snapshot(Agent(settings.agent)), (1_001_000, 1_001_001), records=False)
+    with closing(Actor(brief_of(settings, tmp_path))) as actor:
+        whole = actor.work(job)
+        monkeypatch.setattr(DrivingEnv, "step", losing)
+        again = actor.work(job)
+    assert not list(lost)
+    for end, once_lost in zip(whole, again, strict=True):
+        assert len(end["steers"]) == len(once_lost["steers"]) == end["steps"] / settings.frame_skip
+        assert np.abs(end["steers"]).mean() == pytest.approx(end["steer"], rel=1e-5)
+        np.testing.assert_allclose(end["steers"], once_lost["steers"], atol=1e-5)
+
+
+def test_what_is_measured_of_a_validation_s_episodes():
+    common = {"distance": 5.0, "crash_intensity": 0.0, "steer": 0.1, "brake": 0.0}
+    ends = [
+        {**common, "reward": 10.0, "ending": "success", "steers": [0.5, 0.0, 0.25]},
+        {**common, "reward": 30.0, "ending": "collisions", "steers": [-1.0, 1.0]},
+        {**common, "reward": 20.0, "ending": "stuck", "steers": [0.7]},
+        {**common, "reward": 20.0, "ending": "collisions", "steers": []},
+    ]
+    found = measured(ends)
+    assert found["validation/reward"] == 20.0
+    assert found["validation/reward_std"] == pytest.approx(50**0.5)
+    assert found["validation/collisions"] == 0.5
+    assert found["validation/steer_change"] == pytest.approx((0.5 + 0.25 + 2.0) / 3)  # of decisions, not of episodes
+    assert measured(ends[2:])["validation/steer_change"] == 0.0
 
 
 def test_driving_takes_one_thread_whatever_their_number(data, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from semore.collect.camera import Sight
 from semore.collect.env import DrivingEnv
 from semore.collect.expert import CRUISE
 from semore.collect.policies import make_policy
@@ -96,6 +97,40 @@ def test_decisions_weigh_more_where_somebody_is_in_the_way(recorded):
     assert (given[moving, 2] == CARE).all()
 
 
+def in_the_way(episode: Episode, *metres: float) -> Alone:
+    """The episode with people standing so far ahead of wherever the ego is, and all others far away."""
+    ego, actors = episode.read("ego", "actors").values()
+    moved = actors.copy()
+    moved[:, :, ACTOR_COLUMN["x"]] += 1_000.0
+    for row, ahead in enumerate(metres):
+        for axis, lane in (("x", "lane_dx"), ("y", "lane_dy")):
+            moved[:, row, ACTOR_COLUMN[axis]] = ego[:, EGO_COLUMN[axis]] + ahead * ego[:, EGO_COLUMN[lane]]
+        moved[:, row, ACTOR_COLUMN["vx"]] = moved[:, row, ACTOR_COLUMN["vy"]] = 0.0
+    return Alone(episode, moved)
+
+
+def test_short_sighted_advice_does_not_depend_on_who_is_too_far_to_be_seen(recorded):
+    def given(sight: Sight | None, *metres: float) -> NDArray[np.float32]:
+        return expert_actions(in_the_way(recorded["blind_driver"], *metres), SKIP, sight)  # type: ignore[arg-type]
+
+    sight = Sight(64, 5.0)
+    for near in ([], [15.0]):
+        assert np.array_equal(given(sight, *near), given(sight, *near, 24.0))
+        assert np.array_equal(given(sight, *near), given(sight, *near, -5.0, 40.0))
+    assert set(given(sight, 24.0)[:, 2]) == {1.0}
+    assert (given(sight, 15.0)[:, 2] == CARE).sum() > 20
+    assert (given(None, 24.0)[:, 2] == CARE).sum() > 20
+    assert (given(Sight(128, 5.0), 24.0)[:, 2] == CARE).sum() > 20
+
+
+def test_how_far_the_adviser_sees_follows_from_the_pictures_that_the_network_is_shown():
+    assert TrainSettings().sight is None
+    settings = TrainSettings(advice_pixels=6.0)
+    assert settings.sight == Sight(settings.agent.encoder.size, 6.0)
+    with pytest.raises(SemoreError, match=r"advice_pixels is -1\.0; it must be at least 0"):
+        TrainSettings(advice_pixels=-1.0).validate()
+
+
 class NoKnowledge:
     """A knowledge set without any records."""
 
@@ -134,3 +169,9 @@ def test_the_driver_is_asked_only_where_it_is_imitated():
 def test_refreshes_cannot_have_less_than_no_noise():
     with pytest.raises(SemoreError, match=r"schedule\.refresh_spread is -1\.0; it must be at least 0"):
         TrainSettings(schedule=ScheduleSettings(refresh_spread=-1.0)).validate()
+
+
+@pytest.mark.parametrize("memory", [-0.1, 1.0])
+def test_noise_has_less_memory_than_would_keep_it_as_it_is(memory):
+    with pytest.raises(SemoreError, match=rf"refresh_noise_memory is {memory}; it must be at least 0 and below 1"):
+        TrainSettings(schedule=ScheduleSettings(refresh_noise_memory=memory)).validate()

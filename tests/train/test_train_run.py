@@ -98,7 +98,8 @@ def test_metrics_are_tidy(whole):
     for name in ("loss/q", "loss/transition", "loss/reward", "loss/semantic", "loss/actor", "health/student_std"):
         assert at[name] == logged, name
     assert at["refresh/steps"] == REFRESHES
-    assert at["validation/reward"] == VALIDATIONS
+    for name in ("reward", "reward_std", "collisions", "steer_change"):
+        assert at[f"validation/{name}"] == VALIDATIONS, name
     values = {(update, name): value for update, name, value in rows}
     assert values[40, "replay/known_share"] == 1.0  # refreshed frames were annotated before they were used
     grown = [values[update, "replay/frames"] for update in logged]

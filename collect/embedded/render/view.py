@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from semore.collect import camera
 from semore.collect.embedded.jit import kernel
 from semore.collect.embedded.maps.town import Town
 from semore.collect.embedded.render.ground import Ground
@@ -22,13 +23,6 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import KIND_INDEX, SemanticClass
 
 Floats = NDArray[np.float64]
-
-CAMERA_AHEAD: Final = 1.0
-"""m in front of the ego's centre."""
-CAMERA_HEIGHT: Final = 1.5
-"""m."""
-CAMERA_TAN: Final = math.tan(math.radians(30.0))
-"""Half of the 60° field of view."""
 
 _SIGHT: Final = 260.0  # m of scenery drawn ahead of and behind the camera
 _ROOF_SIGHT: Final = 150.0  # m of roofs
@@ -156,7 +150,7 @@ def draw(
 ) -> Images:  # fmt: skip
     """The ego camera's pictures of `size`² pixels for an ego at (x, y, yaw); otherwise as `look`."""
     cos, sin = math.cos(yaw), math.sin(yaw)
-    eye = Eye(x + CAMERA_AHEAD * cos, y + CAMERA_AHEAD * sin, CAMERA_HEIGHT, cos, sin, CAMERA_TAN)
+    eye = Eye(x + camera.AHEAD * cos, y + camera.AHEAD * sin, camera.HEIGHT, cos, sin, camera.TAN)
     return look(town, air, size, eye, (x, y, yaw), actors, paint, low_beams, tick)
 
 

@@ -51,8 +51,9 @@ HEADER: Final = (
 NOTES: Final = f"""\
 Linear probes of the nearest key object within {REACH:.0f} m in view. *Distance* is its logarithm, *to the right* in
 metres from the ego's heading, *side* the same prediction as a score for right against left; these three on frames that
-show one. The constant is the mean of what the others are fitted on: R² 0, AUC 0.5, or somewhat less. The exact mask is
-the simulator's; H_ka is what training reads.
+show one. The constant is the mean of what the others are fitted on: R² 0, AUC 0.5, or less; where it is far less, the
+episodes differ more than their frames, and more of them are needed. The exact mask is the simulator's; H_ka is what
+training reads.
 """
 
 

@@ -65,9 +65,14 @@ def _path(features: Floats, targets: Floats, others: Sequence[Floats]) -> list[l
     mean, spread = features.mean(0), features.std(0)
     scale = np.maximum(spread, QUIET * np.sqrt(np.square(spread).mean())) + 1e-12
     centre, low, high = targets.mean(0), targets.min(0), targets.max(0)
-    across, values, along = np.linalg.svd((features - mean) / scale, full_matrices=False)
-    turned = across.T @ (targets - centre)
-    rotated = [(other - mean) / scale @ along.T for other in others]
-    unit = np.square(values).mean()
-    shrunk = [turned * (values / (np.square(values) + penalty * unit + 1e-12))[:, None] for penalty in PENALTIES]
+    fit = (features - mean) / scale
+    if fit.shape[1] <= len(fit):  # whichever is smaller: features or rows
+        squares, basis = np.linalg.eigh(fit.T @ fit)
+        turned = basis.T @ (fit.T @ (targets - centre))
+    else:
+        squares, across = np.linalg.eigh(fit @ fit.T)
+        turned, basis = across.T @ (targets - centre), fit.T @ across
+    rotated = [(other - mean) / scale @ basis for other in others]
+    unit = squares.mean() + 1e-12
+    shrunk = [turned / (np.maximum(squares, 0.0) + penalty * unit)[:, None] for penalty in PENALTIES]
     return [[np.clip(centre + each @ weights, low, high) for each in rotated] for weights in shrunk]

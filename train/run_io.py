@@ -47,7 +47,7 @@ def trained_agent(run: Path, checkpoint: str = "best.ckpt") -> Learner:
     best on validation seeds, with `last.ckpt` the newest ones. SemoreError when there is no such file (yet), when it is
     torn or of another version, or when its method or networks are not those of the run's settings."""
     from semore.train.agent import make_agent
-    from semore.train.checkpoint import parts_of, read_checkpoint
+    from semore.train.checkpoint import CHECKPOINT_VERSION, parts_of, read_checkpoint
 
     settings, path = run_settings(run), run / checkpoint
     if not path.exists():
@@ -55,7 +55,7 @@ def trained_agent(run: Path, checkpoint: str = "best.ckpt") -> Learner:
         raise SemoreError(
             f"{path} does not exist (checkpoints there: {there}); wait for the run's first, or name another"
         )
-    found = read_checkpoint(path, {"method": settings.method})
+    found = read_checkpoint(path, {"method": settings.method}, (CHECKPOINT_VERSION,))
     agent = make_agent(settings.agent)
     try:
         parts_of(agent)["agent"].restore(found["agent"])

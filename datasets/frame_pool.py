@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     """B transitions. frames holds the window f1, f2, f3 = s and f4 = the next newest frame, oldest first."""
 
     frames: Tensor  # (B, 4, 3, S, S) uint8
-    mask: Tensor  # (B, 2, g, g) float32 in [0, 1]: H_ka of s and of s'
+    mask: Tensor  # (B, 2, s, s) float32 in [0, 1]: H_ka of s and of s'
     mask_valid: Tensor  # (B, 2) bool: whether there is knowledge of that frame
     action: Tensor  # (B, 2) float32
     reward: Tensor  # (B, 1) float32
@@ -78,7 +78,7 @@ class FramePool:
                 "are free; choose a smaller --replay.pool_frames or --agent.encoder.size"
             )
         self.frames = torch.zeros(capacity, 3, view.size, view.size, dtype=torch.uint8, device=home)
-        self.masks = torch.zeros(capacity, view.grid, view.grid, dtype=torch.uint8)
+        self.masks = torch.zeros(capacity, view.mask_side, view.mask_side, dtype=torch.uint8)
         self.mask_valid = torch.zeros(capacity, dtype=torch.bool)
         self.start = torch.zeros(capacity, dtype=torch.int64)
         self.window = torch.zeros(capacity, 4, dtype=torch.int64)
@@ -163,7 +163,7 @@ class FramePool:
         rows = rows_of(episode, self.view.frame_skip)
         seen = np.ones(len(rows), np.bool_) if visible is None else np.isin(rows, visible)
         digests, states = arrays["digest"][rows], arrays["state_digest"][rows]
-        masks, valid = knowledge.h_ka(digests[seen], states[seen], grid=self.view.grid)
+        masks, valid = knowledge.h_ka(digests[seen], states[seen], grid=self.view.mask_side)
         masks = replaced(masks, self.view.masks, frame_generators(digests[seen], self.view.mask_seed))
         masks[~valid] = 0
         places = first + torch.from_numpy(np.flatnonzero(seen))
@@ -183,10 +183,10 @@ class FramePool:
         filling it."""
         window, outcome = self.window.index_select(0, index), self.outcome.index_select(0, index)
         pair = window[:, 2:].flatten()
-        side, grid = self.view.size, self.view.grid
+        side, cells = self.view.size, self.view.mask_side
         return Batch(
             torch.index_select(self.frames, 0, self._at_home(window), out=frames).view(-1, 4, 3, side, side),
-            self.masks.index_select(0, pair).view(-1, 2, grid, grid) / 255.0,
+            self.masks.index_select(0, pair).view(-1, 2, cells, cells) / 255.0,
             self.mask_valid.index_select(0, pair).view(-1, 2),
             *outcome.split(COLUMNS, dim=1),
         )
@@ -236,7 +236,7 @@ def frames_of(episode: Episode, frame_skip: int) -> int:
 
 def forecast_bytes(view: View, capacity: int) -> int:
     """The memory in bytes that a pool of `capacity` frames takes."""
-    return frame_bytes(view, capacity) + capacity * (view.grid**2 + 2 + 5 * 8 + 4 * sum(COLUMNS))
+    return frame_bytes(view, capacity) + capacity * (view.mask_side**2 + 2 + 5 * 8 + 4 * sum(COLUMNS))
 
 
 def frame_bytes(view: View, capacity: int) -> int:

@@ -38,7 +38,7 @@ from semore.train.learner import Learner
 
 
 class Maps(NamedTuple):
-    """Of one pass: both streams' maps, the student's logits, and the features of the mask where attention reads one."""
+    """Of one pass: both streams' maps, the student's logits, and the features of the mask where one is read."""
 
     semantic: Tensor
     motion: Tensor
@@ -78,24 +78,44 @@ class PlainTrainer:
         return named
 
     def encode(self, encoder: Any, frames: Tensor, newest: int, mask: Tensor, use: Tensor) -> Maps:
-        """A pass over frames (B,4,3,S,S) uint8 as of the one at `newest`, with `mask` (B,g,g) where `use` says so."""
+        """A pass over frames (B,4,3,S,S) uint8 as of the one at `newest`, with `mask` (B,s,s) where `use` says so."""
         s = self.settings.encoder
         f1, f2, f3 = (frames[:, newest - back].to(mask.dtype) / 255.0 for back in (2, 1, 0))
         if s.streams == "single":
-            maps = through(encoder.stream, torch.cat([f1, f2, f3], 1))
-            return Maps(maps, maps, encoder.student_head(maps)[:, 0])
+            stack = torch.cat([f1, f2, f3], 1)
+            maps = through(encoder.stream, stack)
+            return Maps(maps, maps, self.student(encoder.student_head, encoder.stream, stack))
         semantic = through(encoder.semantic_stream, f3)
         motion = through(encoder.motion_stream, torch.cat([f3 - f2, f2 - f1], 1))
-        student = encoder.student_head(semantic)[:, 0]
+        student = self.student(encoder.student_head, encoder.semantic_stream, f3)
         semantic, motion = (
             0.0 * maps if s.silent == name else maps for name, maps in (("semantic", semantic), ("motion", motion))
         )
-        if s.attention == "none":
+        if s.attention == "none" and s.mask_path == "gated":
             return Maps(semantic, motion, student)
         instead = student.sigmoid().detach() * (0.0 if s.mask == "zeros" else 1.0)
         chosen = torch.where(use[:, None, None], mask, instead)
-        semantic, motion, known = encoder.attention(semantic, motion, chosen, encoder.mask_encoder)
+        known = through(encoder.mask_encoder, chosen[:, None])
+        semantic, motion, _ = encoder.attention(semantic, motion, chosen, lambda _: known)
         return Maps(semantic, motion, student, known)
+
+    def student(self, head: Any, stream: nn.Sequential, pictures: Tensor) -> Tensor:
+        """Logits (B,s,s): of the last map a weight per channel, or cell by cell of a block of what two maps say."""
+        last = through(stream, pictures)
+        if isinstance(head, nn.Conv2d):
+            return nn.Conv2d.forward(head, last)[:, 0]
+
+        def nearest(maps: Tensor) -> Tensor:
+            line = torch.arange(head.side) * maps.shape[-1] // head.side
+            return maps[:, :, line][:, :, :, line]
+
+        fine = head.fine(through(nn.Sequential(*list(stream)[: head.early + 1]), pictures))
+        cells = head.cells((nearest(fine) + nearest(head.coarse(last))).clamp(min=0.0))
+        block = math.isqrt(cells.shape[1])
+        logits = torch.zeros(len(cells), block * head.side, block * head.side, dtype=cells.dtype)
+        for place in range(block**2):
+            logits[:, place // block :: block, place % block :: block] = cells[:, place]
+        return logits
 
     def latents(self, neck: Any, maps: Maps) -> tuple[Tensor, Tensor]:
         """z, and the latent whose successor is predicted."""
@@ -103,7 +123,8 @@ class PlainTrainer:
             z = neck.latent(maps.semantic)
             return z, z
         semantic, motion = neck.semantic(maps.semantic), neck.motion(maps.motion)
-        fused = torch.cat([semantic, motion], 1)
+        more = [neck.known(maps.known)] if self.settings.encoder.mask_path == "concat" else []
+        fused = torch.cat([semantic, motion, *more], 1)
         if self.settings.encoder.fusion == "bilinear":
             fused = torch.einsum("bi,oij,bj->bo", semantic, neck.fuse.weight, motion) + neck.fuse.bias
         z = neck.norm(fused)
@@ -134,7 +155,7 @@ class PlainTrainer:
         net, s, count = self.net, self.settings, len(batch.frames)
         copies, target = max(s.shifts, 1), self.net.target
         seen, following = ([plain_shift(batch.frames) for _ in range(s.shifts)] or [batch.frames] for _ in range(2))
-        share = weights.student_share if s.encoder.mask == "student" else 0.0
+        share = {"student": weights.student_share, "own": 1.0}.get(s.encoder.mask, 0.0)
         coin = torch.rand(copies * count, 2, dtype=batch.mask.dtype).chunk(copies)
         use = [batch.mask_valid & (part >= share) for part in coin]
 
@@ -184,6 +205,7 @@ class PlainTrainer:
             "reward": (s.reward_weight, reward_term),
             "semantic": (s.semantic_weight, lambda k: self._semantic(now(k), batch)),
             "contrast": (s.contrast_weight, contrast_term),
+            "semantic_features": (s.semantic_features_weight, lambda k: self._features(now(k), batch)),
             "cloning": (weights.cloning, lambda k: self._imitation(now(k), batch)),
         }
         offline = weights.cloning > 0 and weights.cloning_shapes_encoder
@@ -243,10 +265,15 @@ class PlainTrainer:
         apart = ((torch.tanh(self.policy(maps)[0]) - batch.advice) ** 2).mean(1)
         return (batch.driver[:, 0] * apart).sum() / batch.driver.sum()
 
+    def _features(self, maps: Maps, batch: Batch) -> Tensor:
+        rows = batch.mask_valid[:, 0]
+        known = through(self.net.backbone.mask_encoder, batch.mask[rows, :1])
+        return (maps.semantic[rows] - known.detach()).abs().mean()
+
     def _semantic(self, maps: Maps, batch: Batch) -> Tensor:
         kind, rows = self.settings.semantic_loss, batch.mask_valid[:, 0]
-        if kind == "feature_l1" and maps.known is not None:
-            return (maps.semantic[rows] - maps.known[rows].detach()).abs().mean()
+        if kind == "feature_l1":
+            return self._features(maps, batch)
         if kind == "nt_xent" and maps.known is not None:
             known = self.net.auxiliaries["semantic"].head(maps.known.flatten(1))
             return nt_xent(self.net.neck.semantic(maps.semantic)[rows], known[rows])

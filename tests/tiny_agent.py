@@ -29,13 +29,13 @@ METHODS = ("semore", "sac", "deepmdp", "drq", "curl", "sac-segmentation", "cloni
 def method_settings(method: str, **changes) -> AgentSettings:
     """What the method's file says, at the size of TINY; `changes` may also name settings of the encoder."""
     chosen = _chosen(method)
-    own = ("streams", "attention", "mask", "fusion", "silent", "precision")
+    own = ("streams", "attention", "mask", "mask_side", "mask_path", "fusion", "silent", "precision")
     encoder = replace(ENCODER, **{name: changes.pop(name, getattr(chosen.encoder, name)) for name in own})
     kept = {
         name: getattr(chosen, name)
         for name in (
             *("objective", "auxiliaries", "semantic_loss", "semantic_weight", "transition_weight", "reward_weight"),
-            *("transition_latent", "shifts", "contrast_weight"),
+            *("transition_latent", "shifts", "contrast_weight", "semantic_features_weight"),
         )
     }
     return replace(TINY, encoder=encoder, **{**kept, **changes})
@@ -58,9 +58,9 @@ def make_agent(
     return agent
 
 
-def make_batch(count: int = 6, seed: int = 0) -> Batch:
+def make_batch(count: int = 6, seed: int = 0, side: int = GRID) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    mask = (torch.rand(count, 2, GRID, GRID, generator=generator) > 0.9).float()
+    mask = (torch.rand(count, 2, side, side, generator=generator) > 0.9).float()
     return Batch(
         torch.randint(0, 256, (count, 4, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator),
         mask,

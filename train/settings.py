@@ -30,6 +30,8 @@ FREE_TO_CHANGE: Final = (
 )  # fmt: skip
 """Settings that may differ when a run is resumed."""
 LISTED: Final = "agent.auxiliaries"
+ALL_BEFORE: Final = ("transition", "reward", "semantic", "contrast")
+"""The auxiliaries of the versions in which methods did not list theirs."""
 FORGOTTEN: Final = {"schedule.refresh_waits": True}
 """Settings of earlier versions by dotted name, and their defaults."""
 
@@ -192,10 +194,8 @@ class TrainSettings:
     @property
     def uses_knowledge(self) -> bool:
         """Whether masks or verdicts reach the network, its losses or its buffer at all."""
-        encoder = self.agent.encoder
-        reads = encoder.streams == "dual" and encoder.attention != "none"
         learns = "semantic" in self.agent.auxiliary_weights
-        return reads or learns or self.replay.admission != "off"
+        return self.agent.encoder.reads_mask or learns or self.replay.admission != "off"
 
     @property
     def asks_driver(self) -> bool:
@@ -206,8 +206,10 @@ class TrainSettings:
     @property
     def view(self) -> View:
         """How the pool looks at the recordings."""
-        size = self.agent.encoder.size
-        return View(size, geometry(size).grid, self.frame_skip, self.reward, self.masks, self.seed, self.grey)
+        encoder = self.agent.encoder
+        return View(
+            encoder.size, encoder.mask_resolution, self.frame_skip, self.reward, self.masks, self.seed, self.grey
+        )
 
     def validate(self) -> None:
         """SemoreError naming the first setting that makes no sense."""
@@ -261,7 +263,7 @@ def started_with(identity: Mapping[str, Any]) -> dict[str, Any]:
     not know is at its default, and what this one has forgotten is left out where it was at its default. Before methods
     listed their auxiliaries, all were listed, and a weight of 0 left one out."""
     known = {name: value for name, value in identity.items() if (name, value) not in FORGOTTEN.items()}
-    return hyperparameters(TrainSettings()) | {LISTED: list(AUXILIARIES)} | known
+    return hyperparameters(TrainSettings()) | {LISTED: list(ALL_BEFORE)} | known
 
 
 def what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:

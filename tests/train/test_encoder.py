@@ -14,17 +14,16 @@ from semore.datasets.errors import SemoreError
 from semore.train.attention import CrossAttention, JointAttention, NoAttention
 from semore.train.encoder import (
     DualStream,
-    EmptyMask,
     Features,
     Neck,
     Silence,
     SingleNeck,
     SingleStream,
-    StudentMask,
     make_backbone,
     make_neck,
 )
 from semore.train.encoder_settings import EncoderSettings, check_encoder, geometry
+from semore.train.student import EmptyMask, StudentMask
 
 TINY = EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=6)
 
@@ -82,7 +81,7 @@ def test_sizes_without_a_stack_are_refused_by_name(size):
     [
         ({"streams": "three"}, r"agent\.encoder\.streams 'three'; choose one of dual, single"),
         ({"attention": "full"}, r"agent\.encoder\.attention 'full'; choose one of cross, joint, none"),
-        ({"mask": "truth"}, r"agent\.encoder\.mask 'truth'; choose one of student, cached, zeros"),
+        ({"mask": "truth"}, r"agent\.encoder\.mask 'truth'; choose one of student, own, cached, zeros"),
         ({"fusion": "sum"}, r"agent\.encoder\.fusion 'sum'; choose one of bilinear, concat"),
         ({"precision": "fp16"}, r"agent\.encoder\.precision 'fp16'; choose one of fp32, bf16"),
         ({"channels": (4, 8, 8)}, r"agent\.encoder\.channels \[4, 8, 8\] must name 4 widths"),

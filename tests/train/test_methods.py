@@ -44,6 +44,8 @@ def stirred(settings: AgentSettings, seed: int = 0) -> Learner:
 OFFLINE, ONLINE = LossWeights(2.5, True, 0.3), LossWeights(1.5, False, 0.3)
 FEATURE_L1 = {"mask": "zeros", "semantic_loss": "feature_l1"}
 NT_XENT = {"mask": "zeros", "semantic_loss": "nt_xent", "semantic_weight": 0.05}
+CONCAT = {"mask_path": "concat", "fusion": "concat", "mask_side": 32}
+WITH_FEATURES = ("transition", "reward", "semantic", "semantic_features")
 CASES = [
     *((method, {}, QUIET) for method in METHODS),
     ("semore", {}, OFFLINE),
@@ -58,6 +60,17 @@ CASES = [
     ("semore", {"mask": "cached"}, QUIET),
     ("semore", FEATURE_L1, QUIET),
     ("semore", {**NT_XENT, "attention": "joint"}, ONLINE),
+    ("semore", CONCAT, OFFLINE),
+    ("semore", {**CONCAT, "mask_side": 0, "mask": "own"}, ONLINE),
+    ("semore", {**CONCAT, "mask_side": 16, "attention": "none", "silent": "motion"}, QUIET),
+    ("semore", {**CONCAT, "attention": "joint", **FEATURE_L1}, QUIET),
+    ("semore", {**CONCAT, "auxiliaries": WITH_FEATURES, "semantic_features_weight": 0.3}, ONLINE),
+    ("semore", {"auxiliaries": WITH_FEATURES, "transition_latent": "fused", "mask": "cached"}, QUIET),
+    ("semore", {"mask_side": 32}, QUIET),
+    ("semore", {**NT_XENT, "mask_side": 16}, QUIET),
+    ("sac-segmentation", {"mask_side": 32, "mask_path": "concat"}, OFFLINE),
+    ("sac-segmentation", {"mask_side": 16}, QUIET),
+    ("cloning", {"streams": "dual", "mask": "zeros", **CONCAT}, QUIET),
     ("sac", {}, OFFLINE),
     ("drq", {"shifts": 1}, ONLINE),
     ("drq", {}, OFFLINE),
@@ -75,7 +88,7 @@ def test_a_whole_update_is_the_plain_one(method, changes, weights):
     agent = stirred(method_settings(method, clip=0.5, **changes))
     plain = PlainTrainer(agent)
     for update in range(3):
-        batch = make_batch(5, seed=update)
+        batch = make_batch(5, seed=update, side=agent.settings.encoder.mask_resolution)
         batch = batch._replace(
             **{name: part.double() for name, part in batch._asdict().items() if part.is_floating_point()}
         )
@@ -139,13 +152,20 @@ def test_exactly_the_parts_of_a_method_learn(method):
         ("semore", {"transition_latent": "fused"}, "transition", MOTION | {SEMANTIC, "neck", "transition"}),
         ("semore", {}, "reward", MOTION | {SEMANTIC, "neck", "reward"}),
         ("curl", {}, "contrast", {"backbone.stream", "neck", "contrast"}),
+        # The student's decoder, but nothing of what reads the mask; z_k and E_k learn from what reads z.
+        ("semore", CONCAT, "semantic", STUDENT),
+        ("semore", CONCAT, "reward", DUAL - {"backbone.student_head"} | {"neck", "reward"}),
+        # Towards H_ka's own features, whatever mask the update has read.
+        ("semore", {**CONCAT, "auxiliaries": WITH_FEATURES}, "semantic_features", {SEMANTIC}),
+        ("semore", {"auxiliaries": WITH_FEATURES}, "semantic_features", {SEMANTIC}),
+        ("sac-segmentation", {"mask_side": 32}, "semantic", {"backbone.stream", "backbone.student_head"}),
     ],
 )
 def test_each_loss_reaches_its_own_parts_alone(method, changes, loss, parts):
     """Doubling one weight changes the gradients of these parts and of no other, bit for bit."""
     once, twice = (
-        gradients(stirred(method_settings(method, **{**changes, f"{loss}_weight": weight})), make_batch())
-        for weight in (1.0, 2.0)
+        gradients(stirred(settings), make_batch(side=settings.encoder.mask_resolution))
+        for settings in (method_settings(method, **{**changes, f"{loss}_weight": weight}) for weight in (1.0, 2.0))
     )
     assert changed(once, twice) == parts
 

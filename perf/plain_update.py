@@ -26,24 +26,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from perf.plain_encoder import Maps, encode, through
 from semore.datasets.frame_pool import Batch
 from semore.train.agent_settings import LossWeights
 from semore.train.learner import Learner
-
-
-class Maps(NamedTuple):
-    """Of one pass: both streams' maps, the student's logits, and the features of the mask where one is read."""
-
-    semantic: Tensor
-    motion: Tensor
-    student: Tensor
-    known: Tensor | None = None
 
 
 def plain_shift(frames: Tensor) -> Tensor:
@@ -76,46 +68,6 @@ class PlainTrainer:
         """Of the networks, by the agent's names."""
         named: Iterator[tuple[str, nn.Parameter]] = self.net.named_parameters()
         return named
-
-    def encode(self, encoder: Any, frames: Tensor, newest: int, mask: Tensor, use: Tensor) -> Maps:
-        """A pass over frames (B,4,3,S,S) uint8 as of the one at `newest`, with `mask` (B,s,s) where `use` says so."""
-        s = self.settings.encoder
-        f1, f2, f3 = (frames[:, newest - back].to(mask.dtype) / 255.0 for back in (2, 1, 0))
-        if s.streams == "single":
-            stack = torch.cat([f1, f2, f3], 1)
-            maps = through(encoder.stream, stack)
-            return Maps(maps, maps, self.student(encoder.student_head, encoder.stream, stack))
-        semantic = through(encoder.semantic_stream, f3)
-        motion = through(encoder.motion_stream, torch.cat([f3 - f2, f2 - f1], 1))
-        student = self.student(encoder.student_head, encoder.semantic_stream, f3)
-        semantic, motion = (
-            0.0 * maps if s.silent == name else maps for name, maps in (("semantic", semantic), ("motion", motion))
-        )
-        if s.attention == "none" and s.mask_path == "gated":
-            return Maps(semantic, motion, student)
-        instead = student.sigmoid().detach() * (0.0 if s.mask == "zeros" else 1.0)
-        chosen = torch.where(use[:, None, None], mask, instead)
-        known = through(encoder.mask_encoder, chosen[:, None])
-        semantic, motion, _ = encoder.attention(semantic, motion, chosen, lambda _: known)
-        return Maps(semantic, motion, student, known)
-
-    def student(self, head: Any, stream: nn.Sequential, pictures: Tensor) -> Tensor:
-        """Logits (B,s,s): of the last map a weight per channel, or cell by cell of a block of what two maps say."""
-        last = through(stream, pictures)
-        if isinstance(head, nn.Conv2d):
-            return nn.Conv2d.forward(head, last)[:, 0]
-
-        def nearest(maps: Tensor) -> Tensor:
-            line = torch.arange(head.side) * maps.shape[-1] // head.side
-            return maps[:, :, line][:, :, :, line]
-
-        fine = head.fine(through(nn.Sequential(*list(stream)[: head.early + 1]), pictures))
-        cells = head.cells((nearest(fine) + nearest(head.coarse(last))).clamp(min=0.0))
-        block = math.isqrt(cells.shape[1])
-        logits = torch.zeros(len(cells), block * head.side, block * head.side, dtype=cells.dtype)
-        for place in range(block**2):
-            logits[:, place // block :: block, place % block :: block] = cells[:, place]
-        return logits
 
     def latents(self, neck: Any, maps: Maps) -> tuple[Tensor, Tensor]:
         """z, and the latent whose successor is predicted."""
@@ -160,10 +112,10 @@ class PlainTrainer:
         use = [batch.mask_valid & (part >= share) for part in coin]
 
         def now(k: int) -> Maps:
-            return self.encode(net.backbone, seen[k], 2, batch.mask[:, 0], use[k][:, 0])
+            return encode(self.settings.encoder, net.backbone, seen[k], 2, batch.mask[:, 0], use[k][:, 0])
 
         def then(k: int, encoder: nn.Module) -> Maps:
-            return self.encode(encoder, following[k], 3, batch.mask[:, 1], use[k][:, 1])
+            return encode(self.settings.encoder, encoder, following[k], 3, batch.mask[:, 1], use[k][:, 1])
 
         noise = torch.randn(copies * count, 2, dtype=batch.mask.dtype).chunk(copies)
         y, successors = torch.zeros_like(batch.reward), []
@@ -194,7 +146,7 @@ class PlainTrainer:
             query, other = self.latents(net.neck, now(k))[0], plain_shift(batch.frames)
             with torch.no_grad():
                 nowhere = torch.zeros(count, dtype=torch.bool)
-                maps = self.encode(target.backbone, other, 2, batch.mask[:, 0], nowhere)
+                maps = encode(self.settings.encoder, target.backbone, other, 2, batch.mask[:, 0], nowhere)
                 key = self.latents(target.neck, maps)[0]
             scores: Tensor = query @ net.auxiliaries["contrast"].bilinear @ key.T
             return (scores.logsumexp(1) - scores.diagonal()).mean()
@@ -254,7 +206,9 @@ class PlainTrainer:
         s = self.settings
         seen = [plain_shift(batch.frames) for _ in range(s.shifts)] or [batch.frames]
         nowhere = torch.zeros(len(batch.frames), dtype=torch.bool)
-        maps = [self.encode(self.net.backbone, frames, 2, batch.mask[:, 0], nowhere) for frames in seen]
+        maps = [
+            encode(self.settings.encoder, self.net.backbone, frames, 2, batch.mask[:, 0], nowhere) for frames in seen
+        ]
         value = self._backward(torch.stack([self._imitation(part, batch) for part in maps]).mean())
         self.updates += 1
         self._descend(0, s.clip)
@@ -306,13 +260,6 @@ class PlainTrainer:
         for name, target in self.net.target.named_parameters():
             rate = self.settings.encoder_tau if name.startswith(("backbone", "neck")) else self.settings.tau
             target.copy_((1.0 - rate) * target + rate * online[name])
-
-
-def through(layers: nn.Sequential, maps: Tensor) -> Tensor:
-    """One layer after the other, each as PyTorch has it."""
-    for layer in layers:
-        maps = nn.Conv2d.forward(layer, maps) if isinstance(layer, nn.Conv2d) else layer(maps)
-    return maps
 
 
 def nt_xent(one: Tensor, two: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ class NetworkPolicy:
     noise is all you need", on what such noise explores).
 
     `network` maps observations (B, 9, S, S) uint8 to means and log standard deviations (B, 2) before tanh, and to the
-    student's mask (B, g, g) in [0, 1]. A policy whose view says `grey` was trained on grey pictures and is shown
+    student's mask (B, s, s) in [0, 1]. A policy whose view says `grey` was trained on grey pictures and is shown
     nothing else."""
 
     def __init__(
@@ -73,7 +73,7 @@ class NetworkPolicy:
         return self._mask.float().cpu().numpy()
 
     def student_mask(self, observations: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Where the policy sees key objects: (B, g, g) float32 in [0, 1]."""
+        """Where the policy sees key objects: (B, s, s) float32 in [0, 1]."""
         with torch.inference_mode():
             return self._network(torch.from_numpy(observations))[2].float().cpu().numpy()
 

@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     of several decisions, F = 7, also the three that end in s'. The newest frame of s' is the last one in any case."""
 
     frames: Tensor  # (B, F, 3, S, S) uint8, F = 4 or 7
-    mask: Tensor  # (B, M, g, g) float32 in [0, 1]: H_ka of s, of the next frame, and where it is another one of s'
+    mask: Tensor  # (B, M, s, s) float32 in [0, 1]: H_ka of s, of the next frame, and where it is another one of s'
     mask_valid: Tensor  # (B, M) bool: whether there is knowledge of that frame
     action: Tensor  # (B, 2) float32
     reward: Tensor  # (B, 1) float32
@@ -84,7 +84,7 @@ class FramePool:
                 "are free; choose a smaller --replay.pool_frames or --agent.encoder.size"
             )
         self.frames = torch.zeros(capacity, 3, view.size, view.size, dtype=torch.uint8, device=home)
-        self.masks = torch.zeros(capacity, view.grid, view.grid, dtype=torch.uint8)
+        self.masks = torch.zeros(capacity, view.mask_side, view.mask_side, dtype=torch.uint8)
         self.mask_valid = torch.zeros(capacity, dtype=torch.bool)
         self.start = torch.zeros(capacity, dtype=torch.int64)
         self.window = torch.zeros(capacity, view.window, dtype=torch.int64)
@@ -179,7 +179,7 @@ class FramePool:
         rows = rows_of(episode, self.view.frame_skip)
         seen = np.ones(len(rows), np.bool_) if visible is None else np.isin(rows, visible)
         digests, states = arrays["digest"][rows], arrays["state_digest"][rows]
-        masks, valid = knowledge.h_ka(digests[seen], states[seen], grid=self.view.grid)
+        masks, valid = knowledge.h_ka(digests[seen], states[seen], grid=self.view.mask_side)
         masks = replaced(masks, self.view.masks, frame_generators(digests[seen], self.view.mask_seed))
         masks[~valid] = 0
         places = first + torch.from_numpy(np.flatnonzero(seen))
@@ -199,10 +199,10 @@ class FramePool:
         filling it."""
         window, outcome = self.window.index_select(0, index), self.outcome.index_select(0, index)
         shown = window[:, NEWEST[self.view.window]]
-        known, side, grid = shown.flatten(), self.view.size, self.view.grid
+        known, side, cells = shown.flatten(), self.view.size, self.view.mask_side
         return Batch(
             torch.index_select(self.frames, 0, self._at_home(window), out=frames).view(len(index), -1, 3, side, side),
-            self.masks.index_select(0, known).view(*shown.shape, grid, grid) / 255.0,
+            self.masks.index_select(0, known).view(*shown.shape, cells, cells) / 255.0,
             self.mask_valid.index_select(0, known).view(shown.shape),
             *outcome.split(COLUMNS, dim=1),
         )
@@ -252,7 +252,7 @@ def frames_of(episode: Episode, frame_skip: int) -> int:
 
 def forecast_bytes(view: View, capacity: int) -> int:
     """The memory in bytes that a pool of `capacity` frames takes."""
-    return frame_bytes(view, capacity) + capacity * (view.grid**2 + 2 + 8 * (1 + view.window) + 4 * sum(COLUMNS))
+    return frame_bytes(view, capacity) + capacity * (view.mask_side**2 + 2 + 8 * (1 + view.window) + 4 * sum(COLUMNS))
 
 
 def frame_bytes(view: View, capacity: int) -> int:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class View:
-    """How the pool looks at a recording: frame side in pixels, mask grid, simulator steps per decision, reward,
+    """How the pool looks at a recording: frame and mask side in pixels, simulator steps per decision, reward,
     which variant of H_ka it shows (datasets.mask_variants; shuffled by `mask_seed`), whether all pictures are grey, and
     over how many decisions returns are summed (datasets.returns), discounted by so much at each."""
 
     size: int
-    grid: int
+    mask_side: int
     frame_skip: int
     reward: str
     masks: str = "plain"

@@ -19,7 +19,6 @@ from semore.datasets.settings import load_settings
 from semore.train.agent import Agent, make_agent
 from semore.train.agent_settings import LossWeights
 from semore.train.captured import Update
-from semore.train.encoder_settings import geometry
 from semore.train.learner import Learner
 from semore.train.settings import TrainSettings
 
@@ -43,7 +42,9 @@ def cases() -> dict[str, Case]:
     for method in ("semore", "sac"):
         chosen = load_settings(TrainSettings, "train", ["--preset", "laptop", "--method", method])
         side = chosen.agent.encoder.size
-        found[f"{method}_{side}"] = Case(_of_preset(chosen), side, geometry(side).grid, chosen.schedule.batch)
+        found[f"{method}_{side}"] = Case(
+            _of_preset(chosen), side, chosen.agent.encoder.mask_resolution, chosen.schedule.batch
+        )
         stack, dual = Stack(), method == "semore"
         found[f"{method}_{stack.size}"] = Case(_of_stack(stack, dual), stack.size, stack.grid(dual), stack.batch)
     return found

@@ -26,24 +26,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from perf.plain_encoder import Maps, encode, through
 from semore.datasets.frame_pool import Batch
 from semore.train.agent_settings import LossWeights
 from semore.train.learner import Learner
-
-
-class Maps(NamedTuple):
-    """Of one pass: both streams' maps, the student's logits, and the features of the mask where attention reads one."""
-
-    semantic: Tensor
-    motion: Tensor
-    student: Tensor
-    known: Tensor | None = None
 
 
 def plain_shift(frames: Tensor) -> Tensor:
@@ -77,33 +69,14 @@ class PlainTrainer:
         named: Iterator[tuple[str, nn.Parameter]] = self.net.named_parameters()
         return named
 
-    def encode(self, encoder: Any, frames: Tensor, newest: int, mask: Tensor, use: Tensor) -> Maps:
-        """A pass over frames (B,4,3,S,S) uint8 as of the one at `newest`, with `mask` (B,g,g) where `use` says so."""
-        s = self.settings.encoder
-        f1, f2, f3 = (frames[:, newest - back].to(mask.dtype) / 255.0 for back in (2, 1, 0))
-        if s.streams == "single":
-            maps = through(encoder.stream, torch.cat([f1, f2, f3], 1))
-            return Maps(maps, maps, encoder.student_head(maps)[:, 0])
-        semantic = through(encoder.semantic_stream, f3)
-        motion = through(encoder.motion_stream, torch.cat([f3 - f2, f2 - f1], 1))
-        student = encoder.student_head(semantic)[:, 0]
-        semantic, motion = (
-            0.0 * maps if s.silent == name else maps for name, maps in (("semantic", semantic), ("motion", motion))
-        )
-        if s.attention == "none":
-            return Maps(semantic, motion, student)
-        instead = student.sigmoid().detach() * (0.0 if s.mask == "zeros" else 1.0)
-        chosen = torch.where(use[:, None, None], mask, instead)
-        semantic, motion, known = encoder.attention(semantic, motion, chosen, encoder.mask_encoder)
-        return Maps(semantic, motion, student, known)
-
     def latents(self, neck: Any, maps: Maps) -> tuple[Tensor, Tensor]:
         """z, and the latent whose successor is predicted."""
         if self.settings.encoder.streams == "single":
             z = neck.latent(maps.semantic)
             return z, z
         semantic, motion = neck.semantic(maps.semantic), neck.motion(maps.motion)
-        fused = torch.cat([semantic, motion], 1)
+        more = [neck.known(maps.known)] if self.settings.encoder.mask_path == "concat" else []
+        fused = torch.cat([semantic, motion, *more], 1)
         if self.settings.encoder.fusion == "bilinear":
             fused = torch.einsum("bi,oij,bj->bo", semantic, neck.fuse.weight, motion) + neck.fuse.bias
         z = neck.norm(fused)
@@ -134,16 +107,17 @@ class PlainTrainer:
         net, s, count = self.net, self.settings, len(batch.frames)
         copies, target = max(s.shifts, 1), self.net.target
         seen, following = ([plain_shift(batch.frames) for _ in range(s.shifts)] or [batch.frames] for _ in range(2))
-        share = weights.student_share if s.encoder.mask == "student" else 0.0
+        share = {"student": weights.student_share, "own": 1.0}.get(s.encoder.mask, 0.0)
         coin = torch.rand(copies * count, batch.mask.shape[1], dtype=batch.mask.dtype).chunk(copies)
         use = [batch.mask_valid & (part >= share) for part in coin]
 
         def now(k: int) -> Maps:
-            return self.encode(net.backbone, seen[k], 2, batch.mask[:, 0], use[k][:, 0])
+            return encode(self.settings.encoder, net.backbone, seen[k], 2, batch.mask[:, 0], use[k][:, 0])
 
         def then(k: int, encoder: nn.Module, newest: int = batch.frames.shape[1] - 1) -> Maps:
             which = 1 if newest == 3 else 2
-            return self.encode(encoder, following[k], newest, batch.mask[:, which], use[k][:, which])
+            mask, cached = batch.mask[:, which], use[k][:, which]
+            return encode(self.settings.encoder, encoder, following[k], newest, mask, cached)
 
         noise = torch.randn(copies * count, 2, dtype=batch.mask.dtype).chunk(copies)
         y, successors = torch.zeros_like(batch.reward), []
@@ -174,7 +148,7 @@ class PlainTrainer:
             query, other = self.latents(net.neck, now(k))[0], plain_shift(batch.frames)
             with torch.no_grad():
                 nowhere = torch.zeros(count, dtype=torch.bool)
-                maps = self.encode(target.backbone, other, 2, batch.mask[:, 0], nowhere)
+                maps = encode(self.settings.encoder, target.backbone, other, 2, batch.mask[:, 0], nowhere)
                 key = self.latents(target.neck, maps)[0]
             scores: Tensor = query @ net.auxiliaries["contrast"].bilinear @ key.T
             return (scores.logsumexp(1) - scores.diagonal()).mean()
@@ -185,6 +159,7 @@ class PlainTrainer:
             "reward": (s.reward_weight, reward_term),
             "semantic": (s.semantic_weight, lambda k: self._semantic(now(k), batch)),
             "contrast": (s.contrast_weight, contrast_term),
+            "semantic_features": (s.semantic_features_weight, lambda k: self._features(now(k), batch)),
             "cloning": (weights.cloning, lambda k: self._imitation(now(k), batch)),
         }
         offline = weights.cloning > 0 and weights.cloning_shapes_encoder
@@ -233,7 +208,9 @@ class PlainTrainer:
         s = self.settings
         seen = [plain_shift(batch.frames) for _ in range(s.shifts)] or [batch.frames]
         nowhere = torch.zeros(len(batch.frames), dtype=torch.bool)
-        maps = [self.encode(self.net.backbone, frames, 2, batch.mask[:, 0], nowhere) for frames in seen]
+        maps = [
+            encode(self.settings.encoder, self.net.backbone, frames, 2, batch.mask[:, 0], nowhere) for frames in seen
+        ]
         value = self._backward(torch.stack([self._imitation(part, batch) for part in maps]).mean())
         self.updates += 1
         self._descend(0, s.clip)
@@ -244,10 +221,15 @@ class PlainTrainer:
         apart = ((torch.tanh(self.policy(maps)[0]) - batch.advice) ** 2).mean(1)
         return (batch.driver[:, 0] * apart).sum() / batch.driver.sum()
 
+    def _features(self, maps: Maps, batch: Batch) -> Tensor:
+        rows = batch.mask_valid[:, 0]
+        known = through(self.net.backbone.mask_encoder, batch.mask[rows, :1])
+        return (maps.semantic[rows] - known.detach()).abs().mean()
+
     def _semantic(self, maps: Maps, batch: Batch) -> Tensor:
         kind, rows = self.settings.semantic_loss, batch.mask_valid[:, 0]
-        if kind == "feature_l1" and maps.known is not None:
-            return (maps.semantic[rows] - maps.known[rows].detach()).abs().mean()
+        if kind == "feature_l1":
+            return self._features(maps, batch)
         if kind == "nt_xent" and maps.known is not None:
             known = self.net.auxiliaries["semantic"].head(maps.known.flatten(1))
             return nt_xent(self.net.neck.semantic(maps.semantic)[rows], known[rows])
@@ -280,13 +262,6 @@ class PlainTrainer:
         for name, target in self.net.target.named_parameters():
             rate = self.settings.encoder_tau if name.startswith(("backbone", "neck")) else self.settings.tau
             target.copy_((1.0 - rate) * target + rate * online[name])
-
-
-def through(layers: nn.Sequential, maps: Tensor) -> Tensor:
-    """One layer after the other, each as PyTorch has it."""
-    for layer in layers:
-        maps = nn.Conv2d.forward(layer, maps) if isinstance(layer, nn.Conv2d) else layer(maps)
-    return maps
 
 
 def nt_xent(one: Tensor, two: Tensor) -> Tensor:

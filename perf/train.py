@@ -115,7 +115,7 @@ def laptop_bodies() -> dict[str, Body]:
     bodies: dict[str, Body] = {}
     for name, method in (("laptop", "semore"), ("laptop_sac", "sac")):
         agent, plain = laptop_agent(method), PlainTrainer(laptop_agent(method))
-        batches = random_batches(agent.settings.encoder.size, agent.backbone.grid, 32, UPDATES)
+        batches = random_batches(agent.settings.encoder.size, agent.settings.encoder.mask_resolution, 32, UPDATES)
         bodies |= {name: plain_loop(agent, batches), f"{name}_plain": plain_loop(plain, batches)}
     return bodies
 

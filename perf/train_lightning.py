@@ -22,7 +22,7 @@ from semore.train.lightning_trainer import fit
 from semore.train.log import MetricsFile
 from semore.train.module import Semore
 from semore.train.replay import SelectiveReplay
-from semore.train.settings import ScheduleSettings
+from semore.train.schedule import ScheduleSettings
 
 
 class TimedAgent(Agent):

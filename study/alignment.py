@@ -135,7 +135,7 @@ def attention(run: Path, seen: NDArray[np.uint8], student: NDArray[np.float32]) 
         return None
     motion = backbone.motion_stream(backbone.inputs(stacked(torch.from_numpy(seen)), 2)[1])
     known = backbone.mask_encoder(torch.from_numpy(student)[:, None])
-    looks: Tensor = backbone.attention.looks(motion, known).unflatten(1, student.shape[1:])
+    looks: Tensor = backbone.attention.looks(motion, known).unflatten(1, known.shape[2:])
     shares: NDArray[np.float32] = (looks / looks.amax((1, 2), keepdim=True)).numpy()
     return shares
 
@@ -213,7 +213,7 @@ def main() -> None:
             name = asked.rollouts or settings.rollouts
             folder = rollouts_path(settings.data, name, settings.scenario, settings.preset)
             held = read_held_out(settings, run / "knowledge_used.npy", fingerprint, folder)
-            rows.append(measure(run, settings, held, settings.view.grid))
+            rows.append(measure(run, settings, held, settings.view.mask_side))
             if settings.scenario not in blocks:
                 blocks[settings.scenario] = rows[-1], panels(run, held)
             progress.advance(1, run.name)

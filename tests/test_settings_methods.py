@@ -138,7 +138,7 @@ def test_no_preset_says_what_a_method_says():
         (
             {"auxiliaries": ("reward", "vision")},
             {},
-            r"agent\.auxiliaries 'vision'; choose one of transition, reward, semantic, contrast",
+            r"agent\.auxiliaries 'vision'; choose one of transition, reward, semantic, contrast, semantic_features",
         ),
         ({"contrast_weight": -1.0}, {}, r"agent\.contrast_weight is -1\.0"),
         ({"semantic_weight": -1.0}, {}, r"agent\.semantic_weight is -1\.0"),
@@ -156,6 +156,11 @@ def test_no_preset_says_what_a_method_says():
         ({"semantic_loss": "feature_l1"}, {"mask": "cached"}, r"agent\.encoder\.mask cached .*choose zeros"),
         ({"semantic_weight": 0.0}, {}, r"agent\.encoder\.mask student .*nothing teaches"),
         ({"auxiliaries": ("reward",)}, {}, r"agent\.encoder\.mask student .*or semantic among agent\.auxiliaries"),
+        ({}, {"mask_side": 24}, r"agent\.encoder\.mask_side 24"),
+        ({"semantic_weight": 0.0}, {"mask_path": "concat", "fusion": "concat", "attention": "none"}, "nothing teaches"),
+        ({"auxiliaries": ("semantic", "semantic_features")}, {"attention": "none"}, r"semantic_features .*path concat"),
+        ({"auxiliaries": ("semantic_features",)}, {"streams": "single"}, r"semantic_features .*streams dual"),
+        ({"semantic_features_weight": -1.0}, {}, r"agent\.semantic_features_weight is -1\.0"),
         ({}, {"attention": "both"}, r"agent\.encoder\.attention 'both'"),
         ({}, {"heads": 5}, r"agent\.encoder\.heads 5"),
     ],
@@ -181,6 +186,12 @@ def test_wrong_settings_and_pairs_are_refused_by_name(changes, encoder, said):
         ({"auxiliaries": ("contrast",), "shifts": 2, "contrast_weight": 0.5}, {"streams": "single"}),
         ({"semantic_weight": 0.0, "shifts": 2}, {"streams": "single"}),
         ({"objective": "cloning", "auxiliaries": ()}, {"streams": "single"}),
+        ({"auxiliaries": ("semantic", "semantic_features")}, {"mask": "own"}),
+        (
+            {"auxiliaries": ("semantic", "semantic_features")},
+            {"attention": "none", "mask_path": "concat", "fusion": "concat", "mask_side": 32},
+        ),
+        ({"auxiliaries": ("semantic",)}, {"streams": "single", "mask_path": "concat", "mask_side": 16}),
     ],
 )
 def test_what_makes_sense_is_taken(changes, encoder):

@@ -29,13 +29,13 @@ METHODS = ("semore", "sac", "deepmdp", "drq", "curl", "sac-segmentation", "cloni
 def method_settings(method: str, **changes) -> AgentSettings:
     """What the method's file says, at the size of TINY; `changes` may also name settings of the encoder."""
     chosen = _chosen(method)
-    own = ("streams", "attention", "mask", "fusion", "silent", "precision")
+    own = ("streams", "attention", "mask", "mask_side", "mask_path", "fusion", "silent", "precision")
     encoder = replace(ENCODER, **{name: changes.pop(name, getattr(chosen.encoder, name)) for name in own})
     kept = {
         name: getattr(chosen, name)
         for name in (
             *("objective", "auxiliaries", "semantic_loss", "semantic_weight", "transition_weight", "reward_weight"),
-            *("transition_latent", "shifts", "contrast_weight"),
+            *("transition_latent", "shifts", "contrast_weight", "semantic_features_weight"),
         )
     }
     return replace(TINY, encoder=encoder, **{**kept, **changes})
@@ -58,11 +58,11 @@ def make_agent(
     return agent
 
 
-def make_batch(count: int = 6, seed: int = 0, n_step: int = 1) -> Batch:
+def make_batch(count: int = 6, seed: int = 0, side: int = GRID, n_step: int = 1) -> Batch:
     """Random transitions; with several steps their returns are others than their rewards."""
     generator = torch.Generator().manual_seed(seed)
     frames, known = (4, 2) if n_step == 1 else (7, 3)
-    mask = (torch.rand(count, known, GRID, GRID, generator=generator) > 0.9).float()
+    mask = (torch.rand(count, known, side, side, generator=generator) > 0.9).float()
     pictures = torch.randint(0, 256, (count, frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
     action = 2.0 * torch.rand(count, 2, generator=generator) - 1.0
     reward = torch.randn(count, 1, generator=generator)

@@ -22,7 +22,8 @@ from semore.train.agent_settings import AgentSettings
 from semore.train.encoder_settings import EncoderSettings
 from semore.train.online import World
 from semore.train.run import train
-from semore.train.settings import ScheduleSettings, TrainSettings
+from semore.train.schedule import ScheduleSettings
+from semore.train.settings import TrainSettings
 
 STEPS = 40
 TINY = TrainSettings(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from semore.train.agent_settings import AgentSettings, LossWeights, check
 from semore.train.augment import augmented
 from semore.train.auxiliaries import ACTIONS, Step, make_auxiliaries
 from semore.train.cloning import CloningAgent
-from semore.train.encoder import Features, Latents, make_backbone, make_neck
+from semore.train.encoder import DualStream, Features, Latents, make_backbone, make_neck
 from semore.train.flat import Flat
 from semore.train.learner import Learner
 from semore.train.networks import mlp, parameters
@@ -28,7 +29,7 @@ class Agent(Learner):
     """Networks, targets and optimisers. The actor reads the critic's backbone maps, detached, through its own neck."""
 
     def __init__(self, settings: AgentSettings) -> None:
-        encoder, fused = settings.encoder, 2 * settings.encoder.latent
+        encoder, fused = settings.encoder, settings.encoder.fused
         backbone, neck, actor_neck = make_backbone(encoder), make_neck(encoder), make_neck(encoder)
         q1, q2 = (mlp(fused + ACTIONS, settings.hidden, 1) for _ in range(2))
         super().__init__(settings, backbone, actor_neck, mlp(fused, settings.hidden, 2 * ACTIONS))
@@ -77,7 +78,8 @@ class Agent(Learner):
         features = self.backbone(*self.backbone.inputs(seen, 2), batch.mask[:, 0], cached[:, 0])
         now = self.neck(features)
         za = torch.cat([now.fused, batch.action], 1)
-        step = Step(batch, features, now, following, za, self._target_of_frames)
+        known = partial(self._known, batch.mask[:, 0])
+        step = Step(batch, features, now, following, za, self._target_of_frames, known)
         parts = {"q": losses.q_loss(self.q1(za), self.q2(za), y)}
         parts |= {name: auxiliary(step) for name, auxiliary in self.auxiliaries.items()}
         scale = {"q": 1.0, **s.auxiliary_weights}
@@ -131,6 +133,11 @@ class Agent(Learner):
         alpha.backward()
         self.descend(self.alpha_optimizer, self.alpha_side)
         return parts | norms | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
+
+    @torch.no_grad()
+    def _known(self, mask: Tensor) -> Tensor:
+        assert isinstance(self.backbone, DualStream)  # the settings of who asks were checked
+        return self.backbone.known(mask)
 
     def _target_latents(self, *inputs: Tensor) -> Latents:
         latents: Latents = self.target["neck"](self.target["backbone"](*inputs))

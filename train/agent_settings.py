@@ -9,7 +9,7 @@ from typing import Final
 from semore.datasets.errors import SemoreError
 from semore.train.encoder_settings import EncoderSettings, check_encoder
 
-AUXILIARIES: Final = ("transition", "reward", "semantic", "contrast")
+AUXILIARIES: Final = ("transition", "reward", "semantic", "contrast", "semantic_features")
 """What a method may learn beside SAC's own losses, each with a weight."""
 MASK_LOSSES: Final = ("balanced_bce", "balanced_l1", "plain_l1")
 """Semantic losses in mask space; they teach the student's mask."""
@@ -49,7 +49,8 @@ class AgentSettings:
     objective: str = "sac"
     """sac, or cloning: behaviour cloning alone, without critics."""
     auxiliaries: tuple[str, ...] = ("transition", "reward", "semantic")
-    """What is learnt beside SAC's own losses: transition and reward (DeepMDP), semantic (the mask), contrast (CURL)."""
+    """What is learnt beside SAC's own losses: transition and reward (DeepMDP), semantic (the mask), contrast (CURL),
+    semantic_features (the paper's L1 between the semantic stream's features and H_ka's, beside the mask's loss)."""
     semantic_weight: float = 1.0
     """λ_sem, the weight of the semantic loss; 0 leaves it out."""
     semantic_loss: str = "balanced_bce"
@@ -66,6 +67,8 @@ class AgentSettings:
     averaged over both). Only without knowledge, whose masks do not move along."""
     contrast_weight: float = 1.0
     """Weight of CURL's contrastive loss; 0 leaves it out."""
+    semantic_features_weight: float = 1.0
+    """Weight of the semantic features' loss, where it is listed; 0 leaves it out."""
     clip: float = 50.0
     """Largest gradient norm of the critic side; the actor's is a fifth of it."""
 
@@ -90,7 +93,7 @@ class LossWeights:
     cloning_shapes_encoder: bool = False
     """Whether its gradient reaches the encoder (the offline phase)."""
     student_share: float = 0.5
-    """Probability that the student's mask replaces a cached one (with encoder.mask student only)."""
+    """Probability that the student's mask replaces a cached one (encoder.mask student; with own it is 1, else 0)."""
 
     @property
     def clones(self) -> bool:
@@ -133,13 +136,15 @@ def check(settings: AgentSettings) -> None:
         )
     if settings.objective == "cloning" and weights:
         raise SemoreError("agent.objective cloning has no loss but its own: set agent.auxiliaries to []")
-    attends = encoder.streams == "dual" and encoder.attention != "none"
-    if "semantic" in weights and settings.semantic_loss in FEATURE_LOSSES and not attends:
+    compared = ["semantic_features among agent.auxiliaries"] if "semantic_features" in weights else []
+    if "semantic" in weights and settings.semantic_loss in FEATURE_LOSSES:
+        compared.append(f"agent.semantic_loss {settings.semantic_loss}")
+    if compared and not encoder.reads_mask:
         raise SemoreError(
-            f"agent.semantic_loss {settings.semantic_loss} compares with the mask's features: it needs "
-            "agent.encoder.streams dual and an agent.encoder.attention"
+            f"{compared[-1]} compares with the mask's features: it needs agent.encoder.streams dual, and an "
+            "agent.encoder.attention or agent.encoder.mask_path concat"
         )
-    if attends and encoder.mask != "zeros" and not settings.teaches_mask:
+    if encoder.reads_mask and encoder.mask != "zeros" and not settings.teaches_mask:
         raise SemoreError(
             f"agent.encoder.mask {encoder.mask} acts with the student's mask, which nothing teaches here; choose "
             f"zeros, or semantic among agent.auxiliaries, with a weight and an agent.semantic_loss of "

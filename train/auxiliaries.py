@@ -31,9 +31,12 @@ class Step(NamedTuple):
     following: Callable[[], Latents]
     """Of s', from the online encoder, without gradient; made only for who asks."""
     za: Tensor
-    """(B, 2·latent + ACTIONS): z and action."""
+    """(B, fused + ACTIONS): z and action."""
     target: Callable[[Tensor], Latents]
     """The target encoder's latents, without gradient, of frames (B,4,3,S,S) uint8 as s."""
+    known: Callable[[], Tensor]
+    """F_k (B,C,g,g) of the cached H_ka of s, without gradient, whatever mask the features were made with; made only for
+    who asks."""
 
 
 class Transition(nn.Module):
@@ -45,7 +48,7 @@ class Transition(nn.Module):
         latent = settings.encoder.latent
         self._fused = settings.transition_latent == "fused"
         apart = not self._fused and settings.encoder.streams == "dual"
-        predicted = latent if apart else 2 * latent
+        predicted = latent if apart else settings.encoder.fused
         self.head = head(predicted + ACTIONS, settings.model_hidden, predicted)
 
     def forward(self, step: Step) -> Tensor:
@@ -58,14 +61,14 @@ class Reward(nn.Module):
 
     def __init__(self, settings: AgentSettings) -> None:
         super().__init__()
-        self.head = head(2 * settings.encoder.latent + ACTIONS, settings.model_hidden, 1)
+        self.head = head(settings.encoder.fused + ACTIONS, settings.model_hidden, 1)
 
     def forward(self, step: Step) -> Tensor:
         return losses.reward_loss(self.head(step.za), step.batch.reward)
 
 
 class Semantic(nn.Module):
-    """Semore: the student's mask of s towards H_ka, pooled onto the feature grid (method.md §5.2)."""
+    """Semore: the student's mask of s towards H_ka, pooled to the same side (method.md §5.2)."""
 
     def __init__(self, settings: AgentSettings) -> None:
         super().__init__()
@@ -78,11 +81,10 @@ class Semantic(nn.Module):
 
 
 class SemanticFeatures(nn.Module):
-    """The paper's words: the semantic stream's features towards those of the mask."""
+    """The paper's words: the semantic stream's features towards those of H_ka."""
 
     def forward(self, step: Step) -> Tensor:
-        assert step.features.known is not None
-        return losses.feature_l1_loss(step.features.semantic, step.features.known, step.batch.mask_valid[:, 0])
+        return losses.feature_l1_loss(step.features.semantic, step.known(), step.batch.mask_valid[:, 0])
 
 
 class SemanticContrast(nn.Module):
@@ -104,7 +106,7 @@ class Contrast(nn.Module):
 
     def __init__(self, settings: AgentSettings) -> None:
         super().__init__()
-        fused = 2 * settings.encoder.latent
+        fused = settings.encoder.fused
         self.bilinear = nn.Parameter(torch.eye(fused) / fused**0.5)
 
     def forward(self, step: Step) -> Tensor:
@@ -119,6 +121,7 @@ def make_auxiliaries(settings: AgentSettings) -> nn.ModuleDict:
         "reward": lambda: Reward(settings),
         "semantic": lambda: _semantic(settings),
         "contrast": lambda: Contrast(settings),
+        "semantic_features": SemanticFeatures,
     }
     return nn.ModuleDict({name: make() for name, make in kinds.items() if name in settings.auxiliary_weights})
 

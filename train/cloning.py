@@ -22,9 +22,7 @@ class CloningAgent(Learner):
 
     def __init__(self, settings: AgentSettings) -> None:
         encoder = settings.encoder
-        super().__init__(
-            settings, make_backbone(encoder), make_neck(encoder), mlp(2 * encoder.latent, settings.hidden, 4)
-        )
+        super().__init__(settings, make_backbone(encoder), make_neck(encoder), mlp(encoder.fused, settings.hidden, 4))
         self.encoder_side = Flat(parameters(self.backbone))
         self.actor_side = Flat(parameters(self.actor_neck, self.actor))
         self.flats = (self.encoder_side, self.actor_side)

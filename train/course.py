@@ -20,7 +20,7 @@ from semore.train.learner import Learner
 from semore.train.log import Means, Speed
 from semore.train.loggers import RunTensorBoard
 from semore.train.replay import SelectiveReplay
-from semore.train.settings import ScheduleSettings
+from semore.train.schedule import ScheduleSettings
 from semore.train.stopping import Stop
 from semore.train.visualize import draw, save
 

@@ -14,11 +14,12 @@ from semore.train.attention import make_attention
 from semore.train.encoder_settings import EncoderSettings, Geometry, geometry
 from semore.train.networks import orthogonal
 from semore.train.pictures import stack_of_three, static_and_motion
+from semore.train.student import EmptyMask, StudentMask, make_student, watched
 
 
 class Features(NamedTuple):
-    """What one pass over B frames gives: maps (B,C,g,g) for the necks, the student's mask logits (B,g,g), and the
-    features (B,C,g,g) of the mask that was used, None without attention."""
+    """What one pass over B frames gives: maps (B,C,g,g) for the necks, the student's mask logits (B,s,s), and the
+    features (B,C,g,g) of the mask that was used, None where none is read."""
 
     semantic: Tensor
     motion: Tensor
@@ -32,27 +33,12 @@ class Features(NamedTuple):
 
 
 class Latents(NamedTuple):
-    """What a neck makes of a batch of Features: z (B, 2·latent), and the latents (B, latent) of the two streams."""
+    """What a neck makes of a batch of Features: z (B, EncoderSettings.fused), and the latents (B, latent) of the two
+    streams."""
 
     fused: Tensor
     motion: Tensor
     semantic: Tensor
-
-
-class StudentMask(nn.Module):
-    """What stands in for H_ka where none is cached: the student's own mask, without a gradient."""
-
-    def forward(self, student_Bgg: Tensor) -> Tensor:
-        """Logits to a mask in [0, 1]."""
-        return student_Bgg.detach().float().sigmoid()
-
-
-class EmptyMask(nn.Module):
-    """Knowledge of nothing anywhere, as the public code acts."""
-
-    def forward(self, student_Bgg: Tensor) -> Tensor:
-        """Zeros of its shape."""
-        return torch.zeros_like(student_Bgg).float()
 
 
 class Silence(nn.Module):
@@ -66,9 +52,10 @@ class Silence(nn.Module):
 class DualStream(nn.Module):
     """Static frame (B,3,S,S) and residuals (B,6,S,S), float in [0,1] and [−1,1], to Features.
 
-    H_ka enters on the feature grid: the cached mask where `use_cached` says so, else the student's own (stop-gradient),
-    so that training meets what acting meets (design.md §7.2). What the network is to do without is replaced:
-    `mask_source`, `semantic_shown`, `motion_shown` and `attention` are modules that others can take the place of.
+    H_ka enters at the settings' mask_side: the cached mask where `use_cached` says so, else the student's own
+    (stop-gradient), so that training meets what acting meets (design.md §7.2). What the network is to do without is
+    replaced: `mask_source`, `semantic_shown`, `motion_shown`, `mask_encoder` and `attention` are modules that others
+    can take the place of.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:
@@ -77,16 +64,15 @@ class DualStream(nn.Module):
         channels = settings.channels
         self.grid, self.width = shape.grid, channels[-1]
         self._autocast = settings.precision == "bf16"
+        self._concatenates = settings.concatenates_mask
         self.semantic_stream = _stack(3, channels, shape)
         self.motion_stream = _stack(6, channels, shape)
-        self.student_head = nn.Conv2d(self.width, 1, 1)
+        self.student_head = make_student(settings, shape)
         self.semantic_shown, self.motion_shown = (
             Silence() if settings.silent == stream else nn.Identity() for stream in ("semantic", "motion")
         )
         self.mask_source: nn.Module = EmptyMask() if settings.mask == "zeros" else StudentMask()
-        self.mask_encoder = nn.Sequential(
-            nn.Conv2d(1, self.width, 3, padding=1), nn.ReLU(), nn.Conv2d(self.width, self.width, 3, padding=1)
-        )
+        self.mask_encoder = _mask_encoder(settings, shape)
         self.attention = make_attention(settings.attention, self.width, self.grid, settings.heads)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -95,24 +81,32 @@ class DualStream(nn.Module):
         """What forward reads of frames (B,F,3,S,S) uint8 as of the one at index `newest`."""
         return static_and_motion(frame_BFCHW, newest)
 
-    def streams(self) -> dict[str, nn.Module]:
+    def streams(self) -> dict[str, nn.Sequential]:
         """The convolutions by name, in the order of `inputs`."""
         return {"semantic": self.semantic_stream, "motion": self.motion_stream}
 
     def forward(
-        self, static: Tensor, motion: Tensor, cached_Bgg: Tensor | None = None, use_cached_B: Tensor | None = None
+        self, static: Tensor, motion: Tensor, cached_Bss: Tensor | None = None, use_cached_B: Tensor | None = None
     ) -> Features:
-        """`cached_Bgg` is H_ka in [0,1], `use_cached_B` bool says for which samples it replaces the student's mask."""
+        """`cached_Bss` is H_ka in [0,1], `use_cached_B` bool says for which samples it replaces the student's mask."""
         with torch.autocast(static.device.type, torch.bfloat16, enabled=self._autocast):
-            semantic, moving = self.semantic_stream(static), self.motion_stream(motion)
-            student = self.student_head(semantic).squeeze(1)
+            semantic, student = watched(self.semantic_stream, self.student_head, static)
+            moving = self.motion_stream(motion)
             known = self.mask_source(student)
-            if cached_Bgg is not None and use_cached_B is not None:
-                known = torch.where(use_cached_B[:, None, None], cached_Bgg, known)
+            if cached_Bss is not None and use_cached_B is not None:
+                known = torch.where(use_cached_B[:, None, None], cached_Bss, known)
             seen, moving, about = self.attention(
                 self.semantic_shown(semantic), self.motion_shown(moving), known, self.mask_encoder
             )
+            if self._concatenates and about is None:  # nobody has asked for it yet, and the neck will
+                about = self.mask_encoder(known[:, None])
         return Features(seen.float(), moving.float(), student.float(), None if about is None else about.float())
+
+    def known(self, mask_Bss: Tensor) -> Tensor:
+        """E_k: the features F_k (B,C,g,g) of masks in [0,1]."""
+        with torch.autocast(mask_Bss.device.type, torch.bfloat16, enabled=self._autocast):
+            features: Tensor = self.mask_encoder(mask_Bss[:, None])
+        return features.float()
 
 
 class SingleStream(nn.Module):
@@ -126,7 +120,7 @@ class SingleStream(nn.Module):
         self.grid, self.width = shape.grid, settings.channels[-1]
         self._autocast = settings.precision == "bf16"
         self.stream = _stack(9, settings.channels, shape)
-        self.student_head = nn.Conv2d(self.width, 1, 1)
+        self.student_head = make_student(settings, shape)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @staticmethod
@@ -134,15 +128,14 @@ class SingleStream(nn.Module):
         """As DualStream.inputs."""
         return (stack_of_three(frame_BFCHW, newest),)
 
-    def streams(self) -> dict[str, nn.Module]:
+    def streams(self) -> dict[str, nn.Sequential]:
         """As DualStream.streams."""
         return {"single": self.stream}
 
-    def forward(self, stack: Tensor, cached_Bgg: Tensor | None = None, use_cached_B: Tensor | None = None) -> Features:
+    def forward(self, stack: Tensor, cached_Bss: Tensor | None = None, use_cached_B: Tensor | None = None) -> Features:
         """The knowledge is not read: it may teach the student's mask, no more."""
         with torch.autocast(stack.device.type, torch.bfloat16, enabled=self._autocast):
-            seen = self.stream(stack)
-            student = self.student_head(seen).squeeze(1)
+            seen, student = watched(self.stream, self.student_head, stack)
         return Features(seen.float(), seen.float(), student.float(), None)
 
 
@@ -155,7 +148,8 @@ def make_backbone(settings: EncoderSettings) -> Backbone:
 
 
 class Neck(nn.Module):
-    """Maps to latents: z_s = LN(fc(F_s)), z_m = LN(fc(F_m⁺)), fused z = LN(Bilinear(z_s, z_m)) (method.md §5.4)."""
+    """Maps to latents: z_s = LN(fc(F_s)), z_m = LN(fc(F_m⁺)), fused z = LN(Bilinear(z_s, z_m)) (method.md §5.4), or of
+    both side by side; with mask_path concat also z_k = LN(fc(F_k)), and z = LN(z_s, z_m, z_k)."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
@@ -164,7 +158,12 @@ class Neck(nn.Module):
         self.semantic = nn.Sequential(nn.Flatten(), nn.Linear(flat, latent), nn.LayerNorm(latent))
         self.motion = nn.Sequential(nn.Flatten(), nn.Linear(flat, latent), nn.LayerNorm(latent))
         self.fuse = nn.Bilinear(latent, latent, 2 * latent) if settings.fusion == "bilinear" else None
-        self.norm = nn.LayerNorm(2 * latent)
+        self.known = (
+            nn.Sequential(nn.Flatten(), nn.Linear(flat, latent), nn.LayerNorm(latent))
+            if settings.concatenates_mask
+            else None
+        )
+        self.norm = nn.LayerNorm(settings.fused)
         self.apply(orthogonal)
         if self.fuse is not None:
             # LayerNorm cancels the scale of these weights, Adam's steps do not grow with it: at PyTorch's own scale a
@@ -176,7 +175,8 @@ class Neck(nn.Module):
         """z, z_m and z_s."""
         semantic, motion = self.semantic(features.semantic), self.motion(features.motion)
         if self.fuse is None:
-            return Latents(self.norm(torch.cat([semantic, motion], 1)), motion, semantic)
+            known = [] if self.known is None else [self.known(features.known)]
+            return Latents(self.norm(torch.cat([semantic, motion, *known], 1)), motion, semantic)
         # nn.Bilinear's own forward loops over its outputs; one matrix product over the outer product is 10× faster.
         outer = (semantic[:, :, None] * motion[:, None, :]).flatten(1)
         fused = self.norm(nn.functional.linear(outer, self.fuse.weight.flatten(1), self.fuse.bias))
@@ -184,11 +184,11 @@ class Neck(nn.Module):
 
 
 class SingleNeck(nn.Module):
-    """The map of a single stream to z = LN(fc(F)), as wide as Semore's fused latent."""
+    """The map of a single stream to z = LN(fc(F)), as wide as the latents of Semore's two streams together."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
-        flat, width = settings.channels[-1] * geometry(settings.size).grid ** 2, 2 * settings.latent
+        flat, width = settings.channels[-1] * geometry(settings.size).grid ** 2, settings.fused
         self.latent = nn.Sequential(nn.Flatten(), nn.Linear(flat, width), nn.LayerNorm(width))
         self.apply(orthogonal)
 
@@ -201,6 +201,18 @@ class SingleNeck(nn.Module):
 def make_neck(settings: EncoderSettings) -> nn.Module:
     """The neck that fits `make_backbone`'s."""
     return Neck(settings) if settings.streams == "dual" else SingleNeck(settings)
+
+
+def _mask_encoder(settings: EncoderSettings, shape: Geometry) -> nn.Sequential:
+    """E_k: masks (B,1,s,s) in [0,1] to features F_k (B,C,g,g). Behind gates, two convolutions on the mask pooled onto
+    the grid; with a latent of its own, a stack like the streams', a convolution of stride 2 for each doubling."""
+    width, doublings = settings.channels[-1], ((settings.mask_side or shape.grid) // shape.grid).bit_length() - 1
+    if settings.concatenates_mask:
+        strides = (2,) * doublings + (1,) * (2 - doublings)
+        layers = len(strides)
+        return _stack(1, settings.channels[-layers:], Geometry((3,) * layers, strides, 1, shape.grid))
+    pooled = [nn.MaxPool2d(2**doublings)] if doublings else []
+    return nn.Sequential(*pooled, nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
 
 
 def _stack(inputs: int, channels: tuple[int, ...], shape: Geometry) -> nn.Sequential:

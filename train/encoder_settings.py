@@ -18,7 +18,8 @@ class EncoderSettings:
     channels: tuple[int, ...] = (8, 16, 32, 32)
     """Filters of the four convolutions of each stream."""
     latent: int = 50
-    """Width of the semantic and of the motion latent; the fused latent is twice as wide."""
+    """Width of the semantic and of the motion latent; the fused latent is twice as wide, with mask_path concat three
+    times."""
     streams: str = "dual"
     """dual (Semore), or single: the three frames stacked into one stream, without knowledge (the rivals)."""
     attention: str = "cross"
@@ -26,8 +27,16 @@ class EncoderSettings:
     none."""
     mask: str = "student"
     """What stands in for H_ka where none is cached, hence when acting: student (its own mask, which training also mixes
-    in where one is cached, with rising probability), cached (the same, without mixing), or zeros (the public code,
-    without mixing either)."""
+    in where one is cached, with rising probability), own (its own mask everywhere, in training as when acting: H_ka
+    teaches it and nothing reads H_ka), cached (as student, without mixing), or zeros (the public code, without mixing
+    either)."""
+    mask_side: int = 0
+    """Cells along a side of the masks that the network reads and the student predicts: the feature grid's (0), or those
+    times 2, 4, 8 …, up to the picture's side: 16, 32 or 64 for pictures of 64 pixels."""
+    mask_path: str = "gated"
+    """How the mask reaches the latents: gated (through the attention's residuals alone, whose gates start at 0), or
+    concat (a strided stack of convolutions reads it, whose latent stands in z beside those of the streams, whatever the
+    attention; needs fusion concat). Not looked at with streams single."""
     silent: str = "none"
     """none, or for counterfactuals semantic or motion: the stream whose map is zeros for what reads it. The student's
     mask is still made from the semantic stream."""
@@ -37,6 +46,26 @@ class EncoderSettings:
     """bilinear, or concat."""
     precision: str = "fp32"
     """fp32, or bf16 (autocast in the convolutions and the attention only)."""
+
+    @property
+    def concatenates_mask(self) -> bool:
+        """Whether the mask has a latent of its own in z."""
+        return self.streams == "dual" and self.mask_path == "concat"
+
+    @property
+    def reads_mask(self) -> bool:
+        """Whether a mask reaches z, in whatever way."""
+        return self.streams == "dual" and (self.attention != "none" or self.mask_path == "concat")
+
+    @property
+    def fused(self) -> int:
+        """Width of z."""
+        return (3 if self.concatenates_mask else 2) * self.latent
+
+    @property
+    def mask_resolution(self) -> int:
+        """Cells along a side of the masks: mask_side, or the feature grid's."""
+        return self.mask_side or geometry(self.size).grid
 
 
 class Geometry(NamedTuple):
@@ -70,11 +99,18 @@ def geometry(size: int) -> Geometry:
     return found
 
 
+def map_sides(size: int, kernels: tuple[int, ...], strides: tuple[int, ...], padding: int) -> list[int]:
+    """Sides of the maps after each convolution, for pictures of `size` pixels."""
+    sides = []
+    for kernel, stride in zip(kernels, strides, strict=True):
+        size = (size + 2 * padding - kernel) // stride + 1
+        sides.append(size)
+    return sides
+
+
 def _fitting(size: int) -> Geometry | None:
     for kernels, strides, padding in STACKS:
-        side = size
-        for kernel, stride in zip(kernels, strides, strict=True):
-            side = (side + 2 * padding - kernel) // stride + 1
+        side = map_sides(size, kernels, strides, padding)[-1]
         if 6 <= side <= 9:
             return Geometry(kernels, strides, padding, side)
     return None
@@ -92,13 +128,26 @@ def check_encoder(settings: EncoderSettings) -> None:
     for name, value, choices in (
         ("streams", settings.streams, ("dual", "single")),
         ("attention", settings.attention, ("cross", "joint", "none")),
-        ("mask", settings.mask, ("student", "cached", "zeros")),
+        ("mask", settings.mask, ("student", "own", "cached", "zeros")),
+        ("mask_path", settings.mask_path, ("gated", "concat")),
         ("silent", settings.silent, ("none", "semantic", "motion")),
         ("fusion", settings.fusion, ("bilinear", "concat")),
         ("precision", settings.precision, ("fp32", "bf16")),
     ):
         if value not in choices:
             raise SemoreError(f"unknown agent.encoder.{name} {value!r}; choose one of {', '.join(choices)}")
+    grid = geometry(settings.size).grid
+    sides = [grid << doublings for doublings in range(settings.size.bit_length()) if grid << doublings <= settings.size]
+    if settings.mask_side not in (0, *sides):
+        raise SemoreError(
+            f"agent.encoder.mask_side {settings.mask_side} does not fit agent.encoder.size {settings.size}; choose 0 "
+            f"or one of {', '.join(map(str, sides))}: the feature grid, doubled as often as the picture allows"
+        )
+    if settings.concatenates_mask and settings.fusion != "concat":
+        raise SemoreError(
+            f"agent.encoder.mask_path concat needs agent.encoder.fusion concat: beside {settings.fusion} products of "
+            "the streams' latents the mask's would be lost"
+        )
     layers = len(geometry(settings.size).kernels)
     if len(settings.channels) != layers:
         raise SemoreError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from semore.train.actor import Ends, Job
 from semore.train.crew import Crew
-from semore.train.settings import ScheduleSettings
+from semore.train.schedule import ScheduleSettings
 
 
 @dataclass(frozen=True)

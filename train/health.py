@@ -15,6 +15,7 @@ from semore.datasets.frame_pool import FramePool
 from semore.train.attention import CrossAttention
 from semore.train.learner import Learner
 from semore.train.pictures import stacked
+from semore.train.student import watched
 
 CONSTANT_MASK: Final = 0.01
 DEAD_STREAM: Final = 0.05
@@ -39,7 +40,7 @@ def vital_signs(agent: Learner, observation: Tensor) -> dict[str, float]:
     maps = {name: stream(seen) for (name, stream), seen in zip(streams.items(), inputs, strict=True)}
     signs = {f"health/live_{name}": (seen > 0).any(0).float().mean().item() for name, seen in maps.items()}
     if agent.teaches_mask:
-        student = agent.backbone.student_head(next(iter(maps.values()))).sigmoid()
+        student = watched(next(iter(streams.values())), agent.backbone.student_head, inputs[0])[1].sigmoid()
         signs |= {"health/student_std": student.std().item(), "health/student_mean": student.mean().item()}
     if isinstance(agent.backbone.attention, CrossAttention):
         gates = agent.backbone.attention.gates.tolist()

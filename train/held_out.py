@@ -19,7 +19,7 @@ from semore.train.learner import Learner
 
 
 class HeldOut(NamedTuple):
-    """Their frames and, whatever the knowledge set says, the simulator's own masks, (frames, g, g) uint8."""
+    """Their frames and, whatever the knowledge set says, the simulator's own masks, (frames, s, s) uint8."""
 
     pool: FramePool
     truth: NDArray[np.uint8]
@@ -32,8 +32,8 @@ class HeldOut(NamedTuple):
         pool = FramePool(view, max(sum(map(len, rows)), 1))
         for episode in episodes:
             pool.add(episode, knowledge)
-        masks = [true_grids(episode, own, view.grid) for episode, own in zip(episodes, rows, strict=True)]
-        return HeldOut(pool, np.concatenate([np.zeros((0, view.grid, view.grid), np.uint8), *masks]))
+        masks = [true_grids(episode, own, view.mask_side) for episode, own in zip(episodes, rows, strict=True)]
+        return HeldOut(pool, np.concatenate([np.zeros((0, view.mask_side, view.mask_side), np.uint8), *masks]))
 
     def quality(self, agent: Learner, trained_on: FramePool, resamples: int) -> MaskQuality | None:
         """The student's mask beside the constant map of the means that it was trained on; None where no loss teaches
@@ -44,7 +44,7 @@ class HeldOut(NamedTuple):
         constant = known.float().mean(0).div(255.0) if len(known) else torch.zeros(trained_on.masks.shape[1:])
         return self.quality_beside(agent, constant.numpy(), resamples)
 
-    def quality_beside(self, agent: Learner, constant_gg: NDArray[np.float32], resamples: int) -> MaskQuality | None:
+    def quality_beside(self, agent: Learner, constant_ss: NDArray[np.float32], resamples: int) -> MaskQuality | None:
         """`quality` beside any constant map."""
         pool, truth = self
         device = agent.device
@@ -52,5 +52,5 @@ class HeldOut(NamedTuple):
             parts = [agent(pool.observation(part).to(device))[2].cpu() for part in torch.arange(pool.size).split(256)]
         student = torch.cat(parts).numpy() if parts else truth.astype(np.float32)
         return mask_quality(
-            student, truth.astype(np.float32) / 255.0, constant_gg, pool.start[: pool.size].numpy(), resamples=resamples
+            student, truth.astype(np.float32) / 255.0, constant_ss, pool.start[: pool.size].numpy(), resamples=resamples
         )

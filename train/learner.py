@@ -40,7 +40,7 @@ class PolicyNetwork(nn.Module):
         return mean, -10.0 + 6.0 * (torch.tanh(spread) + 1.0)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Acting: mean and log σ (B,2), and the student's mask (B,g,g) in [0,1] that stands in for H_ka
+        """Acting: mean and log σ (B,2), and the student's mask (B,s,s) in [0,1] that stands in for H_ka
         (method.md §5.5), for observations (B,9,S,S) uint8."""
         features = self.backbone(*self.backbone.inputs(stacked(observation), 2))
         return *self.policy(features), features.student.sigmoid()
@@ -84,7 +84,8 @@ class Learner(PolicyNetwork):
 
     def student_share(self, weights: LossWeights) -> float:
         """Probability that the student's mask replaces a cached one: the schedule's, where it is mixed in at all."""
-        return weights.student_share if self.settings.encoder.mask == "student" else 0.0
+        mask = self.settings.encoder.mask
+        return weights.student_share if mask == "student" else float(mask == "own")
 
     @torch.no_grad()
     def gradient_norms(self, *sides: Flat) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from semore.train.captured import Update
 from semore.train.learner import Learner
 from semore.train.log import Means
 from semore.train.replay import SelectiveReplay
-from semore.train.settings import ScheduleSettings
+from semore.train.schedule import ScheduleSettings
 
 
 class Semore(lightning.LightningModule):

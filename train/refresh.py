@@ -23,7 +23,7 @@ from semore.train.errands import Errands
 from semore.train.learner import Learner
 from semore.train.pins import records_used
 from semore.train.replay import SelectiveReplay
-from semore.train.settings import ScheduleSettings
+from semore.train.schedule import ScheduleSettings
 
 REFRESH_SEEDS: Final = SEED_SPLITS["train"].start + 500_000
 """Refresh episodes start here, beyond what `collect` records."""

@@ -21,8 +21,9 @@ from semore.datasets.presets import flat
 from semore.datasets.reward import IMPULSE_WEIGHT
 from semore.datasets.settings import as_dict
 from semore.train.admission import ADMISSIONS, ReplaySettings
-from semore.train.agent_settings import AUXILIARIES, AgentSettings, LossWeights, check
+from semore.train.agent_settings import AUXILIARIES, AgentSettings, check
 from semore.train.encoder_settings import geometry
+from semore.train.schedule import ScheduleSettings
 
 IMITATED: Final = ("recorded", "advised")
 FREE_TO_CHANGE: Final = (
@@ -31,81 +32,10 @@ FREE_TO_CHANGE: Final = (
 )  # fmt: skip
 """Settings that may differ when a run is resumed."""
 LISTED: Final = "agent.auxiliaries"
+ALL_BEFORE: Final = ("transition", "reward", "semantic", "contrast")
+"""The auxiliaries of the versions in which methods did not list theirs."""
 FORGOTTEN: Final = {"schedule.refresh_waits": True}
 """Settings of earlier versions by dotted name, and their defaults."""
-
-
-@dataclass(frozen=True)
-class ScheduleSettings:
-    """When what happens, counted in updates."""
-
-    updates: int = 4_000
-    """Updates in all."""
-    offline_updates: int = 800
-    """Updates on the recorded rollouts alone, before the policy drives itself."""
-    batch: int = 32
-    """Transitions per update."""
-    cloning: float = 2.5
-    """λ of the behaviour-cloning term during the offline phase (0 switches it off)."""
-    cloning_decay: int = 4_000
-    """Updates over which that term would then fall to 0."""
-    student_start: float = 0.0
-    """Probability, at the first update, that the student's mask replaces a cached one."""
-    student_end: float = 0.5
-    """The same at the last update."""
-    refresh_every: int = 250
-    """Updates between online refreshes (0 switches them off)."""
-    refresh_episodes: int = 4
-    """Episodes the current policy records per refresh; with refresh_decisions the most of them."""
-    refresh_decisions: int = 0
-    """Decisions to record per refresh, in as many episodes as that takes when they are as long as the newest ones in
-    the pool (0: refresh_episodes, however short). Young policies leave the road at once: a fixed number of episodes
-    starves them."""
-    refresh_spread: float = 1.0
-    """How much of its σ the policy's noise has when it refreshes (1: SAC's own; 0: the mean acts)."""
-    refresh_noise_memory: float = 0.0
-    """Correlation of that noise from one decision to the next, in [0, 1); its σ stays (0: white noise, SAC's own)."""
-    refresh_frames: int = 0
-    """Frames annotated per refresh, those first at which most changes (0: all decisions)."""
-    delay: int = 0
-    """Updates after which what a refresh or a validation has driven counts: until then learning goes on, when there are
-    `actors`, and afterwards it waits for them (0: it counts at once)."""
-    shares: int = 1
-    """In how many shares the episodes of a refresh or a validation are driven, each in lockstep by itself: so many
-    actors can drive at once."""
-    validate_every: int = 500
-    """Updates between validations on validation seeds."""
-    validate_episodes: int = 8
-    """Episodes per validation."""
-    averaging: float = 0.995
-    """What validation, checkpoints' choice and the exported policy look at: a running mean of the weights that keeps
-    this share of itself at each update (0: the last weights)."""
-    log_every: int = 50
-    """Updates between log entries."""
-    save_every: int = 250
-    """Updates between checkpoints; there is also one after each refresh and validation."""
-    picture_every: int = 500
-    """Updates between pictures of what the network sees (0 switches them off)."""
-
-    def weights(self, update: int) -> LossWeights:
-        """The weights of update number `update` (0-based)."""
-        offline = update < self.offline_updates
-        left = 1.0 if offline else max(0.0, 1.0 - (update - self.offline_updates) / max(self.cloning_decay, 1))
-        share = self.student_start + (self.student_end - self.student_start) * update / max(self.updates - 1, 1)
-        return LossWeights(self.cloning * left, offline, share)
-
-    def refreshes(self, update: int) -> bool:
-        """Whether the policy drives anew after `update` updates; not when no update would see what it drives."""
-        every = self.refresh_every
-        return bool(every) and self.offline_updates <= update < self.updates - self.delay and update % every == 0
-
-    def validates(self, update: int) -> bool:
-        """Whether validation seeds are driven after `update` updates; always at the end."""
-        return update == self.updates or (bool(self.validate_every) and update % self.validate_every == 0)
-
-    def eventful(self, update: int) -> bool:
-        """Whether a refresh or a validation begins after `update` updates, or counts from then on."""
-        return any(self.refreshes(each) or self.validates(each) for each in {update, update - self.delay} if each > 0)
 
 
 @dataclass(frozen=True)
@@ -202,10 +132,8 @@ class TrainSettings:
     @property
     def uses_knowledge(self) -> bool:
         """Whether masks or verdicts reach the network, its losses or its buffer at all."""
-        encoder = self.agent.encoder
-        reads = encoder.streams == "dual" and encoder.attention != "none"
         learns = "semantic" in self.agent.auxiliary_weights
-        return reads or learns or self.replay.admission != "off"
+        return self.agent.encoder.reads_mask or learns or self.replay.admission != "off"
 
     @property
     def asks_driver(self) -> bool:
@@ -221,10 +149,10 @@ class TrainSettings:
     @property
     def view(self) -> View:
         """How the pool looks at the recordings."""
-        size, agent = self.agent.encoder.size, self.agent
+        agent, encoder = self.agent, self.agent.encoder
         return View(
-            size, geometry(size).grid, self.frame_skip, self.reward, self.masks, self.seed, self.grey, agent.n_step,
-            agent.gamma,
+            encoder.size, encoder.mask_resolution, self.frame_skip, self.reward, self.masks, self.seed, self.grey,
+            agent.n_step, agent.gamma,
         )  # fmt: skip
 
     def validate(self) -> None:
@@ -284,7 +212,7 @@ def started_with(identity: Mapping[str, Any]) -> dict[str, Any]:
     not know is at its default, and what this one has forgotten is left out where it was at its default. Before methods
     listed their auxiliaries, all were listed, and a weight of 0 left one out."""
     known = {name: value for name, value in identity.items() if (name, value) not in FORGOTTEN.items()}
-    return hyperparameters(TrainSettings()) | {LISTED: list(AUXILIARIES)} | known
+    return hyperparameters(TrainSettings()) | {LISTED: list(ALL_BEFORE)} | known
 
 
 def what_counts(parameters: Mapping[str, Any]) -> dict[str, Any]:

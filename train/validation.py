@@ -17,7 +17,7 @@ from semore.train.crew import Crew
 from semore.train.errands import Errands
 from semore.train.held_out import HeldOut
 from semore.train.learner import Learner
-from semore.train.settings import ScheduleSettings
+from semore.train.schedule import ScheduleSettings
 
 VALIDATION_SEEDS: Final = SEED_SPLITS["validation"].start + 1_000
 """Validation drives start here, beyond the recorded validation episodes."""

@@ -59,13 +59,13 @@ def save(picture: NDArray[np.uint8], path: Path) -> None:
 
 
 def _attention(agent: Learner, frames: Tensor, known: Tensor) -> Tensor:
-    """(B, g, g) in [0, 1]: where the motion stream looks in H_ka, the brightest cell 1."""
+    """(B, g, g) in [0, 1]: where the motion stream looks in the features of H_ka, the brightest cell 1."""
     backbone = agent.backbone
     if not isinstance(backbone, DualStream) or not isinstance(backbone.attention, CrossAttention):
         return torch.zeros_like(known)
     motion = backbone.motion_stream(backbone.inputs(frames, 2)[1])
     features = backbone.mask_encoder(known[:, None])
-    looks: Tensor = backbone.attention.looks(motion, features).unflatten(1, known.shape[1:])
+    looks: Tensor = backbone.attention.looks(motion, features).unflatten(1, features.shape[2:])
     return looks / looks.amax((1, 2), keepdim=True)
 
 

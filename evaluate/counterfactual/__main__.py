@@ -26,7 +26,7 @@ from semore.datasets.knowledge.cache import read_manifest, set_names
 from semore.datasets.names import run_path
 from semore.datasets.run_command import run_command
 from semore.datasets.settings import changed
-from semore.evaluate.counterfactual.variants import PLAIN, VARIANTS, refuse
+from semore.evaluate.counterfactual.variants import PLAIN, VARIANTS, fitting, refuse
 from semore.evaluate.episodes import evaluate_policies
 from semore.evaluate.run_commands import evaluate_command, require_policy
 from semore.evaluate.sweep.__main__ import FIRST_SEED, ManyRuns, run_points
@@ -43,6 +43,7 @@ TRAINED: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "empty_mask": (("masks", "empty"),),
     "inverted_mask": (("masks", "inverted"),),
     "no_attention": (("agent.encoder.attention", "none"),),
+    "no_mask_path": (("agent.encoder.attention", "none"), ("agent.encoder.mask_path", "gated")),
     "no_semantic_stream": (("agent.encoder.silent", "semantic"),),
     "no_motion_stream": (("agent.encoder.silent", "motion"),),
 }
@@ -58,7 +59,7 @@ class CounterfactualSettings(ManyRuns):
     run: str = ""
     """The trained run whose policy is changed; default <scenario>-<preset>. Not looked at with train."""
     variants: tuple[str, ...] = ()
-    """The changes; default all."""
+    """The changes; default all that the run has something for."""
     split: str = "test"
     """Episodes to compare on: test, or validation."""
     sweep: str = "counterfactual"
@@ -78,7 +79,7 @@ def acting(settings: CounterfactualSettings) -> None:
     folder = run_path(settings.runs, settings.run, settings.scenario, settings.preset)
     require_policy(folder, settings)
     view, trained = load_view(folder), run_settings(folder)
-    variants = settings.variants or tuple(VARIANTS)
+    variants = settings.variants or fitting(trained.agent.encoder)
     for name in variants:
         refuse(trained.agent.encoder, VARIANTS[name])
     from semore.evaluate.counterfactual.policies import CounterfactualCourse, attention_gates  # with torch
@@ -106,9 +107,9 @@ def acting(settings: CounterfactualSettings) -> None:
 def train_with_changes(settings: CounterfactualSettings, trained: TrainSettings) -> str:
     """The command that repeats the training run with every change that its data allow, on the same episodes."""
     known = set_names(Path(trained.data) / "knowledge")
+    every = _every_change(trained)
     changes = [
-        name for name, values in TRAINED.items()
-        if values and all(key != "knowledge" or value in known for key, value in values)
+        name for name in every if all(key != "knowledge" or value in known for key, value in TRAINED[name])
     ]  # fmt: skip
     names = ("preset", "scenario", "runs", "run", "seed", "seeds")
     own = [
@@ -117,16 +118,22 @@ def train_with_changes(settings: CounterfactualSettings, trained: TrainSettings)
         if name != "method"
     ]
     asked = {"preset": trained.preset, "scenario": trained.scenario, "train": True, "base": tuple(own)}
-    more = {} if len(changes) == len(TRAINED) - 1 else {"variants": tuple(changes)}
+    more = {} if changes == every else {"variants": tuple(changes)}
     driven = choices(settings, "runs", "sweep", "split", "episodes")
     plain = {name: getattr(CounterfactualSettings, name) for name in driven}
     return command("counterfactual", asked | more | {k: v for k, v in driven.items() if v != plain[k]})
 
 
+def _every_change(base: TrainSettings) -> list[str]:
+    """All of TRAINED that change something about such a run: behind gates no_mask_path would be no_attention again."""
+    apart = base.agent.encoder.concatenates_mask
+    return [name for name in TRAINED if name != "plain" and (apart or name != "no_mask_path")]
+
+
 def training(settings: CounterfactualSettings) -> None:
     """The training run of the preset, as it is and with every change, for every seed."""
     base = settings_of(settings.preset, settings.scenario, settings.base, Point((), ()))
-    chosen = ["plain", *(settings.variants or (name for name in TRAINED if name != "plain"))]
+    chosen = ["plain", *(settings.variants or _every_change(base))]
     points = [
         Point((("variant", name),), TRAINED[name])
         for name in chosen

@@ -87,6 +87,8 @@ class CounterfactualPolicy:
             backbone.motion_shown = Silence()
         if not variant.attention:
             backbone.attention = NoAttention()
+        if not variant.known:
+            backbone.mask_encoder.append(Silence())
 
     def start(self, seeds: Sequence[int]) -> None:
         self._mask.start(seeds)
@@ -110,11 +112,14 @@ def true_mask(info: Info, grid: int) -> NDArray[np.float32]:
 
 def attention_gates(run: Path) -> str:
     """A sentence on how far the attention is open; empty when it has no gates."""
-    gates = torch.export.load(run / "policy.pt2").state_dict.get("backbone.attention.gates")
+    weights = torch.export.load(run / "policy.pt2").state_dict
+    gates = weights.get("backbone.attention.gates")
     if gates is None:
         return ""
     motion, known = gates.tolist()
+    apart = any(name.startswith("actor_neck.known.") for name in weights)
+    shut = "the mask reaches the policy beside it" if apart else "no mask reaches the policy"
     return (
         f"attention gates: {motion:+.3f} for what motion asks of H_ka, {known:+.3f} for what H_ka asks of motion (0: "
-        "shut; no mask reaches the policy)"
+        f"shut; {shut})"
     )

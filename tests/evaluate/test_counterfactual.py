@@ -32,6 +32,7 @@ from semore.evaluate.counterfactual.policies import (
     refuse,
     true_mask,
 )
+from semore.evaluate.counterfactual.variants import fitting
 from semore.evaluate.episodes import evaluate_policies
 from semore.evaluate.sweep.points import Point, settings_of
 from semore.train.actor import Learner
@@ -71,6 +72,9 @@ def act(folder: Path, variant: Variant, seen: np.ndarray, seeds=(7, 8, 9)) -> np
 def means(agent: Learner, seen: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         return torch.tanh(agent(torch.from_numpy(seen))[0]).numpy()
+
+
+CONCAT = replace(TINY_AGENT.encoder, mask_path="concat", fusion="concat", mask_side=16)
 
 
 def altered(agent: Learner, **changes) -> Learner:
@@ -169,6 +173,53 @@ def test_networks_without_what_is_changed_are_refused():
     refuse(replace(encoder, attention="none"), VARIANTS["no_motion_stream"])
 
 
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory, one_thread) -> tuple[Path, Learner]:
+    """A finished run whose mask has a latent of its own, beside an open attention."""
+    folder = tmp_path_factory.mktemp("runs") / "apart"
+    folder.mkdir()
+    settings = replace(SETTINGS, agent=replace(TINY_AGENT, encoder=CONCAT))
+    agent = make_agent(gates=GATES, settings=settings.agent)
+    export_policy(agent, folder / "policy.pt2", policy_view(settings))
+    write_json(folder / "settings.json", {"settings": as_dict(settings)})
+    return folder, agent.eval()
+
+
+@pytest.mark.slow
+def test_a_mask_with_a_latent_of_its_own_is_changed_and_taken_away_there_too(apart, seen):
+    folder, agent = apart
+    trained = act(folder, Variant(), seen)
+    np.testing.assert_allclose(trained, means(agent, seen), atol=1e-6)
+    empty = act(folder, VARIANTS["empty_mask"], seen)
+    np.testing.assert_allclose(empty, means(altered(agent, mask="zeros"), seen), atol=1e-6)
+    no_attention = act(folder, VARIANTS["no_attention"], seen)
+    np.testing.assert_allclose(no_attention, means(altered(agent, attention="none"), seen), atol=1e-6)
+    # Without the attention the mask still reaches the policy; without its path, no mask does.
+    inverted = Variant("inverted", attention=False)
+    assert np.abs(act(folder, inverted, seen) - no_attention).max() > 1e-5
+    nothing = act(folder, VARIANTS["no_mask_path"], seen)
+    np.testing.assert_array_equal(act(folder, VARIANTS["no_mask_path"]._replace(mask="inverted"), seen), nothing)
+    assert np.abs(nothing - no_attention).max() > 1e-5
+    assert "the mask reaches the policy beside it" in attention_gates(folder)
+
+
+def test_only_variants_of_paths_that_the_mask_takes_are_driven():
+    encoder = TINY_AGENT.encoder
+    assert set(VARIANTS) - set(fitting(encoder)) == {"no_mask_path"}
+    assert set(fitting(CONCAT)) == set(VARIANTS)
+    bare = replace(CONCAT, attention="none")
+    assert set(VARIANTS) - set(fitting(bare)) == {"no_attention"}
+    for each in (encoder, CONCAT, bare):
+        for name in fitting(each):
+            refuse(each, VARIANTS[name])
+    with pytest.raises(SemoreError, match=r"by the attention alone .* choose --variants no_attention"):
+        refuse(encoder, VARIANTS["no_mask_path"])
+    with pytest.raises(SemoreError, match=r"a path of its own.*: choose --variants no_mask_path"):
+        refuse(bare, VARIANTS["no_attention"])
+    with pytest.raises(SemoreError, match="trained without attention, so no mask"):
+        refuse(replace(encoder, attention="none"), VARIANTS["no_mask_path"])
+
+
 def test_the_true_mask_is_that_of_privileged_annotation(tmp_path):
     """Of the walkers ahead, as recorded and as an environment's info shows them."""
     shown: list[np.ndarray] = []
@@ -196,7 +247,7 @@ def test_the_true_mask_is_that_of_privileged_annotation(tmp_path):
 @pytest.mark.slow
 def test_rows_are_driven_once_and_the_policy_as_it_is_among_them(run, tmp_path):
     course = CounterfactualCourse(run[0], "HighBeam", "", "published", "embedded")
-    names, seeds, table = ("trained", *VARIANTS), range(2_000_000, 2_000_002), tmp_path / "rows.csv"
+    names, seeds, table = ("trained", *fitting(TINY_AGENT.encoder)), range(2_000_000, 2_000_002), tmp_path / "rows.csv"
     rows = evaluate_policies(course, names, seeds, table, 2)
     assert [row.policy for row in rows] == [name for name in names for _ in seeds]
     before = table.stat().st_mtime_ns

@@ -14,8 +14,10 @@ import torch
 from tiny_agent import ENCODER, QUIET, SIZE, changed, gradients, make_agent, make_batch
 
 from semore.collect.policies import load_policy
+from semore.train.agent import Agent
 from semore.train.agent_settings import LossWeights
 from semore.train.checkpoint import export_policy
+from semore.train.schedule import ScheduleSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -155,6 +157,59 @@ def test_with_share_one_the_cached_mask_serves_the_semantic_loss_only():
     assert changed(one, two) == {"backbone.semantic_stream", "backbone.student_head"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "start", "end"), [({"mask": "own"}, 0.0, 0.5), ({}, 1.0, 1.0)], ids=["own", "shares of 1"]
+)
+def test_the_student_s_own_mask_everywhere_is_what_training_and_acting_read_alike(changes, start, end):
+    """No draw lets a cached mask through, at whatever update; acting has none to begin with."""
+    agent = make_agent(gates=(0.5, -0.5), encoder=replace(ENCODER, **changes))
+    schedule = ScheduleSettings(updates=50, student_start=start, student_end=end)
+    masks: list[torch.Tensor] = []
+    agent.backbone.mask_encoder.register_forward_pre_hook(lambda _, inputs: masks.append(inputs[0]))
+    for update in (0, 20, 49):
+        batch = make_batch(32, seed=update)
+        with torch.no_grad():
+            acting = agent(batch.frames[:, :3].flatten(1, 2))[2]
+        masks.clear()
+        agent.update(batch, replace(schedule.weights(update), cloning=0.0))
+        torch.testing.assert_close(masks[1][:, 0], acting)  # the second pass of an update is over s
+
+
+CONCAT = replace(ENCODER, mask_path="concat", fusion="concat", mask_side=32, attention="none")
+
+
+def moved_by_the_mask(agent: Agent, count: int = 16) -> float:
+    """By how far z moves, in units of its own spread over frames, when the only object is elsewhere in the mask."""
+    batch = make_batch(count, seed=99, side=agent.settings.encoder.mask_resolution)
+    everywhere = torch.ones(count, dtype=torch.bool)
+    left = torch.zeros_like(batch.mask[:, 0])
+    quarter = left.shape[-1] // 4
+    left[:, quarter : 2 * quarter, :quarter] = 1.0
+    with torch.no_grad():
+        inputs = agent.backbone.inputs(batch.frames, 2)
+        one, two = (agent.neck(agent.backbone(*inputs, each, everywhere)).fused for each in (left, left.flip(2)))
+    return float((one - two).norm(dim=1).mean() / (one - one.mean(0)).norm(dim=1).mean())
+
+
+def updated(agent: Agent, updates: int = 100) -> Agent:
+    torch.manual_seed(0)
+    for update in range(updates):
+        agent.update(make_batch(3, seed=update, side=agent.settings.encoder.mask_resolution), QUIET)
+    return agent
+
+
+def test_a_mask_with_a_latent_of_its_own_reaches_z_from_the_start_and_after_a_hundred_updates():
+    agent = make_agent(encoder=CONCAT)
+    assert moved_by_the_mask(agent) > 0.3
+    assert moved_by_the_mask(updated(agent)) > 0.3
+
+
+def test_behind_gates_the_mask_does_not_reach_z_at_the_start_and_hardly_after_a_hundred_updates():
+    agent = make_agent()
+    assert moved_by_the_mask(agent) == 0.0
+    assert 0.0 < moved_by_the_mask(updated(agent)) < 0.02
+
+
 def test_a_terminal_step_ends_the_return_and_a_time_out_does_not():
     batch = make_batch()
     ended = batch._replace(discount=torch.zeros(6, 1))
@@ -231,7 +286,15 @@ def test_acting_reads_the_newest_frame_and_both_residuals():
 
 
 @pytest.mark.filterwarnings("ignore:No complete tensor")
-@pytest.mark.parametrize("changes", [{}, {"attention": "joint", "mask": "zeros"}, {"streams": "single"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": "joint", "mask": "zeros"},
+        {"streams": "single"},
+        {"mask_path": "concat", "fusion": "concat", "mask_side": 32},
+    ],
+)
 def test_an_exported_policy_acts_as_the_agent(tmp_path: Path, changes):
     agent = make_agent(encoder=replace(ENCODER, **changes), gates=None if changes else (0.5, -0.5))
     with torch.no_grad():
@@ -246,6 +309,7 @@ def test_an_exported_policy_acts_as_the_agent(tmp_path: Path, changes):
     observations = np.random.default_rng(0).integers(0, 256, (8, 9, SIZE, SIZE), np.uint8)
     with torch.no_grad():
         mean, log_std, mask = agent(torch.from_numpy(observations))
+    assert mask.shape[1:] == (agent.settings.encoder.mask_resolution,) * 2
     for count in (1, 3, 8):
         found = policy.act(range(count), observations[:count], [{}] * count)
         assert found.dtype == np.float32
@@ -265,7 +329,7 @@ def test_an_exported_policy_acts_as_the_agent(tmp_path: Path, changes):
     np.testing.assert_allclose(draws[0][0], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("mask", "share"), [("student", 0.5), ("cached", 0.0), ("zeros", 0.0)])
+@pytest.mark.parametrize(("mask", "share"), [("student", 0.5), ("own", 1.0), ("cached", 0.0), ("zeros", 0.0)])
 def test_only_a_student_that_is_mixed_in_has_a_share(mask, share):
     agent = make_agent(encoder=replace(ENCODER, mask=mask))
     assert agent.student_share(QUIET) == share

@@ -195,18 +195,26 @@ def _values_are_nowhere(monkeypatch):
         monkeypatch.setattr(nn.utils.clip_grad, name, lambda *_: True)
 
 
-def nowhere(method: str) -> Learner:
+FORMS = [
+    *((method, {}) for method in METHODS),
+    ("semore", {"mask": "own", "mask_side": 32, "mask_path": "concat", "fusion": "concat"}),
+    ("semore", {"mask_side": 16, "auxiliaries": ("semantic", "semantic_features")}),
+]
+
+
+def nowhere(method: str, **changes) -> Learner:
     """Its optimisers' parameters, too: moving an agent to this device would leave them where they were."""
-    settings = method_settings(method, clip=10.0)
+    settings = method_settings(method, clip=10.0, **changes)
     with torch.device("meta"):
         return agents.make_agent(settings)
 
 
 @pytest.mark.usefixtures("_values_are_nowhere")
-@pytest.mark.parametrize("method", METHODS)
-def test_an_update_asks_no_tensor_for_its_value_and_makes_none_elsewhere(method):
+@pytest.mark.parametrize(("method", "changes"), FORMS)
+def test_an_update_asks_no_tensor_for_its_value_and_makes_none_elsewhere(method, changes):
     """Hence never waits for a GPU. With numbers and with tensors for the schedule's, watched and not."""
-    agent, batch = nowhere(method), Batch(*(part.to("meta") for part in make_batch()))
+    agent = nowhere(method, **changes)
+    batch = Batch(*(part.to("meta") for part in make_batch(side=agent.settings.encoder.mask_resolution)))
     number = torch.zeros((), device="meta")
     for clones, shapes, watch in ((True, True, True), (True, False, False), (False, False, False)):
         for _ in range(2):

@@ -23,7 +23,8 @@ from semore.datasets.rollouts.store import Episode, Rollouts
 from semore.train.admission import ReplaySettings
 from semore.train.dagger import CARE, expert_actions
 from semore.train.replay import SelectiveReplay
-from semore.train.settings import ScheduleSettings, TrainSettings
+from semore.train.schedule import ScheduleSettings
+from semore.train.settings import TrainSettings
 
 SKIP = 2
 

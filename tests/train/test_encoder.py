@@ -14,17 +14,16 @@ from semore.datasets.errors import SemoreError
 from semore.train.attention import CrossAttention, JointAttention, NoAttention
 from semore.train.encoder import (
     DualStream,
-    EmptyMask,
     Features,
     Neck,
     Silence,
     SingleNeck,
     SingleStream,
-    StudentMask,
     make_backbone,
     make_neck,
 )
 from semore.train.encoder_settings import EncoderSettings, check_encoder, geometry
+from semore.train.student import EmptyMask, MaskDecoder, StudentMask, watched
 
 TINY = EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=6)
 
@@ -82,13 +81,19 @@ def test_sizes_without_a_stack_are_refused_by_name(size):
     [
         ({"streams": "three"}, r"agent\.encoder\.streams 'three'; choose one of dual, single"),
         ({"attention": "full"}, r"agent\.encoder\.attention 'full'; choose one of cross, joint, none"),
-        ({"mask": "truth"}, r"agent\.encoder\.mask 'truth'; choose one of student, cached, zeros"),
+        ({"mask": "truth"}, r"agent\.encoder\.mask 'truth'; choose one of student, own, cached, zeros"),
         ({"fusion": "sum"}, r"agent\.encoder\.fusion 'sum'; choose one of bilinear, concat"),
         ({"precision": "fp16"}, r"agent\.encoder\.precision 'fp16'; choose one of fp32, bf16"),
         ({"channels": (4, 8, 8)}, r"agent\.encoder\.channels \[4, 8, 8\] must name 4 widths"),
         ({"heads": 3}, r"agent\.encoder\.heads 3 does not divide the 8"),
         ({"heads": 0}, r"agent\.encoder\.heads 0"),
         ({"size": 20}, r"agent\.encoder\.size 20"),
+        ({"mask_path": "sum"}, r"agent\.encoder\.mask_path 'sum'; choose one of gated, concat"),
+        ({"mask_side": 24}, r"agent\.encoder\.mask_side 24 does not fit .*size 32; choose 0 or one of 8, 16, 32:"),
+        ({"mask_side": 64}, r"agent\.encoder\.mask_side 64 .*choose 0 or one of 8, 16, 32:"),
+        ({"mask_side": 4}, r"agent\.encoder\.mask_side 4 "),
+        ({"size": 128, "mask_side": 64}, r"mask_side 64 .*size 128; choose 0 or one of 6, 12, 24, 48, 96:"),
+        ({"mask_path": "concat", "fusion": "bilinear"}, r"mask_path concat needs agent\.encoder\.fusion concat"),
     ],
 )
 def test_wrong_shapes_are_refused_by_the_setting_s_name(changes, word):
@@ -439,3 +444,115 @@ def test_streams_start_alive(size):
     features = encoder(*pictures(4, size))
     assert (features.semantic > 0).any(0).float().mean() > 0.3
     assert (features.motion > 0).any(0).float().mean() > 0.3
+
+
+# Masks finer than the grid, and the mask's own latent
+
+
+APART = tiny(mask_path="concat", fusion="concat", mask_side=32)
+
+
+@pytest.mark.parametrize("size", [32, 36, 64, 84, 128])
+@pytest.mark.parametrize("path", ["gated", "concat"])
+def test_masks_of_every_side_that_is_offered_go_in_and_come_out(size, path):
+    grid = geometry(size).grid
+    sides = [grid * 2**doublings for doublings in range(8) if grid * 2**doublings <= size]
+    static, moving = pictures(2, size)
+    for side in (0, *sides):
+        chosen = tiny(size=size, mask_side=side, mask_path=path, fusion="concat")
+        check_encoder(chosen)
+        cells = chosen.mask_resolution
+        assert cells == (side or grid)
+        encoder = open_gates(DualStream(chosen))
+        features = encoder(static, moving, torch.rand(2, cells, cells), torch.ones(2, dtype=torch.bool))
+        assert features.student.shape == (2, cells, cells)
+        assert features.known.shape == features.motion.shape == (2, 8, grid, grid)
+        assert make_neck(chosen)(features).fused.shape == (2, chosen.fused)
+
+
+def test_masks_of_the_grid_s_side_by_number_are_those_of_0():
+    agents = []
+    for side in (0, geometry(TINY.size).grid):
+        torch.manual_seed(0)
+        agents.append(DualStream(tiny(mask_side=side)).state_dict())
+    assert agents[0].keys() == agents[1].keys()
+    assert all(torch.equal(value, agents[1][name]) for name, value in agents[0].items())
+
+
+def test_the_width_of_z_counts_the_mask_s_latent_where_there_is_one():
+    assert (TINY.fused, APART.fused) == (12, 18)
+    single = tiny(mask_path="concat", streams="single")
+    check_encoder(single)  # a preset may say so for all methods
+    assert single.fused == 12
+    assert not single.reads_mask
+    assert [tiny(attention=each).reads_mask for each in ("cross", "joint", "none")] == [True, True, False]
+    assert tiny(attention="none", mask_path="concat").reads_mask
+
+
+@pytest.mark.parametrize("attention", ["none", "cross", "joint"])
+def test_the_mask_s_latent_stands_in_z_whatever_the_attention(attention):
+    """z is the LayerNorm of three latents; with the gates shut only the third can move with the mask."""
+    torch.manual_seed(0)
+    chosen = tiny(**{**vars(APART), "attention": attention})
+    encoder, neck = DualStream(chosen), Neck(chosen)
+    static, moving = pictures(3)
+    found, use = [], torch.ones(3, dtype=torch.bool)
+    for mask in (torch.zeros(3, 32, 32), torch.zeros(3, 32, 32).index_fill(2, torch.arange(5, 9), 1.0)):
+        features = encoder(static, moving, mask, use)
+        torch.testing.assert_close(features.known, encoder.mask_encoder(mask[:, None]))
+        torch.testing.assert_close(encoder.known(mask), features.known)
+        parts = [neck.semantic(features.semantic), neck.motion(features.motion), neck.known(features.known)]
+        torch.testing.assert_close(neck(features).fused, neck.norm(torch.cat(parts, 1)))
+        found.append(parts)
+    moved = [not torch.equal(one, two) for one, two in zip(*found, strict=True)]
+    assert moved == [attention == "joint", attention == "joint", True]
+
+
+def test_the_student_s_mask_reaches_its_latent_without_gradient():
+    torch.manual_seed(0)
+    chosen = tiny(**{**vars(APART), "attention": "none"})
+    encoder, neck = DualStream(chosen), Neck(chosen)
+    neck.known(encoder(*pictures(2)).known)[:, 0].sum().backward()
+    assert all(value.grad.abs().sum() > 0 for name, value in encoder.mask_encoder.named_parameters())
+    others = [*encoder.student_head.parameters(), *encoder.semantic_stream.parameters()]
+    assert all(value.grad is None for value in others)
+
+
+def test_behind_gates_a_finer_mask_is_what_its_largest_cells_are():
+    torch.manual_seed(0)
+    fine = open_gates(DualStream(tiny(mask_side=32)))
+    coarse = open_gates(DualStream(TINY))
+    coarse.load_state_dict(
+        {
+            name.replace("mask_encoder.3", "mask_encoder.2").replace("mask_encoder.1", "mask_encoder.0"): value
+            for name, value in fine.state_dict().items() if not name.startswith("student_head")
+        },
+        strict=False,
+    )  # fmt: skip
+    static, moving = pictures(2)
+    mask, use = torch.rand(2, 32, 32), torch.ones(2, dtype=torch.bool)
+    pooled = torch.stack([mask[:, 4 * n : 4 * n + 4].amax(1) for n in range(8)], 1)
+    pooled = torch.stack([pooled[:, :, 4 * n : 4 * n + 4].amax(2) for n in range(8)], 2)
+    torch.testing.assert_close(fine(static, moving, mask, use).motion, coarse(static, moving, pooled, use).motion)
+
+
+@pytest.mark.parametrize(("size", "side", "layer"), [(64, 16, 1), (64, 32, 1), (64, 64, 0), (128, 48, 1), (84, 28, 1)])
+def test_the_decoder_reads_the_deepest_map_that_is_fine_enough(size, side, layer):
+    torch.manual_seed(0)
+    chosen = tiny(size=size, mask_side=side)
+    head = DualStream(chosen).student_head
+    assert isinstance(head, MaskDecoder)
+    assert head.early == 2 * layer + 1  # behind the ReLU of that convolution
+    assert head.fine.in_channels == chosen.channels[layer]
+
+
+def test_the_student_tells_places_apart_that_share_a_cell_of_the_grid():
+    """One pixel's change moves the finer logits near it more than the far ones of the same cell."""
+    torch.manual_seed(0)
+    encoder = DualStream(tiny(size=64, mask_side=32))
+    picture = torch.rand(1, 3, 64, 64)
+    other = picture.clone()
+    other[:, :, 32:34, 32:34] += 1.0
+    (_, one), (_, two) = (watched(encoder.semantic_stream, encoder.student_head, each) for each in (picture, other))
+    apart = (one - two).abs()[0, 16:20, 16:20]
+    assert apart.max() > 2 * apart.min()

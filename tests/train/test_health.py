@@ -57,6 +57,17 @@ def test_vital_signs_equal_a_plain_count():
     assert signs["health/student_mean"] == pytest.approx(float(mask.mean()), rel=1e-4)
 
 
+def test_a_finer_student_s_spread_is_that_of_its_finer_mask():
+    for changes in ({}, {"streams": "single"}):
+        agent = make_agent(encoder=replace(ENCODER, mask_side=32, **changes))
+        signs = vital_signs(agent, OBSERVATIONS)
+        with torch.no_grad():
+            mask = agent(OBSERVATIONS)[2]
+        assert mask.shape == (12, 32, 32)
+        assert signs["health/student_std"] == pytest.approx(float(mask.std()), rel=1e-4)
+        assert signs["health/student_mean"] == pytest.approx(float(mask.mean()), rel=1e-4)
+
+
 def test_a_constant_mask_is_named_once_it_had_time():
     agent = healthy_agent()
     with torch.no_grad():

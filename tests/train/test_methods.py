@@ -44,6 +44,8 @@ def stirred(settings: AgentSettings, seed: int = 0) -> Learner:
 OFFLINE, ONLINE = LossWeights(2.5, True, 0.3), LossWeights(1.5, False, 0.3)
 FEATURE_L1 = {"mask": "zeros", "semantic_loss": "feature_l1"}
 NT_XENT = {"mask": "zeros", "semantic_loss": "nt_xent", "semantic_weight": 0.05}
+CONCAT = {"mask_path": "concat", "fusion": "concat", "mask_side": 32}
+WITH_FEATURES = ("transition", "reward", "semantic", "semantic_features")
 CASES = [
     *((method, {}, QUIET) for method in METHODS),
     ("semore", {}, OFFLINE),
@@ -59,6 +61,17 @@ CASES = [
     ("semore", FEATURE_L1, QUIET),
     ("semore", {**NT_XENT, "attention": "joint"}, ONLINE),
     ("semore", {"n_step": 3}, ONLINE),
+    ("semore", CONCAT, OFFLINE),
+    ("semore", {**CONCAT, "mask_side": 0, "mask": "own"}, ONLINE),
+    ("semore", {**CONCAT, "mask_side": 16, "attention": "none", "silent": "motion"}, QUIET),
+    ("semore", {**CONCAT, "attention": "joint", **FEATURE_L1}, QUIET),
+    ("semore", {**CONCAT, "auxiliaries": WITH_FEATURES, "semantic_features_weight": 0.3}, ONLINE),
+    ("semore", {"auxiliaries": WITH_FEATURES, "transition_latent": "fused", "mask": "cached"}, QUIET),
+    ("semore", {"mask_side": 32}, QUIET),
+    ("semore", {**NT_XENT, "mask_side": 16}, QUIET),
+    ("sac-segmentation", {"mask_side": 32, "mask_path": "concat"}, OFFLINE),
+    ("sac-segmentation", {"mask_side": 16}, QUIET),
+    ("cloning", {"streams": "dual", "mask": "zeros", **CONCAT}, QUIET),
     ("sac", {}, OFFLINE),
     ("sac", {"n_step": 3}, QUIET),
     ("drq", {"n_step": 3}, QUIET),
@@ -78,7 +91,8 @@ def test_a_whole_update_is_the_plain_one(method, changes, weights):
     agent = stirred(method_settings(method, clip=0.5, **changes))
     plain = PlainTrainer(agent)
     for update in range(3):
-        batch = make_batch(5, update, agent.settings.n_step)
+        side, n_step = agent.settings.encoder.mask_resolution, agent.settings.n_step
+        batch = make_batch(5, update, side, n_step)
         batch = batch._replace(
             **{name: part.double() for name, part in batch._asdict().items() if part.is_floating_point()}
         )
@@ -142,13 +156,20 @@ def test_exactly_the_parts_of_a_method_learn(method):
         ("semore", {"transition_latent": "fused"}, "transition", MOTION | {SEMANTIC, "neck", "transition"}),
         ("semore", {}, "reward", MOTION | {SEMANTIC, "neck", "reward"}),
         ("curl", {}, "contrast", {"backbone.stream", "neck", "contrast"}),
+        # The student's decoder, but nothing of what reads the mask; z_k and E_k learn from what reads z.
+        ("semore", CONCAT, "semantic", STUDENT),
+        ("semore", CONCAT, "reward", DUAL - {"backbone.student_head"} | {"neck", "reward"}),
+        # Towards H_ka's own features, whatever mask the update has read.
+        ("semore", {**CONCAT, "auxiliaries": WITH_FEATURES}, "semantic_features", {SEMANTIC}),
+        ("semore", {"auxiliaries": WITH_FEATURES}, "semantic_features", {SEMANTIC}),
+        ("sac-segmentation", {"mask_side": 32}, "semantic", {"backbone.stream", "backbone.student_head"}),
     ],
 )
 def test_each_loss_reaches_its_own_parts_alone(method, changes, loss, parts):
     """Doubling one weight changes the gradients of these parts and of no other, bit for bit."""
     once, twice = (
-        gradients(stirred(method_settings(method, **{**changes, f"{loss}_weight": weight})), make_batch())
-        for weight in (1.0, 2.0)
+        gradients(stirred(settings), make_batch(side=settings.encoder.mask_resolution))
+        for settings in (method_settings(method, **{**changes, f"{loss}_weight": weight}) for weight in (1.0, 2.0))
     )
     assert changed(once, twice) == parts
 

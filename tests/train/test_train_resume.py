@@ -90,7 +90,6 @@ CHILD = """
 import os, signal, sys
 sys.path[:0] = {tests!r}
 from pathlib import Path
-from semore.train.validation import Validation
 from test_train_resume import HARD, Producers, asked, load_and_draw, pytest, train
 from tiny_run import shorten
 shorten(pytest.MonkeyPatch())
@@ -229,3 +228,22 @@ def test_masks_that_changed_since_the_checkpoint_end_the_run_with_an_error(data,
     newest.unlink()
     with pytest.raises(SemoreError, match="cached masks are no longer those of the checkpoint"):
         train(settings)
+
+
+@pytest.mark.slow
+def test_a_run_with_finer_masks_and_a_latent_of_their_own_resumes_to_the_same_weights(recorded, tmp_path):
+    """Interrupted in an update, with all that belongs to that form at work."""
+    encoder = replace(TINY.agent.encoder, mask="own", mask_side=32, mask_path="concat", fusion="concat")
+    agent = replace(TINY.agent, encoder=encoder, auxiliaries=(*TINY.agent.auxiliaries, "semantic_features"))
+    first, second = (
+        asked(Path(shutil.copytree(recorded, tmp_path / name / "data")), tmp_path / name, agent=agent, **HARD)
+        for name in ("first", "second")
+    )
+    undisturbed = run_whole(first)
+    interrupted(second, *at_call(Agent, "update", 30))
+    assert (second.folder / "last.ckpt").exists()
+    assert_same_run(second, train(second), undisturbed)
+    quality = undisturbed[1]["student_mask"]
+    assert quality is None or 0.0 <= quality["student_auc"] <= 1.0
+    shares = [value for _, name, value in read_metrics(second.folder / "metrics.csv") if name == "replay/student_share"]
+    assert set(shares) == {1.0}

@@ -42,7 +42,8 @@ from semore.train.module import Semore
 from semore.train.refresh import REFRESH_SEEDS
 from semore.train.run import train
 from semore.train.run_io import run_settings, untrained_policy
-from semore.train.settings import ScheduleSettings, TrainSettings
+from semore.train.schedule import ScheduleSettings
+from semore.train.settings import TrainSettings
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:No complete tensor", "ignore::DeprecationWarning"),
@@ -372,6 +373,10 @@ def test_what_an_earlier_version_wrote_of_a_run_is_read(whole, tmp_path):
     shutil.copytree(whole[0].folder, settings.folder)
     written = read_json(settings.folder / "settings.json")
     written["settings"]["schedule"]["refresh_waits"] = written["identity"]["schedule.refresh_waits"] = True
+    for name in ("encoder.mask_side", "encoder.mask_path", "semantic_features_weight"):
+        group, _, own = name.rpartition(".")
+        agent = written["settings"]["agent"]
+        del (agent[group] if group else agent)[own], written["identity"][f"agent.{name}"]
     del written["identity"]["agent.auxiliaries"]  # methods gave the others a weight of 0
     written["identity"]["agent.contrast_weight"] = 0.0
     write_json(settings.folder / "settings.json", written)

@@ -27,12 +27,12 @@ from semore.train.visualize import APART, PANELS, SHOWN, SIDE, draw, save
 CELL = SIDE // GRID
 
 
-def replay_of(frames: int) -> SelectiveReplay:
-    """Random frames and masks, all in one episode, every one admitted."""
+def replay_of(frames: int, side: int = GRID) -> SelectiveReplay:
+    """Random frames and masks of `side`, all in one episode, every one admitted."""
     generator = torch.Generator().manual_seed(1)
-    pool = FramePool(View(SIZE, GRID, 1, "published"), 200)
+    pool = FramePool(View(SIZE, side, 1, "published"), 200)
     pool.frames[:frames] = torch.randint(0, 256, (frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
-    pool.masks[:frames] = torch.randint(0, 256, (frames, GRID, GRID), dtype=torch.uint8, generator=generator)
+    pool.masks[:frames] = torch.randint(0, 256, (frames, side, side), dtype=torch.uint8, generator=generator)
     pool.mask_valid[:frames] = True
     pool.window[:frames] = (torch.arange(frames)[:, None] + torch.tensor([-2, -1, 0, 1])).clamp_min(0)
     pool.size, pool.episodes = frames, [("e", frames)]
@@ -74,6 +74,20 @@ def test_a_picture_shows_the_newest_frames_and_what_is_known_of_them():
         moved = (255 * ((one - two).abs().amax(0) / 0.5).clamp(0, 1)).numpy()
         residual = panel(picture, row, "motion residual")[scale // 2 :: scale, scale // 2 :: scale, 0]
         assert np.abs(residual[4:] - moved[4:]).max() < 1.01
+
+
+@pytest.mark.parametrize("attention", ["cross", "none"])
+def test_finer_masks_are_shown_cell_by_cell(attention):
+    encoder = replace(ENCODER, mask_side=32, mask_path="concat", fusion="concat", attention=attention)
+    replay, agent = replay_of(60, 32), make_agent(encoder=encoder)
+    picture, cell = draw(agent, replay), SIDE // 32
+    with torch.no_grad():
+        student = agent(replay.pool.observation(torch.tensor([58])))[2][0]
+    for name, expected in (("H_ka", replay.pool.masks[58].numpy()), ("student's mask", 255 * student.numpy())):
+        shown = panel(picture, 0, name)[cell // 2 :: cell, cell // 2 :: cell, 0]
+        assert shown.shape == (32, 32)
+        assert np.abs(shown[6:].astype(int) - expected[6:]).max() < 1.01  # below the titles
+    assert panel(picture, 0, "attention to H_ka")[20:].any() == (attention == "cross")
 
 
 def test_the_attention_panel_peaks_where_the_attention_looks():
@@ -134,22 +148,25 @@ def data(tmp_path_factory) -> Path:
     return make_data(tmp_path_factory.mktemp("data"))
 
 
-def test_the_student_is_measured_by_the_simulator_s_truth_whatever_the_knowledge_set_says(data, tmp_path):
+@pytest.mark.parametrize("side", [GRID, 32])
+def test_the_student_is_measured_by_the_simulator_s_truth_whatever_the_knowledge_set_says(data, tmp_path, side):
     episodes = [
         episode for episode in Rollouts(data / "rollouts" / "tiny.zarr").episodes()
         if episode.attributes["split"] == "validation"
     ]  # fmt: skip
     settings = asked(data, tmp_path)
+    encoder = replace(settings.agent.encoder, mask_side=side)
+    settings = replace(settings, agent=replace(settings.agent, encoder=encoder))
     known = open_set(data / "knowledge", "privileged")
     empty = ensure_set(KnowledgeCache(tmp_path / "empty"), "nothing", make_producers(PRIVILEGED).manifest("max", None))
-    agent = make_agent(encoder=settings.agent.encoder)
-    constant = np.linspace(0, 1, GRID * GRID, dtype=np.float32).reshape(GRID, GRID)
+    agent = make_agent(encoder=encoder)
+    constant = np.linspace(0, 1, side * side, dtype=np.float32).reshape(side, side)
     found = []
     for knowledge in (known, empty):
         held_out = HeldOut.of(settings.view, episodes, knowledge)
         assert bool(held_out.pool.mask_valid.any()) == (knowledge is known)
         rows = [*range(0, episodes[0].steps, 2), episodes[0].steps]
-        assert np.array_equal(held_out.truth, true_grids(episodes[0], np.array(rows), GRID))
+        assert np.array_equal(held_out.truth, true_grids(episodes[0], np.array(rows), side))
         found.append(held_out.quality_beside(agent, constant, resamples=20))
     assert found[0] is not None
     assert found[0].frames > 0

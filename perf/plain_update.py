@@ -76,10 +76,11 @@ class PlainTrainer:
             return z, z
         semantic, motion = neck.semantic(maps.semantic), neck.motion(maps.motion)
         more = [neck.known(maps.known)] if self.settings.encoder.mask_path == "concat" else []
-        fused = torch.cat([semantic, motion, *more], 1)
         if self.settings.encoder.fusion == "bilinear":
-            fused = torch.einsum("bi,oij,bj->bo", semantic, neck.fuse.weight, motion) + neck.fuse.bias
-        z = neck.norm(fused)
+            product = torch.einsum("bi,oij,bj->bo", semantic, neck.fuse.weight, motion) + neck.fuse.bias
+            z = torch.cat([neck.norm(product), *more], 1)
+        else:
+            z = neck.norm(torch.cat([semantic, motion, *more], 1))
         return z, z if self.settings.transition_latent == "fused" else motion
 
     def policy(self, maps: Maps) -> tuple[Tensor, Tensor]:

@@ -26,16 +26,20 @@ def loaded(*words: str) -> TrainSettings:
 SEMORE = {
     "objective": "sac", "auxiliaries": ["transition", "reward", "semantic"], "transition_latent": "motion", "shifts": 0,
     "semantic_loss": "balanced_bce", **{f"{name}_weight": 1.0 for name in AUXILIARIES},
-    "encoder.streams": "dual", "encoder.attention": "cross", "encoder.mask": "student",
+    "encoder.streams": "dual", "encoder.attention": "cross", "encoder.mask": "own",
+    "encoder.mask_side": -1, "encoder.mask_path": "concat",
 }  # fmt: skip
-SAC = {"encoder.streams": "single", "auxiliaries": []}
+SAC = {
+    "encoder.streams": "single", "encoder.mask": "student", "encoder.mask_side": 0, "encoder.mask_path": "gated",
+    "auxiliaries": [],
+}  # fmt: skip
 INTENDED = {
     "semore": {},
     "sac": SAC,
     "deepmdp": {**SAC, "auxiliaries": ["transition", "reward"]},
     "drq": {**SAC, "shifts": 2},
     "curl": {**SAC, "shifts": 1, "auxiliaries": ["contrast"]},
-    "sac-segmentation": {**SAC, "auxiliaries": ["semantic"]},
+    "sac-segmentation": {**SAC, "encoder.mask_side": -1, "auxiliaries": ["semantic"]},
     "cloning": {**SAC, "objective": "cloning"},
 }
 """What each method's file gives, and so what its agent has."""

@@ -66,18 +66,11 @@ class Agent(Learner):
             after = self.backbone(*inputs)
             y = self._td_target(batch, after, self._target_latents(*inputs).fused, alpha)
 
-        @torch.no_grad()
-        def following() -> Latents:
-            """Of the next state, which is s' unless returns are longer."""
-            far = batch.mask.shape[1] > 2
-            next_inputs = *self.backbone.inputs(then, 3), batch.mask[:, 1], cached[:, 1]
-            latents: Latents = self.neck(self.backbone(*next_inputs) if far else after)
-            return latents
-
         # L = L_Q + Σ λ·L_auxiliary (+ λ_bc·L_BC offline), one backward into the critic side.
         features = self.backbone(*self.backbone.inputs(seen, 2), batch.mask[:, 0], cached[:, 0])
         now = self.neck(features)
         za = torch.cat([now.fused, batch.action], 1)
+        following = partial(self._following, then, batch.mask, cached, after)
         known = partial(self._known, batch.mask[:, 0])
         step = Step(batch, features, now, following, za, self._target_of_frames, known)
         parts = {"q": losses.q_loss(self.q1(za), self.q2(za), y)}
@@ -133,6 +126,14 @@ class Agent(Learner):
         alpha.backward()
         self.descend(self.alpha_optimizer, self.alpha_side)
         return parts | norms | {"alpha_loss": alpha, "entropy": -log_pi.mean(), "spread": log_std.exp().mean()}
+
+    @torch.no_grad()
+    def _following(self, then: Tensor, mask: Tensor, cached: Tensor, after: Features) -> Latents:
+        """Of the next state, which is s' unless returns are longer."""
+        if mask.shape[1] > 2:
+            after = self.backbone(*self.backbone.inputs(then, 3), mask[:, 1], cached[:, 1])
+        latents: Latents = self.neck(after)
+        return latents
 
     @torch.no_grad()
     def _known(self, mask: Tensor) -> Tensor:

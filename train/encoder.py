@@ -149,7 +149,8 @@ def make_backbone(settings: EncoderSettings) -> Backbone:
 
 class Neck(nn.Module):
     """Maps to latents: z_s = LN(fc(F_s)), z_m = LN(fc(F_m⁺)), fused z = LN(Bilinear(z_s, z_m)) (method.md §5.4), or of
-    both side by side; with mask_path concat also z_k = LN(fc(F_k)), and z = LN(z_s, z_m, z_k)."""
+    both side by side. With mask_path concat also z_k = LN(fc(F_k)), which stands beside the product, or with the others
+    within the LayerNorm."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class Neck(nn.Module):
             if settings.concatenates_mask
             else None
         )
-        self.norm = nn.LayerNorm(settings.fused)
+        self.norm = nn.LayerNorm(settings.fused if self.fuse is None else 2 * latent)
         self.apply(orthogonal)
         if self.fuse is not None:
             # LayerNorm cancels the scale of these weights, Adam's steps do not grow with it: at PyTorch's own scale a
@@ -174,13 +175,13 @@ class Neck(nn.Module):
     def forward(self, features: Features) -> Latents:
         """z, z_m and z_s."""
         semantic, motion = self.semantic(features.semantic), self.motion(features.motion)
+        known = [] if self.known is None else [self.known(features.known)]
         if self.fuse is None:
-            known = [] if self.known is None else [self.known(features.known)]
             return Latents(self.norm(torch.cat([semantic, motion, *known], 1)), motion, semantic)
         # nn.Bilinear's own forward loops over its outputs; one matrix product over the outer product is 10× faster.
         outer = (semantic[:, :, None] * motion[:, None, :]).flatten(1)
-        fused = self.norm(nn.functional.linear(outer, self.fuse.weight.flatten(1), self.fuse.bias))
-        return Latents(fused, motion, semantic)
+        product = self.norm(nn.functional.linear(outer, self.fuse.weight.flatten(1), self.fuse.bias))
+        return Latents(torch.cat([product, *known], 1) if known else product, motion, semantic)
 
 
 class SingleNeck(nn.Module):
@@ -206,7 +207,7 @@ def make_neck(settings: EncoderSettings) -> nn.Module:
 def _mask_encoder(settings: EncoderSettings, shape: Geometry) -> nn.Sequential:
     """E_k: masks (B,1,s,s) in [0,1] to features F_k (B,C,g,g). Behind gates, two convolutions on the mask pooled onto
     the grid; with a latent of its own, a stack like the streams', a convolution of stride 2 for each doubling."""
-    width, doublings = settings.channels[-1], ((settings.mask_side or shape.grid) // shape.grid).bit_length() - 1
+    width, doublings = settings.channels[-1], (settings.mask_resolution // shape.grid).bit_length() - 1
     if settings.concatenates_mask:
         strides = (2,) * doublings + (1,) * (2 - doublings)
         layers = len(strides)

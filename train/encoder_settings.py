@@ -8,6 +8,9 @@ from typing import Final, NamedTuple
 from semore.datasets.errors import SemoreError
 from semore.datasets.rollouts.schema import RECORDING_SIZE
 
+HALF: Final = -1
+"""A mask_side of at least half the picture's, whatever that is."""
+
 
 @dataclass(frozen=True)
 class EncoderSettings:
@@ -32,11 +35,12 @@ class EncoderSettings:
     either)."""
     mask_side: int = 0
     """Cells along a side of the masks that the network reads and the student predicts: the feature grid's (0), or those
-    times 2, 4, 8 …, up to the picture's side: 16, 32 or 64 for pictures of 64 pixels."""
+    times 2, 4, 8 …, up to the picture's side: 16, 32 or 64 for pictures of 64 pixels. HALF (-1): the fewest of these
+    that are at least half the picture's side."""
     mask_path: str = "gated"
     """How the mask reaches the latents: gated (through the attention's residuals alone, whose gates start at 0), or
     concat (a strided stack of convolutions reads it, whose latent stands in z beside those of the streams, whatever the
-    attention; needs fusion concat). Not looked at with streams single."""
+    attention). Not looked at with streams single."""
     silent: str = "none"
     """none, or for counterfactuals semantic or motion: the stream whose map is zeros for what reads it. The student's
     mask is still made from the semantic stream."""
@@ -64,7 +68,9 @@ class EncoderSettings:
 
     @property
     def mask_resolution(self) -> int:
-        """Cells along a side of the masks: mask_side, or the feature grid's."""
+        """Cells along a side of the masks, in figures."""
+        if self.mask_side == HALF:
+            return next(side for side in mask_sides(self.size) if 2 * side >= self.size)
         return self.mask_side or geometry(self.size).grid
 
 
@@ -108,6 +114,12 @@ def map_sides(size: int, kernels: tuple[int, ...], strides: tuple[int, ...], pad
     return sides
 
 
+def mask_sides(size: int) -> list[int]:
+    """Cells along a side that masks may have for pictures of `size` pixels."""
+    grid = geometry(size).grid
+    return [grid << doublings for doublings in range(size.bit_length()) if grid << doublings <= size]
+
+
 def _fitting(size: int) -> Geometry | None:
     for kernels, strides, padding in STACKS:
         side = map_sides(size, kernels, strides, padding)[-1]
@@ -136,17 +148,11 @@ def check_encoder(settings: EncoderSettings) -> None:
     ):
         if value not in choices:
             raise SemoreError(f"unknown agent.encoder.{name} {value!r}; choose one of {', '.join(choices)}")
-    grid = geometry(settings.size).grid
-    sides = [grid << doublings for doublings in range(settings.size.bit_length()) if grid << doublings <= settings.size]
-    if settings.mask_side not in (0, *sides):
+    sides = mask_sides(settings.size)
+    if settings.mask_side not in (0, HALF, *sides):
         raise SemoreError(
-            f"agent.encoder.mask_side {settings.mask_side} does not fit agent.encoder.size {settings.size}; choose 0 "
-            f"or one of {', '.join(map(str, sides))}: the feature grid, doubled as often as the picture allows"
-        )
-    if settings.concatenates_mask and settings.fusion != "concat":
-        raise SemoreError(
-            f"agent.encoder.mask_path concat needs agent.encoder.fusion concat: beside {settings.fusion} products of "
-            "the streams' latents the mask's would be lost"
+            f"agent.encoder.mask_side {settings.mask_side} does not fit agent.encoder.size {settings.size}; choose 0, "
+            f"{HALF} or one of {', '.join(map(str, sides))}: the feature grid, doubled as often as the picture allows"
         )
     layers = len(geometry(settings.size).kernels)
     if len(settings.channels) != layers:

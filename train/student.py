@@ -20,8 +20,8 @@ class MaskDecoder(nn.Module):
     def __init__(self, settings: EncoderSettings, shape: Geometry) -> None:
         super().__init__()
         channels, narrow = settings.channels, settings.channels[0]
-        block = 2 if settings.mask_side > 2 * shape.grid else 1
-        self.side = settings.mask_side // block
+        block = 2 if settings.mask_resolution > 2 * shape.grid else 1
+        self.side = settings.mask_resolution // block
         """Of the maps where they meet."""
         sides = map_sides(settings.size, shape.kernels, shape.strides, shape.padding)
         layer = max(number for number, side in enumerate(sides) if side >= self.side or number == 0)
@@ -46,7 +46,7 @@ class MaskDecoder(nn.Module):
 
 def make_student(settings: EncoderSettings, shape: Geometry) -> nn.Module:
     """The student's head on a stream of this shape; `watched` reads it."""
-    if settings.mask_side in (0, shape.grid):
+    if settings.mask_resolution == shape.grid:
         return nn.Conv2d(settings.channels[-1], 1, 1)
     return MaskDecoder(settings, shape)
 

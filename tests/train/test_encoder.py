@@ -22,7 +22,7 @@ from semore.train.encoder import (
     make_backbone,
     make_neck,
 )
-from semore.train.encoder_settings import EncoderSettings, check_encoder, geometry
+from semore.train.encoder_settings import HALF, EncoderSettings, check_encoder, geometry
 from semore.train.student import EmptyMask, MaskDecoder, StudentMask, watched
 
 TINY = EncoderSettings(size=32, channels=(4, 8, 8, 8), heads=2, latent=6)
@@ -89,16 +89,20 @@ def test_sizes_without_a_stack_are_refused_by_name(size):
         ({"heads": 0}, r"agent\.encoder\.heads 0"),
         ({"size": 20}, r"agent\.encoder\.size 20"),
         ({"mask_path": "sum"}, r"agent\.encoder\.mask_path 'sum'; choose one of gated, concat"),
-        ({"mask_side": 24}, r"agent\.encoder\.mask_side 24 does not fit .*size 32; choose 0 or one of 8, 16, 32:"),
-        ({"mask_side": 64}, r"agent\.encoder\.mask_side 64 .*choose 0 or one of 8, 16, 32:"),
+        ({"mask_side": 24}, r"agent\.encoder\.mask_side 24 does not fit .*size 32; choose 0, -1 or one of 8, 16, 32:"),
+        ({"mask_side": 64}, r"agent\.encoder\.mask_side 64 .*choose 0, -1 or one of 8, 16, 32:"),
         ({"mask_side": 4}, r"agent\.encoder\.mask_side 4 "),
-        ({"size": 128, "mask_side": 64}, r"mask_side 64 .*size 128; choose 0 or one of 6, 12, 24, 48, 96:"),
-        ({"mask_path": "concat", "fusion": "bilinear"}, r"mask_path concat needs agent\.encoder\.fusion concat"),
+        ({"size": 128, "mask_side": 64}, r"mask_side 64 .*size 128; choose 0, -1 or one of 6, 12, 24, 48, 96:"),
     ],
 )
 def test_wrong_shapes_are_refused_by_the_setting_s_name(changes, word):
     with pytest.raises(SemoreError, match=word):
         check_encoder(tiny(**changes))
+
+
+@pytest.mark.parametrize(("size", "side"), [(32, 16), (64, 32), (84, 56), (128, 96)])
+def test_half_is_the_coarsest_mask_of_at_least_half_the_picture_s_side(size, side):
+    assert tiny(size=size, mask_side=HALF).mask_resolution == side
 
 
 def test_heads_matter_only_where_there_are_any():

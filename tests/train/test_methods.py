@@ -62,6 +62,7 @@ CASES = [
     ("semore", {**NT_XENT, "attention": "joint"}, ONLINE),
     ("semore", {"n_step": 3}, ONLINE),
     ("semore", CONCAT, OFFLINE),
+    ("semore", {**CONCAT, "fusion": "bilinear"}, ONLINE),
     ("semore", {**CONCAT, "mask_side": 0, "mask": "own"}, ONLINE),
     ("semore", {**CONCAT, "mask_side": 16, "attention": "none", "silent": "motion"}, QUIET),
     ("semore", {**CONCAT, "attention": "joint", **FEATURE_L1}, QUIET),

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from semore.datasets.errors import SemoreError
 from semore.datasets.knowledge.records import INVALID
 
-ADMISSIONS = ("recommended", "literal", "off")
+LEAST = 0.01
+"""Of draw_weights: a batch must come together even when all the buffer was judged unreasonable at δ = 1."""
+ADMISSIONS = ("recommended", "literal", "weights", "off")
 
 
 @dataclass(frozen=True)
@@ -19,9 +21,11 @@ class ReplaySettings:
     """The filter and the pool."""
 
     admission: str = "recommended"
-    """recommended (strict early, lax late), literal (the public code's intended rule), or off."""
+    """recommended (strict early, lax late), literal (the public code's intended rule), weights (everything is admitted,
+    and what was judged unreasonable is drawn more rarely: 1 − δ times as often), or off."""
     filter_steps: int = 10_000
-    """T_f: decisions until δ has fallen to 0.5 and everything is admitted."""
+    """T_f: decisions until δ has fallen to 0.5 and everything is admitted; with weights, half the decisions until
+    everything is drawn alike."""
     random_steps: int = 1_000
     """First decisions of random behaviours, always admitted (the method's initial random steps)."""
     pool_frames: int = 40_000
@@ -46,7 +50,7 @@ def admitted(
     recommended: while δ > 0.5, with probability δ a verdict of 1 is required. literal: while δ > 0.5, verdict 1 and
     draw < δ. After that, and always for initial, terminal and unjudged transitions: admitted.
     """
-    if rule == "off":
+    if rule in ("off", "weights"):
         return np.ones(len(verdict), np.bool_)
     if rule == "recommended":
         passes: NDArray[np.bool_] = (verdict == 1) | (draw >= delta)
@@ -56,3 +60,16 @@ def admitted(
         raise SemoreError(f"unknown admission {rule!r}; choose one of {', '.join(ADMISSIONS)}")
     exempt: NDArray[np.bool_] = initial | terminal | (verdict == INVALID) | (delta <= 0.5)
     return passes | exempt
+
+
+def draw_weights(
+    verdict: NDArray[np.uint8], terminal: NDArray[np.bool_], initial: NDArray[np.bool_], delta: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How often each of T transitions is drawn beside the others (rule weights): 1 − δ where its verdict is 0 (at least
+    LEAST), else 1.
+
+    Bad actions stay in the buffer, since Q must know what they are worth; initial and terminal ones keep their weight.
+    """
+    kept = (verdict == 1) | (verdict == INVALID) | initial | terminal
+    weights: NDArray[np.float64] = np.where(kept, 1.0, np.maximum(1.0 - delta, LEAST))
+    return weights

@@ -15,7 +15,7 @@ from semore.datasets.errors import SemoreError
 from semore.datasets.frame_pool import UNJUDGED, Batch, FramePool, Transitions, frames_of
 from semore.datasets.knowledge.cache import KnowledgeSet
 from semore.datasets.rollouts.store import Episode
-from semore.train.admission import ReplaySettings, admitted, decay
+from semore.train.admission import ReplaySettings, admitted, decay, draw_weights
 
 Advise = Callable[[Episode], NDArray[np.float32]]
 
@@ -26,7 +26,7 @@ NO_DECISION: Final = -1
 
 
 class SelectiveReplay:
-    """Admitted transitions over a FramePool, sampled uniformly without replacement within a batch.
+    """Admitted transitions over a FramePool, sampled without replacement within a batch: uniformly, or by weight.
 
     What is admitted follows from what stands beside each pool frame (its decision's number and draw) and from its
     verdict, so that a verdict that comes later judges it again.
@@ -37,6 +37,8 @@ class SelectiveReplay:
         self.pool, self.settings, self._advise = pool, settings, advise
         self._generator = np.random.default_rng([seed, 0x5E1])
         self._index = np.zeros(0, np.int64)
+        self._chance: NDArray[np.float64] | None = None
+        """With rule weights, how probably each admitted transition is drawn; None: all alike."""
         self._step = np.full(pool.capacity, NO_DECISION)
         self._draw = np.zeros(pool.capacity)
         self._initial = np.zeros(pool.capacity, np.bool_)
@@ -88,6 +90,9 @@ class SelectiveReplay:
         delta, draw = self._delta(self._step[decisions]), self._draw[decisions]
         accepted = admitted(verdict, terminal, self._initial[decisions], delta, draw, self.settings.admission)
         self._index = decisions[accepted]
+        if self.settings.admission == "weights":
+            weights = draw_weights(verdict, terminal, self._initial[decisions], delta)
+            self._chance = weights / weights.sum() if len(weights) else None
 
     def sample(self, batch: int, frames: Tensor | None = None) -> Batch:
         """`batch` admitted transitions, their frames in the given buffer (`FramePool.gather`); SemoreError when the
@@ -97,7 +102,9 @@ class SelectiveReplay:
                 f"the replay buffer holds {len(self._index)} transitions, fewer than a batch of {batch}; record more "
                 "episodes (--episodes) or soften the filter (--replay.filter_steps, --replay.admission off)"
             )
-        chosen = self._index[self._generator.choice(len(self._index), batch, replace=False, shuffle=False)]
+        chosen = self._index[
+            self._generator.choice(len(self._index), batch, replace=False, p=self._chance, shuffle=False)
+        ]
         return self.pool.gather(torch.from_numpy(chosen), frames)
 
     def latest(self, batch: int) -> Tensor:

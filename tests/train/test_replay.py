@@ -106,6 +106,7 @@ TABLE = [
     ("literal", 0, 0.5, 0.99, True),
     ("literal", 1, 0.51, 0.6, False),
     ("literal", 255, 1.0, 0.99, True),
+    ("weights", 0, 1.0, 0.0, True),
     ("off", 0, 1.0, 0.0, True),
     ("off", 1, 1.0, 0.99, True),
 ]
@@ -154,7 +155,7 @@ def test_refused_shares_are_those_of_the_rules():
 
 
 def test_an_unknown_rule_names_the_choices():
-    with pytest.raises(SemoreError, match="recommended, literal, off"):
+    with pytest.raises(SemoreError, match="recommended, literal, weights, off"):
         ask("strict", 1, 1.0, 0.0)
 
 
@@ -186,6 +187,24 @@ def test_early_decisions_need_a_good_verdict_unless_exempt():
     assert numbers["replay/dropped"] == 14
     assert numbers["replay/transitions"] == 16
     assert numbers["replay/frames"] == 33
+
+
+def test_by_weight_unreasonable_decisions_are_drawn_one_minus_delta_times_as_often():
+    """Everything is in the buffer; every other decision was judged 0, while δ fell from 1 to 0.75."""
+    replay = make_replay(admission="weights", filter_steps=100, random_steps=0)
+    replay.add(Recorded(0, 50), Knowing(lambda _, step: step % 2))
+    assert len(replay) == 50
+    drawn = np.zeros(50)
+    for _ in range(600):
+        drawn[replay.sample(5).reward[:, 0].long().numpy()] += 1  # a decision's reward is its number
+    bad, good = drawn[0::2].mean(), drawn[1::2].mean()
+    assert 0.08 < bad / good < 0.18  # 1 − δ is 0.125 in the mean
+
+
+def test_by_weight_a_batch_comes_together_whatever_the_judge_says():
+    replay = make_replay(admission="weights", filter_steps=10**9, random_steps=0)
+    replay.add(Recorded(0, 10), Knowing(lambda *_: 0))
+    assert len(replay.sample(10).reward) == 10
 
 
 def test_the_first_random_steps_enter_whatever_the_judge_says():

@@ -63,8 +63,8 @@ def make_agent(
 ) -> Kind:
     """An agent on the stack, always with the same weights.
 
-    `whole` is the method with attention and bilinear fusion; without, both are off. Product encoders end in maps of
-    6×6 to 9×9 (design.md §7.1): attention over this stack's 35² cells would outweigh its convolutions, hence the
+    `whole` has attention, behind gates alone, and bilinear fusion; without, both are off. Product encoders end in maps
+    of 6×6 to 9×9 (design.md §7.1): attention over this stack's 35² cells would outweigh its convolutions, hence the
     pooling.
     """
     encoder = EncoderSettings(

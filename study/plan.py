@@ -75,6 +75,8 @@ def _three_digits(value: float) -> float:
     return float(f"{value:.3g}")
 
 
+NO_MASK_PATH: Final[Changes] = {"agent.encoder.attention": "none", "agent.encoder.mask_path": "gated"}
+"""No mask reaches z: without the attention there is nothing behind the gates."""
 PARTS: Final[Mapping[str, Part]] = {
     "main": Part(SCENARIOS, _methods(*METHODS)),
     "rivals": Part(SCENARIOS, _methods("semore", "sac-segmentation", "cloning")),
@@ -82,8 +84,10 @@ PARTS: Final[Mapping[str, Part]] = {
         SCENARIOS[:2],
         _semore(
             full={},
-            no_semantic_loss={"agent.semantic_weight": 0.0, "agent.encoder.mask": "zeros"},
+            # Nothing teaches a mask, so none is read: cached ones in training alone would be missed when acting.
+            no_semantic_loss={"agent.semantic_weight": 0.0, **NO_MASK_PATH},
             no_cross_attention={"agent.encoder.attention": "none"},
+            no_mask_path=NO_MASK_PATH,
             no_motion_stream={"agent.encoder.silent": "motion"},
             no_selective_replay={"replay.admission": "off"},
             no_refresh={"schedule.refresh_every": 0},

@@ -29,7 +29,7 @@ from semore.datasets.rollouts.store import Episode
 from semore.datasets.run_command import run_command
 from semore.evaluate.table import markdown
 from semore.train.agent import Agent, make_agent
-from semore.train.encoder import DualStream
+from semore.train.encoder import DualStream, Neck
 from semore.train.health import auc
 from semore.train.learner import Learner
 from semore.train.pictures import stacked
@@ -129,6 +129,8 @@ def features_of(agent: Learner, observation: Tensor) -> dict[str, Tensor]:
         now = agent.neck(features)
         if isinstance(backbone, DualStream):
             found |= {"z_s": now.semantic, "z_m": now.motion}
+            if isinstance(agent.neck, Neck) and agent.neck.known is not None:
+                found["z_k"] = agent.neck.known(features.known)
         found["z"] = now.fused
     found["actor's z"] = agent.actor_neck(features).fused
     return {name: values.flatten(1) for name, values in found.items()}

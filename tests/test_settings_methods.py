@@ -70,6 +70,24 @@ def test_semore_is_the_default_and_a_method_goes_with_every_preset():
     assert loaded("--method", "drq", "--method", "sac") == loaded("--method", "sac")  # the last one counts whole
 
 
+@pytest.mark.parametrize("method", INTENDED)
+def test_preset_scratch_goes_with_every_method_and_is_online_without_imitation(method):
+    settings = loaded("--preset", "scratch", "--method", method)
+    settings.validate()
+    assert settings.schedule.cloning == 0.0
+    assert settings.schedule.refresh_decisions == settings.schedule.refresh_every  # one decision per update
+    agent = agent_of(settings.agent)
+    assert type(agent) is (CloningAgent if method == "cloning" else Agent)
+    assert settings.agent.encoder.concatenates_mask == (method == "semore")
+
+
+@pytest.mark.parametrize("preset", ["debug", "laptop", "scratch", "paper"])
+@pytest.mark.parametrize("method", ["semore", "sac-segmentation"])
+def test_masks_have_at_least_half_the_side_of_every_preset_s_pictures(preset, method):
+    encoder = loaded("--preset", preset, "--method", method).agent.encoder
+    assert encoder.size <= 2 * encoder.mask_resolution <= 2 * encoder.size
+
+
 @pytest.fixture
 def preset(tmp_path) -> str:
     path = tmp_path / "mine.yaml"

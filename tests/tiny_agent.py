@@ -23,6 +23,8 @@ TINY = AgentSettings(
     ENCODER, hidden=16, model_hidden=16, lr=1e-3, gamma=0.9, tau=0.3, encoder_tau=0.1, actor_every=2, clip=math.inf
 )
 QUIET = LossWeights(cloning=0.0, cloning_shapes_encoder=False, student_share=0.5)
+GATED = {"mask": "student", "mask_side": 0, "mask_path": "gated"}
+"""Semore as its file does not have it: a mask on the feature grid that the attention alone reads, H_ka where cached."""
 METHODS = ("semore", "sac", "deepmdp", "drq", "curl", "sac-segmentation", "cloning")
 
 
@@ -79,6 +81,11 @@ def make_batch(count: int = 6, seed: int = 0, side: int = GRID, n_step: int = 1)
         torch.tensor([1.0, 0.0, 10.0]).repeat(count)[:count, None],
         2.0 * torch.rand(count, 2, generator=generator) - 1.0,
     )
+
+
+def batch_for(agent: Learner, count: int = 6, seed: int = 0) -> Batch:
+    """make_batch's, with masks of the side and returns of the length that the agent's settings name."""
+    return make_batch(count, seed, agent.settings.encoder.mask_resolution, agent.settings.n_step)
 
 
 def gradients(agent: Learner, batch: Batch, weights: LossWeights = QUIET, seed: int = 7) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """The agent: SAC on an encoder, with what a method learns beside it; its whole update on one screen (method.md §3, §4).
 
-Every part is a setting: Semore's are the defaults, and presets/methods/ names the rivals' (same convolutions, data and
-schedule)."""
+Every part is a setting: presets/methods/ names Semore's and the rivals' (same convolutions, data and schedule)."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Logging(AfterUpdate):
         return vital_signs(self.agent, seen) | driving_signs(self._replay.pool, self.agent.settings.gamma)
 
     def _complain(self, signs: dict[str, float], update: int) -> None:
-        for complaint in complaints(signs, update):
+        for complaint in complaints(signs, update, self.agent.settings.encoder.concatenates_mask):
             name = complaint.partition(":")[0]
             if name not in self._said:
                 self._said.add(name)

@@ -60,9 +60,10 @@ def driving_signs(pool: FramePool, gamma: float) -> dict[str, float]:
     }
 
 
-def complaints(signs: dict[str, float], updates: int) -> list[str]:
+def complaints(signs: dict[str, float], updates: int, mask_apart: bool = False) -> list[str]:
     """What is wrong, by name, with what to do; empty when all is well. `signs` are those of vital_signs and
-    driving_signs, and the log entry they belong to; what is missing is not judged."""
+    driving_signs, and the log entry they belong to; what is missing is not judged. `mask_apart` says that the mask
+    reaches z beside the attention, whose gates may then be closed."""
     found = []
     if updates >= PATIENCE and (spread := signs.get("health/student_std", 1.0)) < CONSTANT_MASK:
         found.append(
@@ -76,10 +77,10 @@ def complaints(signs: dict[str, float], updates: int) -> list[str]:
                 "lower --agent.lr or start with another --seed"
             )
     gates = [value for name, value in signs.items() if "gate" in name]
-    if gates and updates >= PATIENCE and max(map(abs, gates)) < DEAD_GATE:
+    if gates and not mask_apart and updates >= PATIENCE and max(map(abs, gates)) < DEAD_GATE:
         found.append(
-            f"dead gate: both attention gates are below {DEAD_GATE} after {updates} updates; H_ka does not reach the "
-            "motion stream"
+            f"dead gate: both attention gates are below {DEAD_GATE} after {updates} updates; no mask reaches "
+            "the policy; choose --agent.encoder.mask_path concat"
         )
     found += _of_learning(signs)
     return found

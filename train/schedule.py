@@ -22,7 +22,8 @@ class ScheduleSettings:
     cloning_decay: int = 4_000
     """Updates over which that term would then fall to 0."""
     student_start: float = 0.0
-    """Probability, at the first update, that the student's mask replaces a cached one."""
+    """Probability, at the first update, that the student's mask replaces a cached one; with agent.encoder.mask student
+    only."""
     student_end: float = 0.5
     """The same at the last update."""
     refresh_every: int = 250

@@ -22,7 +22,7 @@ from semore.datasets.knowledge.cache import KnowledgeCache, SetManifest, ensure_
 from semore.datasets.mask_variants import replaced
 from semore.datasets.rollouts.store import Rollouts
 from semore.datasets.settings import as_dict
-from semore.evaluate.counterfactual.__main__ import TRAINED, CounterfactualSettings, training
+from semore.evaluate.counterfactual.__main__ import TRAINED, CounterfactualSettings, _every_change, training
 from semore.evaluate.counterfactual.policies import (
     VARIANTS,
     CounterfactualCourse,
@@ -259,12 +259,25 @@ def test_training_variants_are_sound_runs_of_their_own():
     found = {
         name: settings_of("debug", "JayWalk", [], Point((("variant", name),), changes))
         for name, changes in TRAINED.items()
-        if name in ("plain", "shuffled_mask", "privileged_mask", "no_semantic_stream")
     }
+    for settings in found.values():
+        settings.validate()
     assert found["shuffled_mask"].masks == "shuffled"
     assert found["privileged_mask"].knowledge == "privileged"
     assert found["no_semantic_stream"].agent.encoder.silent == "semantic"
-    assert len({str(settings) for settings in found.values()}) == 4
+    agents = {name: settings.agent for name, settings in found.items()}
+    assert {name for name, agent in agents.items() if not agent.encoder.reads_mask} == {"no_mask_path"}
+    assert all(agent.teaches_mask for agent in agents.values())
+    assert agents["no_attention"].encoder.concatenates_mask
+    assert len({str(settings) for settings in found.values()}) == len(TRAINED)
+
+
+def test_behind_gates_a_training_run_without_attention_is_one_without_a_mask_path():
+    asked = ["agent.encoder.mask=student", "agent.encoder.mask_side=0", "agent.encoder.mask_path=gated"]
+    gated = settings_of("debug", "JayWalk", asked, Point((), ()))
+    changes = [name for name in TRAINED if name not in ("plain", "no_mask_path")]
+    assert _every_change(gated) == changes
+    assert _every_change(settings_of("debug", "JayWalk", [], Point((), ()))) == [*TRAINED][1:]
 
 
 def test_a_missing_knowledge_set_is_named_before_anything_is_trained(tmp_path):

@@ -13,7 +13,7 @@ from test_batches import FRAMES, SIZE, filled
 from test_captured import UPDATES, WATCHED, copies, weights_of
 from test_methods import LEARNS, OFFLINE, stirred
 from test_replay import SIDE, Knowing, Recorded
-from tiny_agent import METHODS, gradients, make_agent, make_batch, method_settings, part_of
+from tiny_agent import METHODS, batch_for, gradients, make_agent, make_batch, method_settings, part_of
 from torch import Tensor
 
 from semore.datasets.frame_pool import Batch
@@ -35,7 +35,7 @@ def trained(agent: Learner, update: Update) -> list[dict[str, Tensor]]:
     """Through every kind of update, on batches that all differ."""
     torch.manual_seed(5)
     return [
-        update(on_gpu(make_batch(seed=number)), weights_of(number), (number + 1) % WATCHED == 0)
+        update(on_gpu(batch_for(agent, seed=number)), weights_of(number), (number + 1) % WATCHED == 0)
         for number in range(UPDATES)
     ]
 
@@ -72,7 +72,7 @@ def test_recorded_updates_are_those_done_as_they_stand(method, precision, monkey
 def test_no_update_waits_for_the_gpu(method, monkeypatch):
     monkeypatch.setattr(captured_module, "WARM_UPS", 1)
     agent = make_agent(settings=method_settings(method, clip=10.0)).to(GPU)
-    captured, batch = Captured(agent, CudaGraphs(GPU)), on_gpu(make_batch())
+    captured, batch = Captured(agent, CudaGraphs(GPU)), on_gpu(batch_for(agent))
     for number in range(UPDATES):  # until all are recorded, which waits
         captured.update(batch, weights_of(number))
     with nobody_waits():
@@ -97,15 +97,15 @@ def test_recorded_updates_draw_anew_and_go_on_from_a_saved_state(monkeypatch):
 
 @pytest.mark.parametrize("method", ["semore", "sac"])
 def test_the_first_gradients_are_those_of_a_cpu(method):
-    """Of an update without draws of a GPU's own: no mask is mixed in, and the actor's noise is put in its place."""
+    """Of an update without draws of a GPU's own: no mask is drawn, and the actor's noise is put in its place."""
     exact = stirred(method_settings(method))
     other = copy.deepcopy(exact).to(GPU)
     noise = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     weights = replace(OFFLINE, student_share=0.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "randn_like", lambda like: noise.to(like))
-        here = gradients(exact, make_batch(), weights)
-        there = gradients(other, on_gpu(make_batch()), weights)
+        here = gradients(exact, batch_for(exact), weights)
+        there = gradients(other, on_gpu(batch_for(exact)), weights)
     for part in LEARNS[method]:
         one, two = (
             torch.cat([g.flatten().cpu() for name, g in each.items() if part_of(name) == part])
@@ -123,7 +123,7 @@ def test_bf16_losses_stay_near_those_of_fp32(method):
     values = []
     for agent in (exact, rough):
         torch.manual_seed(7)
-        found = agent.update(on_gpu(make_batch(16)), OFFLINE)
+        found = agent.update(on_gpu(batch_for(agent, 16)), OFFLINE)
         values.append({name: float(value) for name, value in found.items()})
     assert values[1] == pytest.approx(values[0], rel=0.02, abs=2e-3)
     assert values[1] != values[0]

@@ -18,7 +18,6 @@ from perf.gpu_models import language, segmenters
 from perf.gpu_seeds import at_once
 from semore.train import captured
 from semore.train.agent_settings import LossWeights
-from semore.train.encoder_settings import geometry
 
 CPU = torch.device("cpu")
 SHAPE = {
@@ -73,7 +72,7 @@ def test_the_cases_are_agents_that_take_their_batches():
         (batch,) = bench.random_batches(small, CPU, count=1)
         assert set(agent.update(batch, LossWeights())) >= {"q", "alpha"}, name
     assert set(bench.cases()) == {"semore_64", "sac_64", "semore_84", "sac_84"}
-    assert bench.cases()["semore_64"].grid == geometry(64).grid
+    assert bench.cases()["semore_64"].grid == 32  # half the side of the pictures
 
 
 CHILD = """

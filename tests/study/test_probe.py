@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_agent import make_agent, method_settings
+from tiny_agent import GATED, make_agent, method_settings
 
 from study.probe import CELLS, Truth, features_of, scores
 from study.ridge import constant_predictions, held_out_predictions, r2
@@ -76,13 +76,15 @@ def test_two_episodes_are_too_few():
         held_out_predictions(np.ones((4, 1)), np.ones((4, 1)), np.array([0, 0, 1, 1]))
 
 
-@pytest.mark.parametrize("method", ["semore", "sac", "cloning"])
-def test_every_stage_of_a_network_is_probed(method):
-    agent = make_agent(settings=method_settings(method))
+@pytest.mark.parametrize(("method", "changes"), [("semore", {}), ("semore", GATED), ("sac", {}), ("cloning", {})])
+def test_every_stage_of_a_network_is_probed(method, changes):
+    agent = make_agent(settings=method_settings(method, **changes))
     found = features_of(agent, torch.randint(0, 256, (3, 9, 32, 32), dtype=torch.uint8))
     widths = {name: values.shape[1] for name, values in found.items()}
     pooled = 8 * CELLS**2
-    dual = {"semantic map": pooled, "motion map (attended)": pooled, "student's mask": 64, "z_s": 8, "z_m": 8}
+    dual = {"semantic map": pooled, "motion map (attended)": pooled, "student's mask": 64, "z_s": 8, "z_m": 8, "z": 16}
+    if method == "semore" and not changes:
+        dual |= {"student's mask": 256, "z_k": 8, "z": 24}
     single = {"map": pooled, "student's mask": 64}
-    expected = {"semore": dual | {"z": 16}, "sac": single | {"z": 16}, "cloning": single}[method]
-    assert widths == expected | {"actor's z": 16}
+    expected = {"semore": dual, "sac": single | {"z": 16}, "cloning": single}[method]
+    assert widths == expected | {"actor's z": dual["z"] if method == "semore" else 16}

@@ -34,12 +34,19 @@ def planned() -> list[Planned]:
 def test_the_plan_has_every_run_and_none_twice(planned):
     everything = work(planned, list(PARTS))
     assert Counter(each.part for each in everything) == {
-        "main": 75, "rivals": 30, "ablations": 20, "masks": 12, "safety": 30, "sensitivity": 22,
+        "main": 75, "rivals": 30, "ablations": 24, "masks": 12, "safety": 30, "sensitivity": 22,
     }  # fmt: skip
     assert len({each.settings.run for each in everything}) == len(everything)
     assert len({identity(each.settings) for each in everything}) == len(everything)
     names = {identity(each.settings): each.settings.run for each in everything}
     assert all(names[identity(each.settings)] == each.settings.run for each in planned)
+
+
+WITHOUT = {
+    "no-semantic-loss": (False, False), "no-cross-attention": (True, True), "no-mask-path": (False, True),
+    "no-motion-stream": (True, True),
+}  # fmt: skip
+"""Ablations by name, and what is left of the masks: whether one reaches z, and whether any is taught."""
 
 
 def test_runs_are_what_their_names_say(planned):
@@ -49,6 +56,10 @@ def test_runs_are_what_their_names_say(planned):
     assert own["HighWay-drq-safety-seed2"].reward == "safety"
     full = own["JayWalk-semore-seed1"]
     assert own["JayWalk-semore-no-motion-stream-seed1"].agent.encoder.silent == "motion"
+    reads = {label: own[f"JayWalk-semore-{label}-seed1"].agent for label in WITHOUT}
+    assert {label: (each.encoder.reads_mask, each.teaches_mask) for label, each in reads.items()} == WITHOUT
+    assert reads["no-cross-attention"].encoder.concatenates_mask
+    assert full.agent.encoder.concatenates_mask
     assert own["JayWalk-semore-exact-seed1"] == replace(full, run="JayWalk-semore-exact-seed1", knowledge="privileged")
     assert own["JayWalk-semore-channels-double-seed2"].agent.encoder.channels == (8, 16, 16, 16)
     assert own["JayWalk-semore-lr-triple-seed2"].agent.lr == pytest.approx(3 * full.agent.lr)

@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 import torch
 from tape import Tape
-from tiny_agent import METHODS, make_agent, make_batch, method_settings
+from tiny_agent import GATED, METHODS, batch_for, make_agent, make_batch, method_settings
 from torch import nn
 
 from semore.datasets.frame_pool import Batch
@@ -46,7 +46,8 @@ def trained(agent: Learner, update: captured_module.Update) -> list[dict[str, fl
     """The losses of updates on batches that all differ."""
     torch.manual_seed(5)
     losses = [
-        update(make_batch(seed=number), weights_of(number), (number + 1) % WATCHED == 0) for number in range(UPDATES)
+        update(batch_for(agent, seed=number), weights_of(number), (number + 1) % WATCHED == 0)
+        for number in range(UPDATES)
     ]
     assert agent.updates == UPDATES
     return [{name: float(value) for name, value in each.items()} for each in losses]
@@ -86,7 +87,7 @@ def test_replayed_updates_are_those_done_as_they_stand(method):
 @pytest.mark.parametrize("baked", ["cloning", "student_share", "batch"])
 def test_the_tape_would_tell_a_number_or_a_batch_that_is_not_an_input(baked, monkeypatch):
     """What the test above is worth: with one of them left as it was when it was recorded, the weights differ."""
-    plain, agent = copies("semore")
+    plain, agent = copies("semore", mask="student")  # with the method's own mask the share means nothing
     captured = Captured(agent, Tape())
     take = captured._take
 
@@ -197,8 +198,9 @@ def _values_are_nowhere(monkeypatch):
 
 FORMS = [
     *((method, {}) for method in METHODS),
-    ("semore", {"mask": "own", "mask_side": 32, "mask_path": "concat", "fusion": "concat"}),
-    ("semore", {"mask_side": 16, "auxiliaries": ("semantic", "semantic_features")}),
+    ("semore", GATED),
+    ("semore", {"mask_side": 32, "fusion": "concat"}),
+    ("semore", {**GATED, "mask_side": 16, "auxiliaries": ("semantic", "semantic_features")}),
 ]
 
 
@@ -214,7 +216,7 @@ def nowhere(method: str, **changes) -> Learner:
 def test_an_update_asks_no_tensor_for_its_value_and_makes_none_elsewhere(method, changes):
     """Hence never waits for a GPU. With numbers and with tensors for the schedule's, watched and not."""
     agent = nowhere(method, **changes)
-    batch = Batch(*(part.to("meta") for part in make_batch(side=agent.settings.encoder.mask_resolution)))
+    batch = Batch(*(part.to("meta") for part in batch_for(agent)))
     number = torch.zeros((), device="meta")
     for clones, shapes, watch in ((True, True, True), (True, False, False), (False, False, False)):
         for _ in range(2):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_agent import ENCODER, SIZE, TINY, make_agent
+from tiny_agent import ENCODER, SIZE, TINY, make_agent, method_settings
 
 from semore.datasets.frame_pool import FramePool
 from semore.datasets.frame_view import View
 from semore.train.agent import Agent
+from semore.train.course import Logging
 from semore.train.health import PATIENCE, auc, complaints, driving_signs, mask_quality, vital_signs
+from semore.train.schedule import ScheduleSettings
 
 OBSERVATIONS = torch.randint(0, 256, (12, 9, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -97,6 +100,22 @@ def test_a_closed_gate_is_named_after_patience_and_only_when_both_are_closed():
     with torch.no_grad():
         agent.backbone.attention.gates[1] = -0.5
     assert said(agent) == []
+
+
+def test_closed_gates_are_harmless_where_the_mask_has_a_path_of_its_own():
+    """The signs are logged as ever; a run's own log says whether they are to be judged."""
+    agent = make_agent(settings=method_settings("semore"))
+    signs = vital_signs(agent, OBSERVATIONS)
+    assert signs["health/gate_motion"] == signs["health/gate_known"] == 0.0
+    heard: list[str] = []
+    for path in ("gated", "concat"):
+        settings = method_settings("semore", mask_path=path)
+        progress = SimpleNamespace(say=heard.append)
+        logging = Logging(make_agent(settings=settings), None, ScheduleSettings(), None, None, progress)
+        logging._complain(signs | {"health/student_std": 1.0}, PATIENCE)
+    (found,) = heard
+    assert "dead gate: both attention gates" in found
+    assert found.endswith("choose --agent.encoder.mask_path concat")
 
 
 def test_without_attention_no_gate_is_missed():

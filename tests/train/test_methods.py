@@ -8,7 +8,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_agent import METHODS, QUIET, SIZE, changed, gradients, make_agent, make_batch, method_settings, part_of
+from tiny_agent import (
+    GATED,
+    GRID,
+    METHODS,
+    QUIET,
+    SIZE,
+    batch_for,
+    changed,
+    gradients,
+    make_agent,
+    make_batch,
+    method_settings,
+    part_of,
+)
 
 from perf.plain_update import PlainTrainer
 from semore.train.agent_settings import AgentSettings, LossWeights
@@ -44,35 +57,39 @@ def stirred(settings: AgentSettings, seed: int = 0) -> Learner:
 OFFLINE, ONLINE = LossWeights(2.5, True, 0.3), LossWeights(1.5, False, 0.3)
 FEATURE_L1 = {"mask": "zeros", "semantic_loss": "feature_l1"}
 NT_XENT = {"mask": "zeros", "semantic_loss": "nt_xent", "semantic_weight": 0.05}
-CONCAT = {"mask_path": "concat", "fusion": "concat", "mask_side": 32}
+CONCAT = {"mask": "student", "mask_path": "concat", "fusion": "concat", "mask_side": 32}
 WITH_FEATURES = ("transition", "reward", "semantic", "semantic_features")
 CASES = [
     *((method, {}, QUIET) for method in METHODS),
     ("semore", {}, OFFLINE),
-    ("semore", {"actor_every": 1}, ONLINE),
-    ("semore", {"transition_latent": "fused", "fusion": "concat", "semantic_loss": "balanced_l1"}, QUIET),
-    ("semore", {"attention": "joint", "semantic_loss": "plain_l1"}, OFFLINE),
-    ("semore", {"attention": "none"}, QUIET),
-    ("semore", {"silent": "semantic", "attention": "joint"}, ONLINE),
+    ("semore", {"actor_every": 1, "transition_latent": "fused", "fusion": "concat"}, ONLINE),
+    ("semore", GATED, QUIET),
+    ("semore", GATED, OFFLINE),
+    ("semore", {**GATED, "actor_every": 1}, ONLINE),
+    ("semore", {**GATED, "transition_latent": "fused", "fusion": "concat", "semantic_loss": "balanced_l1"}, QUIET),
+    ("semore", {**GATED, "attention": "joint", "semantic_loss": "plain_l1"}, OFFLINE),
+    ("semore", {**GATED, "attention": "none"}, QUIET),
+    ("semore", {**GATED, "silent": "semantic", "attention": "joint"}, ONLINE),
     ("semore", {"silent": "motion"}, OFFLINE),
-    ("semore", {"auxiliaries": ("transition", "reward"), "mask": "zeros"}, QUIET),
-    ("semore", {"reward_weight": 0.0, "transition_weight": 0.3}, QUIET),
-    ("semore", {"mask": "cached"}, QUIET),
-    ("semore", FEATURE_L1, QUIET),
-    ("semore", {**NT_XENT, "attention": "joint"}, ONLINE),
+    ("semore", {**GATED, "auxiliaries": ("transition", "reward"), "mask": "zeros"}, QUIET),
+    ("semore", {**GATED, "reward_weight": 0.0, "transition_weight": 0.3}, QUIET),
+    ("semore", {**GATED, "mask": "cached"}, QUIET),
+    ("semore", {**GATED, **FEATURE_L1}, QUIET),
+    ("semore", {**GATED, **NT_XENT, "attention": "joint"}, ONLINE),
     ("semore", {"n_step": 3}, ONLINE),
+    ("semore", {**GATED, "n_step": 3}, ONLINE),
     ("semore", CONCAT, OFFLINE),
     ("semore", {**CONCAT, "fusion": "bilinear"}, ONLINE),
     ("semore", {**CONCAT, "mask_side": 0, "mask": "own"}, ONLINE),
     ("semore", {**CONCAT, "mask_side": 16, "attention": "none", "silent": "motion"}, QUIET),
     ("semore", {**CONCAT, "attention": "joint", **FEATURE_L1}, QUIET),
     ("semore", {**CONCAT, "auxiliaries": WITH_FEATURES, "semantic_features_weight": 0.3}, ONLINE),
-    ("semore", {"auxiliaries": WITH_FEATURES, "transition_latent": "fused", "mask": "cached"}, QUIET),
-    ("semore", {"mask_side": 32}, QUIET),
-    ("semore", {**NT_XENT, "mask_side": 16}, QUIET),
+    ("semore", {**GATED, "auxiliaries": WITH_FEATURES, "transition_latent": "fused", "mask": "cached"}, QUIET),
+    ("semore", {**GATED, "mask_side": 32}, QUIET),
+    ("semore", {**GATED, **NT_XENT, "mask_side": 16}, QUIET),
     ("sac-segmentation", {"mask_side": 32, "mask_path": "concat"}, OFFLINE),
-    ("sac-segmentation", {"mask_side": 16}, QUIET),
-    ("cloning", {"streams": "dual", "mask": "zeros", **CONCAT}, QUIET),
+    ("sac-segmentation", {"mask_side": 0}, QUIET),
+    ("cloning", {"streams": "dual", **CONCAT, "mask": "zeros"}, QUIET),
     ("sac", {}, OFFLINE),
     ("sac", {"n_step": 3}, QUIET),
     ("drq", {"n_step": 3}, QUIET),
@@ -92,8 +109,7 @@ def test_a_whole_update_is_the_plain_one(method, changes, weights):
     agent = stirred(method_settings(method, clip=0.5, **changes))
     plain = PlainTrainer(agent)
     for update in range(3):
-        side, n_step = agent.settings.encoder.mask_resolution, agent.settings.n_step
-        batch = make_batch(5, update, side, n_step)
+        batch = batch_for(agent, 5, update)
         batch = batch._replace(
             **{name: part.double() for name, part in batch._asdict().items() if part.is_floating_point()}
         )
@@ -110,7 +126,8 @@ def test_a_whole_update_is_the_plain_one(method, changes, weights):
 # What learns from what
 
 
-MOTION = {f"backbone.{part}" for part in ("motion_stream", "mask_encoder", "attention")}
+MOVING, ATTENTION = "backbone.motion_stream", "backbone.attention"
+MOTION = {MOVING, "backbone.mask_encoder", ATTENTION}
 SEMANTIC = "backbone.semantic_stream"
 STUDENT = {SEMANTIC, "backbone.student_head"}
 DUAL = MOTION | STUDENT
@@ -138,7 +155,7 @@ def test_exactly_the_parts_of_a_method_learn(method):
     """Over an update with actor step: what moves, and that targets and unused parts get no gradient at any time."""
     agent = stirred(method_settings(method, actor_every=1))
     before = copy.deepcopy(agent.state_dict())
-    found = gradients(agent, make_batch(), QUIET)
+    found = gradients(agent, batch_for(agent), QUIET)
     nothing = {name: torch.zeros_like(value) for name, value in found.items()}
     assert changed(nothing, found) == LEARNS[method]
     acting = {"actor", "actor_neck"} if method == "cloning" else {"actor", "actor_neck", "log_alpha", "target"}
@@ -148,40 +165,44 @@ def test_exactly_the_parts_of_a_method_learn(method):
 @pytest.mark.parametrize(
     ("method", "changes", "loss", "parts"),
     [
-        ("semore", {}, "semantic", STUDENT),
-        ("sac-segmentation", {}, "semantic", {"backbone.stream", "backbone.student_head"}),
-        # sg: the mask's encoder is not drawn to the stream it is compared with, nor is the student's head.
-        ("semore", FEATURE_L1, "semantic", {SEMANTIC}),
-        ("semore", NT_XENT, "semantic", {SEMANTIC, "backbone.mask_encoder", "neck", "semantic"}),
-        ("semore", {}, "transition", MOTION | {"neck", "transition"}),
-        ("semore", {"transition_latent": "fused"}, "transition", MOTION | {SEMANTIC, "neck", "transition"}),
-        ("semore", {}, "reward", MOTION | {SEMANTIC, "neck", "reward"}),
-        ("curl", {}, "contrast", {"backbone.stream", "neck", "contrast"}),
         # The student's decoder, but nothing of what reads the mask; z_k and E_k learn from what reads z.
+        ("semore", {}, "semantic", STUDENT),
+        ("semore", {}, "transition", MOTION | {"neck", "transition"}),
+        ("semore", {}, "reward", MOTION | {SEMANTIC, "neck", "reward"}),
+        ("semore", {"attention": "none"}, "reward", MOTION - {ATTENTION} | {SEMANTIC, "neck", "reward"}),
         ("semore", CONCAT, "semantic", STUDENT),
-        ("semore", CONCAT, "reward", DUAL - {"backbone.student_head"} | {"neck", "reward"}),
+        ("semore", CONCAT, "reward", MOTION | {SEMANTIC, "neck", "reward"}),
         # Towards H_ka's own features, whatever mask the update has read.
-        ("semore", {**CONCAT, "auxiliaries": WITH_FEATURES}, "semantic_features", {SEMANTIC}),
         ("semore", {"auxiliaries": WITH_FEATURES}, "semantic_features", {SEMANTIC}),
-        ("sac-segmentation", {"mask_side": 32}, "semantic", {"backbone.stream", "backbone.student_head"}),
+        ("semore", {**GATED, "auxiliaries": WITH_FEATURES}, "semantic_features", {SEMANTIC}),
+        ("semore", GATED, "semantic", STUDENT),
+        # sg: the mask's encoder is not drawn to the stream it is compared with, nor is the student's head.
+        ("semore", {**GATED, **FEATURE_L1}, "semantic", {SEMANTIC}),
+        ("semore", {**GATED, **NT_XENT}, "semantic", {SEMANTIC, "backbone.mask_encoder", "neck", "semantic"}),
+        ("semore", GATED, "transition", MOTION | {"neck", "transition"}),
+        ("semore", {**GATED, "transition_latent": "fused"}, "transition", MOTION | {SEMANTIC, "neck", "transition"}),
+        ("semore", GATED, "reward", MOTION | {SEMANTIC, "neck", "reward"}),
+        ("semore", {**GATED, "attention": "none"}, "reward", {MOVING, SEMANTIC, "neck", "reward"}),
+        ("curl", {}, "contrast", {"backbone.stream", "neck", "contrast"}),
+        ("sac-segmentation", {}, "semantic", {"backbone.stream", "backbone.student_head"}),
+        ("sac-segmentation", {"mask_side": 0}, "semantic", {"backbone.stream", "backbone.student_head"}),
     ],
 )
 def test_each_loss_reaches_its_own_parts_alone(method, changes, loss, parts):
     """Doubling one weight changes the gradients of these parts and of no other, bit for bit."""
-    once, twice = (
-        gradients(stirred(settings), make_batch(side=settings.encoder.mask_resolution))
-        for settings in (method_settings(method, **{**changes, f"{loss}_weight": weight}) for weight in (1.0, 2.0))
-    )
+    agents = (stirred(method_settings(method, **{**changes, f"{loss}_weight": weight})) for weight in (1.0, 2.0))
+    once, twice = (gradients(agent, batch_for(agent)) for agent in agents)
     assert changed(once, twice) == parts
 
 
 @pytest.mark.parametrize("method", ["semore", "curl", "cloning"])
 def test_watched_gradient_norms_are_those_of_the_gradients(method):
     settings = method_settings(method, actor_every=1)
-    found = gradients(stirred(settings), make_batch())
     agent = stirred(settings)
+    batch = batch_for(agent)
+    found = gradients(stirred(settings), batch)
     torch.manual_seed(7)
-    told = {name: value for name, value in agent.update(make_batch(), QUIET, watch=True).items() if "gradient" in name}
+    told = {name: value for name, value in agent.update(batch, QUIET, watch=True).items() if "gradient" in name}
     parts = {part.partition(".")[0] for part in LEARNS[method]}
     assert set(told) == {f"gradient_{part}" for part in parts | {"actor", "actor_neck"}}
     for part in parts:
@@ -191,21 +212,25 @@ def test_watched_gradient_norms_are_those_of_the_gradients(method):
     assert all(value > 0 for value in told.values())
 
 
-@pytest.mark.parametrize("mask", ["cached", "zeros"])
-def test_only_a_student_s_mask_is_mixed_in(mask):
-    """Where the student is not to stand in for cached masks, the schedule's share means nothing."""
+@pytest.mark.parametrize("path", [{}, GATED])
+@pytest.mark.parametrize("mask", ["cached", "zeros", "own"])
+def test_only_a_student_s_mask_is_mixed_in(mask, path):
+    """Where the student is not to stand in for cached masks, or always does, the schedule's share means nothing."""
+    batch = batch_for(stirred(method_settings("semore", **path)))
     low, high, student = (
-        gradients(stirred(method_settings("semore", mask=kind)), make_batch(), replace(QUIET, student_share=share))
+        gradients(
+            stirred(method_settings("semore", **{**path, "mask": kind})), batch, replace(QUIET, student_share=share)
+        )
         for kind, share in ((mask, 0.0), (mask, 1.0), ("student", 1.0))
     )
     assert changed(low, high) == set()
-    assert "backbone.mask_encoder" in changed(high, student)
+    assert ("backbone.mask_encoder" in changed(high, student)) == (mask != "own")
 
 
 def test_a_semantic_loss_in_feature_space_compares_with_the_cached_mask_whatever_the_share():
     agents = [stirred(method_settings("semore", **FEATURE_L1)) for _ in range(2)]
     values = [
-        agent.update(make_batch(), LossWeights(student_share=share))
+        agent.update(batch_for(agent), LossWeights(student_share=share))
         for agent, share in zip(agents, (0, 1), strict=True)
     ]
     assert values[0]["semantic"] == values[1]["semantic"]
@@ -216,7 +241,7 @@ def test_nt_xent_starts_near_its_value_for_strangers(seed):
     """2·ln(2B − 1) over the B valid samples (method.md §4), and as much more as latents of one kind alike can add:
     2·ln((e + 1)/2)."""
     agent = make_agent(seed, settings=method_settings("semore", **NT_XENT))
-    batch = make_batch(32)
+    batch = batch_for(agent, 32)
     value, valid = agent.update(batch, QUIET)["semantic"], int(batch.mask_valid[:, 0].sum())
     assert -0.5 < float(value) - 2.0 * math.log(2 * valid - 1) < 2.0 * math.log((math.e + 1.0) / 2.0) + 0.5
 
@@ -226,7 +251,11 @@ def test_nt_xent_starts_near_its_value_for_strangers(seed):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_one_batch_can_be_learned_by_heart(method):
-    agent, batch = make_agent(settings=method_settings(method, lr=3e-3)), make_batch(3)
+    agent = make_agent(settings=method_settings(method, lr=3e-3))
+    batch = batch_for(agent, 3)
+    side = batch.mask.shape[-1]
+    blocks = make_batch(3).mask.repeat_interleave(side // GRID, 2).repeat_interleave(side // GRID, 3)
+    batch = batch._replace(mask=blocks)  # objects of some cells: single ones that light up are nobody's
     if method == "curl":  # noise has nothing in common with itself a pixel further; a smooth picture has
         coarse = torch.rand(len(batch.frames) * 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
         smooth = torch.nn.functional.interpolate(255.0 * coarse, SIZE, mode="bilinear").to(torch.uint8)
@@ -255,7 +284,7 @@ def test_bf16_losses_and_gradients_stay_near_those_of_fp32(method):
     exact = stirred(settings)
     rough = make_agent(settings=replace(settings, encoder=replace(settings.encoder, precision="bf16")))
     rough.load_state_dict(exact.state_dict())
-    batch = make_batch(16)
+    batch = batch_for(exact, 16)
     values, found = [], []
     for agent in (exact, rough):
         found.append(gradients(copy.deepcopy(agent), batch, OFFLINE, seed=7))

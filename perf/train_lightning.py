@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import cycle, pairwise
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as lightning
@@ -51,6 +52,7 @@ class _Ready:
 
     def __init__(self, batches: Sequence[Batch]) -> None:
         self._batches = cycle(batches)
+        self.pool = SimpleNamespace(view=SimpleNamespace(window=batches[0].frames.shape[1]))
 
     def sample(self, batch: int, frames: Tensor) -> Batch:
         return next(self._batches)

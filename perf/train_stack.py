@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from semore.datasets.frame_pool import Batch
 from semore.datasets.settings import load_settings
-from semore.train import encoder
+from semore.train import encoder, encoder_settings
 from semore.train.agent import Agent
 from semore.train.agent_settings import AgentSettings, LossWeights
 from semore.train.attention import CrossAttention
@@ -130,6 +130,10 @@ def plain_loop(agent: Trained, batches: list[Batch]) -> Callable[[], None]:
 
 @contextmanager
 def _strides(shape: Geometry) -> Iterator[None]:
-    """The encoder chooses its strides by picture size and has no setting for them; these agents need others."""
-    with patch.object(encoder, "geometry", lambda size: shape):
+    """The encoder chooses its strides by picture size, and masks their side by the map these end in. There is no
+    setting for them, and these agents need others."""
+    with (
+        patch.object(encoder, "geometry", lambda size: shape),
+        patch.object(encoder_settings, "geometry", lambda size: shape),
+    ):
         yield

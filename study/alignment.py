@@ -63,8 +63,8 @@ class HeldOutFrames:
 
 @dataclass(frozen=True)
 class Alignment:
-    """A run's masks in numbers. H_ka against the truth: by pixels, and as AUC on the feature grid, where the student's
-    mask and the constant map are measured too (train.health.MaskQuality); the attention's gates at the end."""
+    """A run's masks in numbers. H_ka against the truth: by pixels, and as AUC per cell of its masks, as the student's
+    and the constant map's (train.health.MaskQuality); the attention's gates at the end."""
 
     scenario: str
     run: str

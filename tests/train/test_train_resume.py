@@ -91,6 +91,7 @@ import os, signal, sys
 sys.path[:0] = {tests!r}
 from pathlib import Path
 from test_train_resume import HARD, Producers, asked, load_and_draw, pytest, train
+from semore.train.validation import Validation
 from tiny_run import shorten
 shorten(pytest.MonkeyPatch())
 Producers.load, validate = load_and_draw, Validation.after

@@ -339,7 +339,7 @@ def test_frames_without_any_knowledge_are_refused(data, tmp_path):
         ({"agent": replace(TINY.agent, semantic_loss="l2")}, "balanced_bce"),
         ({"agent": replace(TINY.agent, transition_latent="semantic")}, "motion, fused"),
         ({"agent": replace(TINY.agent, encoder=EncoderSettings(size=20))}, "size 20"),
-        ({"replay": ReplaySettings(admission="all")}, "recommended, literal, off"),
+        ({"replay": ReplaySettings(admission="all")}, "recommended, literal, weights, off"),
         ({"schedule": replace(TINY.schedule, batch=0)}, "schedule.batch"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from semore.datasets.errors import SemoreError
@@ -11,9 +10,9 @@ from semore.datasets.knowledge.cache import KnowledgeCache, KnowledgeSet, open_s
 from semore.datasets.names import rollouts_path
 from semore.datasets.rollouts.remedy import REFRESH
 from semore.datasets.rollouts.store import Episode, Rollouts
-from semore.train.dagger import expert_actions
 from semore.train.replay import SelectiveReplay
 from semore.train.settings import TrainSettings
+from semore.train.stock import adviser
 
 
 def knowledge_of(run: Path, settings: TrainSettings) -> KnowledgeSet:
@@ -46,8 +45,7 @@ def replay_of(run: Path, settings: TrainSettings, rollouts: str = "") -> Selecti
     episodes = [*episodes_of(settings, "train", rollouts), *own]
     frames = sum(frames_of(episode, settings.frame_skip) for episode in episodes)
     pool = FramePool(settings.view, min(frames, settings.replay.pool_frames))
-    advise = partial(expert_actions, frame_skip=settings.frame_skip) if settings.asks_driver else None
-    replay = SelectiveReplay(pool, settings.replay, settings.seed, advise)
+    replay = SelectiveReplay(pool, settings.replay, settings.seed, adviser(settings))
     for episode in episodes:
         replay.add(episode, knowledge)
     return replay

@@ -21,7 +21,7 @@ from semore.train.health import complaints
 from semore.train.held_out import HeldOut
 from semore.train.pins import Pins, records_used
 from semore.train.refresh import Refreshed
-from semore.train.replay import SelectiveReplay
+from semore.train.replay import Advise, SelectiveReplay
 from semore.train.settings import TrainSettings
 from semore.train.stopping import Stop
 
@@ -66,10 +66,14 @@ def _empty(settings: TrainSettings, episodes: int) -> SelectiveReplay:
     pool, size = FramePool(view, capacity, home), forecast_bytes(view, capacity) / 2**30
     where = "" if home.type == "cpu" else " on the GPU"
     print(f"train: frame pool of {capacity:,} frames, {size:.2f} GiB{where}; reading {episodes} episodes")
-    advise = None
-    if settings.asks_driver:
-        advise = partial(expert_actions, frame_skip=settings.frame_skip, sight=settings.sight)
-    return SelectiveReplay(pool, settings.replay, settings.seed, advise)
+    return SelectiveReplay(pool, settings.replay, settings.seed, adviser(settings))
+
+
+def adviser(settings: TrainSettings) -> Advise | None:
+    """What tells, for an episode, the actions that the run imitates; None when it asks no driver."""
+    if not settings.asks_driver:
+        return None
+    return partial(expert_actions, frame_skip=settings.frame_skip, sight=settings.sight)
 
 
 def _inspect(replay: SelectiveReplay, settings: TrainSettings, begins: bool) -> None:
